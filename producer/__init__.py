@@ -1,0 +1,1 @@
+"""The command line: scan a folder, enqueue it, watch it, query it, report on it."""

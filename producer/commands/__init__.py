@@ -1,0 +1,1 @@
+"""Subcommands, one file each; imported only when they run."""

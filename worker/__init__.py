@@ -1,0 +1,1 @@
+"""The Celery app and all that needs TensorFlow: read, explain, render, train."""

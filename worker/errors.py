@@ -1,0 +1,23 @@
+"""What can be wrong with a request, as exceptions whose text a person can act on."""
+
+
+class XraycamError(Exception):
+    """Base of every error whose message is meant for the user, whole and in one line."""
+
+    exit_status = 2
+
+
+class ImageError(XraycamError):
+    """Raised when one file cannot be explained; the run goes on without it.
+
+    `reason` is a stable word to count and to retry by: `empty`, `truncated`, `not-an-image`,
+    `too-small`, `too-large`, `unsupported`, `missing`, `unreadable`, `outside-root`, `write-failed`.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class ModelError(XraycamError):
+    """Raised when a model folder is missing, damaged or does not fit what is asked of it."""

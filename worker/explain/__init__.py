@@ -1,0 +1,1 @@
+"""From the bytes of a radiograph to its prediction, heatmap and overlay."""

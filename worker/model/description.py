@@ -1,0 +1,124 @@
+"""`model.json`: everything needed to rebuild a model and to prepare its input, and no code."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from worker.errors import ModelError
+
+DESCRIPTION_FILE = "model.json"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Preprocessing(_Part):
+    """How a gray radiograph becomes the network's input: training, evaluating and explaining alike."""
+
+    size: int = Field(224, ge=32, le=2048, description="side of the square input, pixels")
+    margin: float = Field(0.0, ge=0.0, lt=0.4, description="share cut off each edge before resizing")
+    resize: Literal["bilinear"] = "bilinear"
+    scale: Literal["unit", "symmetric"] = Field("symmetric", description="0..255 to 0..1 or to -1..1")
+
+    def box(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """The part of a `width` x `height` image the network sees: (left, upper, right, lower), pixels."""
+        return (
+            width * self.margin,
+            height * self.margin,
+            width * (1 - self.margin),
+            height * (1 - self.margin),
+        )
+
+
+class Head(_Part):
+    """The classifier on top: pooling, batch norm, dropout, dense, batch norm, ReLU, dense per class."""
+
+    units: int = Field(128, ge=1, le=4096)
+    dropout: float = Field(0.8, ge=0.0, lt=1.0)
+    l2: float = Field(0.1, ge=0.0)
+
+
+class Layer(_Part):
+    """A layer by its Keras name, with the size of what it puts out."""
+
+    name: str
+    height: int
+    width: int
+    channels: int
+    suits_cam: bool = Field(description="an end of a block, with a map of at least 4 x 4")
+
+
+class Weights(_Part):
+    file: str = Field("weights.safetensors", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class Description(_Part):
+    """One version of a model."""
+
+    format: Literal[1] = 1
+    version: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
+    architecture: Literal["mobilenetv2"] = "mobilenetv2"
+    alpha: float = Field(1.0, gt=0.0, le=1.4)
+    classes: tuple[str, ...] = Field(min_length=2)
+    preprocessing: Preprocessing = Preprocessing()
+    head: Head = Head()
+    layers: tuple[Layer, ...]
+    default_layer: str
+    weights: Weights
+    created: str
+    training: dict[str, Any] = Field(default_factory=dict, description="recipe, data and figures")
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> Description:
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError(f"class names must differ, got {list(self.classes)}")
+        if self.default_layer not in {layer.name for layer in self.layers}:
+            raise ValueError(f"default_layer {self.default_layer!r} is not among the layers")
+        return self
+
+    def require_layer(self, name: str) -> Layer:
+        """The layer called `name`. Raises ModelError with near names when there is none."""
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        near = difflib.get_close_matches(name, [layer.name for layer in self.layers], n=3)
+        hint = f"; near: {', '.join(near)}" if near else ""
+        raise ModelError(f"model {self.version} has no layer {name!r}{hint}; 'xraycam layers' lists them all")
+
+    def require_class(self, name: str) -> int:
+        """The index of the class called `name`. Raises ModelError with the known names."""
+        if name in self.classes:
+            return self.classes.index(name)
+        raise ModelError(
+            f"model {self.version} knows no class {name!r}; its classes are {', '.join(self.classes)}"
+        )
+
+
+def read_description(folder: Path) -> Description:
+    """Read and check `model.json` of `folder`. Raises ModelError when missing or damaged."""
+    file = folder / DESCRIPTION_FILE
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ModelError(f"{folder} is not a model folder: it has no {DESCRIPTION_FILE}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"{file} cannot be read: {error}") from error
+    try:
+        return Description.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise ModelError(f"{file} is damaged: {where}: {first['msg']}; restore or import it again") from None
+
+
+def write_description(folder: Path, description: Description) -> None:
+    """Write `model.json` into `folder`, readable and stable."""
+    text = json.dumps(description.model_dump(mode="json"), indent=1, ensure_ascii=False)
+    (folder / DESCRIPTION_FILE).write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,100 @@
+"""Writing and loading model folders: `model.json` beside `weights.safetensors`, checked by SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from worker.errors import ModelError
+from worker.model.description import Description, Weights, read_description, write_description
+from worker.model.network import build_network
+
+
+def sha256_of(file: Path) -> str:
+    """Hexadecimal SHA-256 of a file's content."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def save_model(network: Any, folder: Path, *, description: dict[str, Any]) -> Description:
+    """Write `network` as the model folder `folder`, whole or not at all.
+
+    `description` holds the fields of `Description` except `weights`. Kernels are stored in half
+    precision; vectors (biases, batch norms), whose range half precision does not cover, in single.
+    Raises ModelError if `folder` exists.
+    """
+    if folder.exists():
+        raise ModelError(f"{folder} exists already; a model version is never overwritten")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    half_done = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        arrays = {
+            variable.path: _to_disk(np.asarray(variable.value))
+            for variable in network.variables
+            if "seed_generator" not in variable.path
+        }
+        save_file(arrays, half_done / "weights.safetensors")
+        digest = sha256_of(half_done / "weights.safetensors")
+        whole = Description.model_validate({**description, "weights": Weights(sha256=digest)})
+        write_description(half_done, whole)
+        half_done.chmod(0o755)
+        os.rename(half_done, folder)
+    except BaseException:
+        shutil.rmtree(half_done, ignore_errors=True)
+        raise
+    return whole
+
+
+def load_model(folder: Path) -> tuple[Description, Any]:
+    """Check `folder` and rebuild its network. Raises ModelError when anything does not fit."""
+    description = read_description(folder)
+    file = folder / description.weights.file
+    if not file.is_file():
+        raise ModelError(f"model {description.version}: {file} is missing; restore or import it again")
+    digest = sha256_of(file)
+    if digest != description.weights.sha256:
+        raise ModelError(
+            f"model {description.version}: {file} is damaged: its SHA-256 is {digest[:12]}..., "
+            f"model.json says {description.weights.sha256[:12]}...; restore or import it again"
+        )
+    try:
+        arrays = load_file(file)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(f"model {description.version}: {file} cannot be read: {error}") from error
+    network = build_network(
+        description.preprocessing.size, len(description.classes), description.head, description.alpha
+    )
+    assign_weights(network, arrays, description.version)
+    return description, network
+
+
+def assign_weights(network: Any, arrays: dict[str, np.ndarray[Any, Any]], version: str) -> None:
+    """Set every variable of `network` from `arrays`, by path. Raises ModelError on any mismatch."""
+    for variable in network.variables:
+        if "seed_generator" in variable.path:
+            continue
+        array = arrays.get(variable.path)
+        if array is None:
+            raise ModelError(
+                f"model {version}: no weights for {variable.path}; it was made for another network"
+            )
+        if tuple(array.shape) != tuple(variable.shape):
+            raise ModelError(
+                f"model {version}: weights for {variable.path} are {tuple(array.shape)}, "
+                f"the network needs {tuple(variable.shape)}"
+            )
+        if not np.isfinite(array).all():
+            raise ModelError(f"model {version}: weights for {variable.path} hold values that are not numbers")
+        variable.assign(array.astype(np.float32))
+
+
+def _to_disk(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return np.ascontiguousarray(array.astype(np.float16 if array.ndim > 1 else np.float32))

@@ -1,0 +1,1 @@
+"""Retraining: from labelled folders to a model folder with its figures."""
