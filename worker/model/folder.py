@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -46,7 +45,7 @@ def save_model(network: Any, folder: Path, *, description: dict[str, Any]) -> De
         whole = Description.model_validate({**description, "weights": Weights(sha256=digest)})
         write_description(half_done, whole)
         half_done.chmod(0o755)
-        os.rename(half_done, folder)
+        half_done.rename(folder)
     except BaseException:
         shutil.rmtree(half_done, ignore_errors=True)
         raise
