@@ -1,0 +1,23 @@
+"""What can be wrong with the ledger, as exceptions whose text a person can act on."""
+
+
+class LedgerError(Exception):
+    """Base of every error of the ledger; its message is meant for the user, whole and in one line."""
+
+    exit_status = 2
+
+
+class LedgerUnreachable(LedgerError):
+    """Raised when the database does not answer, or is not one the ledger can live in."""
+
+
+class LedgerTooNew(LedgerError):
+    """Raised when the ledger was made by a newer release than this one."""
+
+
+class UnknownRun(LedgerError):
+    """Raised when no run has the number that was asked for."""
+
+
+class UnknownModel(LedgerError):
+    """Raised when no model has the version that was asked for."""

@@ -1,0 +1,106 @@
+"""The models that exist, and which one is current: the one promoted last."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, select, update
+from sqlalchemy.dialects.postgresql import insert as insert_postgresql
+from sqlalchemy.dialects.sqlite import insert as insert_sqlite
+
+from db.clock import now
+from db.errors import UnknownModel
+from db.ledger import Ledger
+from db.schema import models
+
+
+@dataclass(frozen=True)
+class Model:
+    version: str
+    digest: str
+    classes: tuple[str, ...]
+    source: str
+    metrics: dict[str, Any]
+    created_at: datetime
+    promoted_at: datetime | None
+
+
+def add_model(
+    ledger: Ledger,
+    *,
+    version: str,
+    digest: str,
+    classes: tuple[str, ...],
+    source: str,
+    metrics: dict[str, Any],
+    promote: bool = False,
+) -> None:
+    """Register a version whose folder is in the store; a version that is known already is left as it is."""
+    insert = insert_sqlite if ledger.is_sqlite else insert_postgresql
+    values = {
+        "version": version,
+        "digest": digest,
+        "classes": list(classes),
+        "source": source,
+        "metrics": metrics,
+        "created_at": now(),
+        "promoted_at": now() if promote else None,
+    }
+
+    def work(connection: Connection) -> None:
+        connection.execute(insert(models).values(values).on_conflict_do_nothing())
+
+    ledger.write(work)
+
+
+def current_model(ledger: Ledger) -> Model | None:
+    """The version that unpinned runs use, or None while no model was ever promoted."""
+    with ledger.read() as connection:
+        row = connection.execute(
+            select(models)
+            .where(models.c.promoted_at.is_not(None))
+            .order_by(models.c.promoted_at.desc(), models.c.version.desc())
+            .limit(1)
+        ).first()
+    return None if row is None else _model(row)
+
+
+def get_model(ledger: Ledger, version: str) -> Model:
+    """The model of this version. Raises UnknownModel with the versions that exist."""
+    with ledger.read() as connection:
+        row = connection.execute(select(models).where(models.c.version == version)).first()
+    if row is not None:
+        return _model(row)
+    known = ", ".join(model.version for model in list_models(ledger)) or "none yet"
+    raise UnknownModel(f"there is no model {version!r}; known: {known}")
+
+
+def list_models(ledger: Ledger) -> list[Model]:
+    """All versions, newest first."""
+    with ledger.read() as connection:
+        rows = connection.execute(select(models).order_by(models.c.created_at.desc())).all()
+    return [_model(row) for row in rows]
+
+
+def promote_model(ledger: Ledger, version: str) -> None:
+    """Make a version current. Raises UnknownModel."""
+    get_model(ledger, version)
+
+    def work(connection: Connection) -> None:
+        connection.execute(update(models).where(models.c.version == version).values(promoted_at=now()))
+
+    ledger.write(work)
+
+
+def _model(row: Row[Any]) -> Model:
+    return Model(
+        version=row.version,
+        digest=row.digest,
+        classes=tuple(row.classes),
+        source=row.source,
+        metrics=row.metrics,
+        created_at=row.created_at,
+        promoted_at=row.promoted_at,
+    )

@@ -1,0 +1,206 @@
+"""Runs: one folder, explained with one model and one set of options."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from db.clock import now
+from db.errors import UnknownRun
+from db.ledger import Ledger
+from db.schema import chunks, images, results, runs
+
+SCANNING, OPEN, CANCELLED = "scanning", "open", "cancelled"
+
+
+@dataclass(frozen=True)
+class Run:
+    id: int
+    root: str
+    output: str
+    options: dict[str, Any]
+    pinned_model: str | None
+    chunk_size: int
+    state: str
+    created_at: datetime
+    scanned_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is; counted over its chunks, never over its images."""
+
+    images: int
+    done: int
+    failed: int
+    chunks: int
+    finished_chunks: int
+    leased_chunks: int
+
+    @property
+    def pending(self) -> int:
+        return self.images - self.done - self.failed
+
+    @property
+    def is_complete(self) -> bool:
+        return self.pending <= 0
+
+
+def signature_of(root: str, model_version: str, options: dict[str, Any]) -> str:
+    """What makes two requests the same: folder, model version and options."""
+    text = json.dumps([root, model_version, options], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def open_run(
+    ledger: Ledger,
+    *,
+    root: str,
+    output: str,
+    options: dict[str, Any],
+    model_version: str,
+    pinned: bool,
+    chunk_size: int,
+    force: bool = False,
+) -> tuple[Run, bool]:
+    """The run for this request and whether it is new.
+
+    An equal request made before is continued, so that what is done is not done again and two people
+    who enqueue one folder at once share one run; `force` starts another. `output` is the folder below
+    which the run's own folder is named.
+    """
+    signature = signature_of(root, model_version, options)
+
+    def work(connection: Connection) -> tuple[Run, bool]:
+        newest = connection.execute(
+            select(runs).where(runs.c.signature == signature).order_by(runs.c.serial.desc()).limit(1)
+        ).first()
+        if newest is not None and not force:
+            connection.execute(update(runs).where(runs.c.id == newest.id).values(state=SCANNING))
+            return _run(newest), False
+        values = {
+            "root": root,
+            "output": output,
+            "options": options,
+            "pinned_model": model_version if pinned else None,
+            "signature": signature,
+            "serial": newest.serial + 1 if newest is not None else 0,
+            "chunk_size": chunk_size,
+            "state": SCANNING,
+            "created_at": now(),
+        }
+        key = connection.execute(insert(runs).values(values)).inserted_primary_key
+        assert key is not None  # noqa: S101 - narrows the type; an insert of one row has a key
+        run_output = f"{output}/run-{key[0]:06d}"
+        connection.execute(update(runs).where(runs.c.id == key[0]).values(output=run_output))
+        return _run(connection.execute(select(runs).where(runs.c.id == key[0])).one()), True
+
+    try:
+        return ledger.write(work)
+    except IntegrityError:
+        # Somebody opened the same run between our look and our insert: theirs is ours.
+        return ledger.write(work)
+
+
+def get_run(ledger: Ledger, run_id: int) -> Run:
+    """The run with this number. Raises UnknownRun."""
+    with ledger.read() as connection:
+        row = connection.execute(select(runs).where(runs.c.id == run_id)).first()
+    if row is None:
+        raise UnknownRun(f"there is no run {run_id} in {ledger}; 'xraycam runs' lists them")
+    return _run(row)
+
+
+def latest_run(ledger: Ledger) -> Run:
+    """The run that was opened last. Raises UnknownRun when there is none."""
+    with ledger.read() as connection:
+        row = connection.execute(select(runs).order_by(runs.c.id.desc()).limit(1)).first()
+    if row is None:
+        raise UnknownRun(f"there is no run in {ledger} yet; 'xraycam run FOLDER' makes one")
+    return _run(row)
+
+
+def list_runs(ledger: Ledger, limit: int = 50) -> list[Run]:
+    """The newest runs, newest first."""
+    with ledger.read() as connection:
+        rows = connection.execute(select(runs).order_by(runs.c.id.desc()).limit(limit)).all()
+    return [_run(row) for row in rows]
+
+
+def set_state(ledger: Ledger, run_id: int, state: str) -> None:
+    """Open or cancel a run; workers look before they start a chunk."""
+    values: dict[str, Any] = {"state": state}
+
+    def work(connection: Connection) -> None:
+        connection.execute(update(runs).where(runs.c.id == run_id).values(values))
+
+    ledger.write(work)
+
+
+def progress(ledger: Ledger, run_id: int) -> Progress:
+    """Counts of a run, from its chunks."""
+    finished = func.count(chunks.c.finished_at)
+    leased = func.count(chunks.c.owner).filter(chunks.c.finished_at.is_(None))
+    statement = select(
+        func.coalesce(func.sum(chunks.c.images), 0),
+        func.coalesce(func.sum(chunks.c.done), 0),
+        func.coalesce(func.sum(chunks.c.failed), 0),
+        func.count(),
+        finished,
+        leased,
+    ).where(chunks.c.run_id == run_id)
+    with ledger.read() as connection:
+        row = connection.execute(statement).one()
+    return Progress(*(int(value) for value in row))
+
+
+def failures_by_reason(ledger: Ledger, run_id: int) -> dict[str, int]:
+    """How many images failed for which reason, most frequent first."""
+    statement = (
+        select(results.c.reason, func.count())
+        .where(results.c.run_id == run_id, results.c.status == "failed")
+        .group_by(results.c.reason)
+        .order_by(func.count().desc())
+    )
+    with ledger.read() as connection:
+        return {str(reason): int(count) for reason, count in connection.execute(statement)}
+
+
+def classes_found(ledger: Ledger, run_id: int) -> dict[str, int]:
+    """How many images were predicted as which class."""
+    name = results.c["class"]
+    statement = (
+        select(name, func.count())
+        .where(results.c.run_id == run_id, name.is_not(None))
+        .group_by(name)
+        .order_by(func.count().desc())
+    )
+    with ledger.read() as connection:
+        return {str(key): int(count) for key, count in connection.execute(statement)}
+
+
+def count_images(ledger: Ledger, run_id: int) -> int:
+    """Rows of a run, counted one by one: exact even where a scan was interrupted."""
+    with ledger.read() as connection:
+        found = connection.execute(select(func.count()).where(images.c.run_id == run_id)).scalar_one()
+    return int(found)
+
+
+def _run(row: Row[Any]) -> Run:
+    return Run(
+        id=row.id,
+        root=row.root,
+        output=row.output,
+        options=row.options,
+        pinned_model=row.pinned_model,
+        chunk_size=row.chunk_size,
+        state=row.state,
+        created_at=row.created_at,
+        scanned_at=row.scanned_at,
+    )

@@ -1,0 +1,163 @@
+"""The ledger's tables, as SQLAlchemy sees them. `migrations/` makes them; a test holds the two together."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    column,
+    table,
+)
+
+from db.clock import Timestamp
+
+metadata = MetaData()
+
+# SQLite numbers rows by itself only for a column of exactly this type.
+BigId = BigInteger().with_variant(Integer, "sqlite")
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("root", Text, nullable=False, comment="the folder, absolute"),
+    Column("output", Text, nullable=False, comment="where this run's overlays go, absolute"),
+    Column("options", JSON, nullable=False),
+    Column("pinned_model", String(64), comment="null: whichever model is current as a chunk starts"),
+    Column("signature", String(64), nullable=False, comment="SHA-256 of folder, model and options"),
+    Column("serial", Integer, nullable=False, comment="counts the forced repeats of one signature"),
+    Column("chunk_size", Integer, nullable=False),
+    Column("state", String(16), nullable=False, comment="scanning, open or cancelled"),
+    Column("created_at", Timestamp, nullable=False),
+    Column("scanned_at", Timestamp),
+    UniqueConstraint("signature", "serial", name="runs_signature"),
+)
+
+chunks = Table(
+    "chunks",
+    metadata,
+    Column("run_id", BigId, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("images", Integer, nullable=False),
+    Column("done", Integer, nullable=False, server_default="0"),
+    Column("failed", Integer, nullable=False, server_default="0"),
+    Column("owner", String(255), comment="the worker that holds the lease"),
+    Column("lease_until", Timestamp),
+    Column("leases", Integer, nullable=False, server_default="0", comment="how often it was leased"),
+    Column("sent_at", Timestamp, comment="when a message for it was last published"),
+    Column("finished_at", Timestamp),
+)
+Index("chunks_unfinished", chunks.c.run_id, chunks.c.number, sqlite_where=chunks.c.finished_at.is_(None),
+      postgresql_where=chunks.c.finished_at.is_(None))  # fmt: skip
+
+images = Table(
+    "images",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("run_id", BigId, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
+    Column("chunk", Integer, nullable=False),
+    Column("path", Text, nullable=False, comment="relative to the run's root"),
+    Column("size", BigInteger, nullable=False, comment="bytes, as scanned"),
+    Column("modified_ns", BigInteger, nullable=False, comment="modification time, as scanned"),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    UniqueConstraint("run_id", "path", name="images_path"),
+    Index("images_chunk", "run_id", "chunk"),
+)
+
+results = Table(
+    "results",
+    metadata,
+    Column("image_id", BigId, ForeignKey("images.id", ondelete="CASCADE"), primary_key=True),
+    Column("run_id", BigId, nullable=False),
+    Column("status", String(16), nullable=False, comment="done or failed"),
+    Column("reason", String(32), comment="why it failed, in one word to count by"),
+    Column("error", Text, comment="why it failed, in a sentence"),
+    Column("sha256", String(64), comment="of the file's content as read"),
+    Column("width", Integer),
+    Column("height", Integer),
+    Column("class", Text, comment="the predicted class"),
+    Column("probability", Double, comment="of the predicted class"),
+    Column("probabilities", JSON, comment="of every class"),
+    Column("explained_class", Text),
+    Column("score", Double, comment="of the explained class, before the softmax"),
+    Column("layer", Text, comment="the heatmap's layer; several are separated by commas"),
+    Column("method", String(32)),
+    Column("heatmap_max", JSON, comment="per layer: the heatmap's maximum before it was scaled to 1"),
+    Column("blank", Boolean, comment="true where no positive evidence for the class was found"),
+    Column("overlay", Text),
+    Column("heatmap", Text, comment="file with the raw heatmaps, where kept"),
+    Column("model_version", String(64)),
+    Column("worker", String(255)),
+    Column("attempts", Integer),
+    Column("finished_at", Timestamp, nullable=False),
+    ForeignKeyConstraint(["run_id"], ["runs.id"], ondelete="CASCADE"),
+    Index("results_status", "run_id", "status"),
+    Index("results_class", "run_id", "class", "probability"),
+)
+
+models = Table(
+    "models",
+    metadata,
+    Column("version", String(64), primary_key=True),
+    Column("digest", String(64), nullable=False, comment="SHA-256 of the folder's model.json"),
+    Column("classes", JSON, nullable=False),
+    Column("source", Text, nullable=False, comment="where it came from"),
+    Column("metrics", JSON, nullable=False),
+    Column("created_at", Timestamp, nullable=False),
+    Column("promoted_at", Timestamp, comment="the version promoted last is current"),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("name", String(255), primary_key=True),
+    Column("host", String(255), nullable=False),
+    Column("pid", Integer, nullable=False, comment="of the launcher"),
+    Column("device", String(32), nullable=False),
+    Column("queues", Text, nullable=False),
+    Column("model_version", String(64)),
+    Column("doing", Text),
+    Column("fault", Text),
+    Column("started_at", Timestamp, nullable=False),
+    Column("seen_at", Timestamp, nullable=False),
+)
+
+# The documented view for people who query with plain SQL; `migrations/` holds its text.
+predictions = table(
+    "predictions",
+    *(
+        column(name, type_)
+        for name, type_ in (
+            ("run", BigId),
+            ("path", Text()),
+            ("status", Text()),
+            ("class", Text()),
+            ("probability", Double()),
+            ("explained_class", Text()),
+            ("score", Double()),
+            ("layer", Text()),
+            ("method", Text()),
+            ("blank", Boolean()),
+            ("overlay", Text()),
+            ("heatmap", Text()),
+            ("model_version", Text()),
+            ("reason", Text()),
+            ("error", Text()),
+            ("sha256", Text()),
+            ("enqueued_at", Timestamp()),
+            ("finished_at", Timestamp()),
+        )
+    ),
+)

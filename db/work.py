@@ -1,0 +1,230 @@
+"""The worker's side of the ledger: lease a chunk, record its results, give it back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, func, or_, select, update
+from sqlalchemy.dialects.postgresql import insert as insert_postgresql
+from sqlalchemy.dialects.sqlite import insert as insert_sqlite
+
+from db.clock import now
+from db.ledger import Ledger
+from db.runs import CANCELLED
+from db.schema import chunks, images, results, runs
+
+
+@dataclass(frozen=True)
+class PendingImage:
+    id: int
+    path: str
+    attempts: int
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A chunk that is ours until the lease ends; `images` are those without a result."""
+
+    run_id: int
+    number: int
+    images: tuple[PendingImage, ...]
+
+
+class Refusal(Enum):
+    """Why a chunk was not leased."""
+
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
+    HELD = "held by another worker"
+    UNKNOWN = "not in the ledger"
+
+
+def lease_chunk(ledger: Ledger, run_id: int, number: int, owner: str, seconds: float) -> Lease | Refusal:
+    """Lease a chunk for `seconds` by the database's clock.
+
+    A lease held under the same `owner` is taken over: an owner does one chunk at a time, so that the
+    attempt that held it is dead. Counts an attempt on each image that has none yet: an image whose
+    attempts are not 0 was in hand when a worker died, and is to be tried alone (`count_attempt`).
+    """
+    of_chunk = (chunks.c.run_id == run_id) & (chunks.c.number == number)
+
+    def work(connection: Connection) -> Lease | Refusal:
+        free = or_(chunks.c.lease_until.is_(None), chunks.c.lease_until < now(), chunks.c.owner == owner)
+        not_cancelled = select(runs.c.id).where(runs.c.id == run_id, runs.c.state != CANCELLED).exists()
+        leased = connection.execute(
+            update(chunks)
+            .where(of_chunk, chunks.c.finished_at.is_(None), free, not_cancelled)
+            .values(owner=owner, lease_until=now(seconds), leases=chunks.c.leases + 1)
+        ).rowcount
+        if not leased:
+            return _refusal(connection, of_chunk)
+        rows = connection.execute(
+            select(images.c.id, images.c.path, images.c.attempts)
+            .outerjoin(results, results.c.image_id == images.c.id)
+            .where(images.c.run_id == run_id, images.c.chunk == number, results.c.image_id.is_(None))
+            .order_by(images.c.attempts, images.c.id)
+        ).all()
+        untried = [row.id for row in rows if row.attempts == 0]
+        if untried:
+            connection.execute(update(images).where(images.c.id.in_(untried)).values(attempts=1))
+        if not rows:
+            _count_chunk(connection, run_id, number)
+            return Refusal.FINISHED
+        return Lease(run_id, number, tuple(PendingImage(row.id, row.path, row.attempts) for row in rows))
+
+    return ledger.write(work)
+
+
+def _refusal(connection: Connection, of_chunk: ColumnElement[bool]) -> Refusal:
+    row = connection.execute(
+        select(chunks.c.finished_at, runs.c.state).join(runs, runs.c.id == chunks.c.run_id).where(of_chunk)
+    ).first()
+    if row is None:
+        return Refusal.UNKNOWN
+    if row.state == CANCELLED:
+        return Refusal.CANCELLED
+    return Refusal.FINISHED if row.finished_at is not None else Refusal.HELD
+
+
+def renew_lease(ledger: Ledger, lease: Lease, owner: str, seconds: float) -> bool:
+    """Hold a chunk for another `seconds`; false when it is no longer ours or its run was cancelled."""
+
+    def work(connection: Connection) -> bool:
+        not_cancelled = select(runs.c.id).where(runs.c.id == lease.run_id, runs.c.state != CANCELLED).exists()
+        return bool(
+            connection.execute(
+                update(chunks).where(*_held(lease, owner), not_cancelled).values(lease_until=now(seconds))
+            ).rowcount
+        )
+
+    return ledger.write(work)
+
+
+def release_lease(ledger: Ledger, lease: Lease, owner: str) -> None:
+    """Give a chunk back unfinished; what was not done does not count as an attempt."""
+    keys = [image.id for image in lease.images if image.attempts == 0]
+
+    def work(connection: Connection) -> None:
+        if connection.execute(
+            update(chunks).where(*_held(lease, owner)).values(owner=None, lease_until=None)
+        ).rowcount:
+            without_result = ~select(results.c.image_id).where(results.c.image_id == images.c.id).exists()
+            connection.execute(update(images).where(images.c.id.in_(keys), without_result).values(attempts=0))
+
+    ledger.write(work)
+
+
+def release_owner(ledger: Ledger, owner: str) -> int:
+    """Give back every chunk that a dead worker held; returns how many."""
+
+    def work(connection: Connection) -> int:
+        return connection.execute(
+            update(chunks)
+            .where(chunks.c.owner == owner, chunks.c.finished_at.is_(None))
+            .values(owner=None, lease_until=None)
+        ).rowcount
+
+    return ledger.write(work)
+
+
+def count_attempt(ledger: Ledger, image_id: int) -> int:
+    """Count one more attempt on an image before it is tried alone; returns its attempts."""
+
+    def work(connection: Connection) -> int:
+        connection.execute(
+            update(images).where(images.c.id == image_id).values(attempts=images.c.attempts + 1)
+        )
+        return int(connection.execute(select(images.c.attempts).where(images.c.id == image_id)).scalar_one())
+
+    return ledger.write(work)
+
+
+def record_results(ledger: Ledger, lease: Lease, rows: Sequence[dict[str, Any]]) -> None:
+    """Record results of a leased chunk, all in one transaction; `done` is never overwritten.
+
+    Each row has `image_id`, `status` and columns of `results`. The chunk is finished by the
+    transaction that records its last image.
+    """
+    insert = insert_sqlite if ledger.is_sqlite else insert_postgresql
+    names = [column.name for column in results.columns if column.name not in ("image_id", "finished_at")]
+    statement = insert(results).values(finished_at=now())
+    statement = statement.on_conflict_do_update(
+        index_elements=["image_id"],
+        set_={**{name: statement.excluded[name] for name in names}, "finished_at": now()},
+        where=results.c.status != "done",
+    )
+    whole = [
+        {"image_id": row["image_id"], **{name: row.get(name) for name in names}, "run_id": lease.run_id}
+        for row in rows
+    ]
+
+    def work(connection: Connection) -> None:
+        if whole:
+            connection.execute(statement, whole)
+        _count_chunk(connection, lease.run_id, lease.number)
+
+    ledger.write(work)
+
+
+def _count_chunk(connection: Connection, run_id: int, number: int) -> None:
+    """Set a chunk's counts from its rows, so that a result recorded twice is counted once."""
+    held = (images.c.run_id == run_id) & (images.c.chunk == number)
+    status = results.c.status
+    total, done, failed = connection.execute(
+        select(
+            func.count(),
+            func.count().filter(status == "done"),
+            func.count().filter(status == "failed"),
+        )
+        .select_from(images.outerjoin(results, results.c.image_id == images.c.id))
+        .where(held)
+    ).one()
+    values: dict[str, Any] = {"images": total, "done": done, "failed": failed}
+    if done + failed == total:
+        values |= {"finished_at": now(), "owner": None, "lease_until": None}
+    connection.execute(
+        update(chunks).where(chunks.c.run_id == run_id, chunks.c.number == number).values(values)
+    )
+
+
+def unfinished_chunks(ledger: Ledger, run_id: int, batch: int = 1000) -> Iterator[list[int]]:
+    """The numbers of a run's unfinished chunks, in batches, in order."""
+    last = 0
+    while True:
+        statement = (
+            select(chunks.c.number)
+            .where(chunks.c.run_id == run_id, chunks.c.finished_at.is_(None), chunks.c.number > last)
+            .order_by(chunks.c.number)
+            .limit(batch)
+        )
+        with ledger.read() as connection:
+            numbers = list(connection.execute(statement).scalars())
+        if not numbers:
+            return
+        yield numbers
+        last = numbers[-1]
+
+
+def mark_sent(ledger: Ledger, run_id: int, numbers: Sequence[int]) -> None:
+    """Note that messages for these chunks were published."""
+
+    def work(connection: Connection) -> None:
+        connection.execute(
+            update(chunks)
+            .where(chunks.c.run_id == run_id, chunks.c.number.in_(numbers))
+            .values(sent_at=now())
+        )
+
+    ledger.write(work)
+
+
+def _held(lease: Lease, owner: str) -> tuple[ColumnElement[bool], ...]:
+    return (
+        chunks.c.run_id == lease.run_id,
+        chunks.c.number == lease.number,
+        chunks.c.owner == owner,
+        chunks.c.finished_at.is_(None),
+    )
