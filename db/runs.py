@@ -52,9 +52,9 @@ class Progress:
         return self.pending <= 0
 
 
-def signature_of(root: str, model_version: str, options: dict[str, Any]) -> str:
-    """What makes two requests the same: folder, model version and options."""
-    text = json.dumps([root, model_version, options], sort_keys=True, ensure_ascii=False)
+def signature_of(root: str, output: str, model_version: str, options: dict[str, Any]) -> str:
+    """What makes two requests the same: folder, output folder, model version and options."""
+    text = json.dumps([root, output, model_version, options], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
@@ -75,7 +75,7 @@ def open_run(
     who enqueue one folder at once share one run; `force` starts another. `output` is the folder below
     which the run's own folder is named.
     """
-    signature = signature_of(root, model_version, options)
+    signature = signature_of(root, output, model_version, options)
 
     def work(connection: Connection) -> tuple[Run, bool]:
         newest = connection.execute(
@@ -96,7 +96,7 @@ def open_run(
             "created_at": now(),
         }
         key = connection.execute(insert(runs).values(values)).inserted_primary_key
-        assert key is not None  # noqa: S101 - narrows the type; an insert of one row has a key
+        assert key is not None  # narrows the type; an insert of one row has a key
         run_output = f"{output}/run-{key[0]:06d}"
         connection.execute(update(runs).where(runs.c.id == key[0]).values(output=run_output))
         return _run(connection.execute(select(runs).where(runs.c.id == key[0])).one()), True
@@ -146,7 +146,7 @@ def set_state(ledger: Ledger, run_id: int, state: str) -> None:
 def progress(ledger: Ledger, run_id: int) -> Progress:
     """Counts of a run, from its chunks."""
     finished = func.count(chunks.c.finished_at)
-    leased = func.count(chunks.c.owner).filter(chunks.c.finished_at.is_(None))
+    leased = func.count().filter(chunks.c.finished_at.is_(None), chunks.c.lease_until > now())
     statement = select(
         func.coalesce(func.sum(chunks.c.images), 0),
         func.coalesce(func.sum(chunks.c.done), 0),

@@ -117,15 +117,27 @@ def release_lease(ledger: Ledger, lease: Lease, owner: str) -> None:
     ledger.write(work)
 
 
-def release_owner(ledger: Ledger, owner: str) -> int:
-    """Give back every chunk that a dead worker held; returns how many."""
+def release_owner(ledger: Ledger, owner: str, *, blameless: bool = False) -> int:
+    """Give back every chunk that a worker held which is no more; returns how many.
+
+    `blameless`: it was stopped on purpose, so that the images in hand do not count as attempts.
+    """
 
     def work(connection: Connection) -> int:
-        return connection.execute(
+        held = connection.execute(
             update(chunks)
             .where(chunks.c.owner == owner, chunks.c.finished_at.is_(None))
             .values(owner=None, lease_until=None)
-        ).rowcount
+            .returning(chunks.c.run_id, chunks.c.number)
+        ).all()
+        if blameless:
+            for run_id, number in held:
+                connection.execute(
+                    update(images)
+                    .where(images.c.run_id == run_id, images.c.chunk == number, images.c.attempts > 0)
+                    .values(attempts=images.c.attempts - 1)
+                )
+        return len(held)
 
     return ledger.write(work)
 

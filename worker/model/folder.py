@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import tempfile
 from pathlib import Path
@@ -13,14 +12,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from worker.errors import ModelError
-from worker.model.description import Description, Weights, read_description, write_description
+from worker.model.description import Description, Weights, write_description
+from worker.model.integrity import check_folder, sha256_of
 from worker.model.network import build_network
-
-
-def sha256_of(file: Path) -> str:
-    """Hexadecimal SHA-256 of a file's content."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def save_model(network: Any, folder: Path, *, description: dict[str, Any]) -> Description:
@@ -54,16 +48,8 @@ def save_model(network: Any, folder: Path, *, description: dict[str, Any]) -> De
 
 def load_model(folder: Path) -> tuple[Description, Any]:
     """Check `folder` and rebuild its network. Raises ModelError when anything does not fit."""
-    description = read_description(folder)
+    description = check_folder(folder)
     file = folder / description.weights.file
-    if not file.is_file():
-        raise ModelError(f"model {description.version}: {file} is missing; restore or import it again")
-    digest = sha256_of(file)
-    if digest != description.weights.sha256:
-        raise ModelError(
-            f"model {description.version}: {file} is damaged: its SHA-256 is {digest[:12]}..., "
-            f"model.json says {description.weights.sha256[:12]}...; restore or import it again"
-        )
     try:
         arrays = load_file(file)
     except (SafetensorError, OSError, ValueError) as error:

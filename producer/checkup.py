@@ -1,0 +1,91 @@
+"""Looking at everything xraycam depends on, one thing after the other, whatever the others say."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from db.errors import LedgerError
+from db.ledger import Ledger
+from db.migrate import migrate
+from db.workers import list_workers
+from producer.broker import client, queue_length, require_broker, without_password
+from worker.devices import found_gpus
+from worker.errors import XraycamError
+from worker.model.store import checked_description, ensure_current_model
+from worker.queueing import EXPLAIN_QUEUE
+from worker.settings import Settings
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding; `fine` is None where there is nothing to judge."""
+
+    name: str
+    fine: bool | None
+    finding: str
+
+
+def check_everything(settings: Settings) -> Iterator[Check]:
+    yield Check("home", *_home(settings))
+    ledger = Ledger(settings.database, patience=1.0)
+    try:
+        migrate(ledger)
+        yield Check("database", True, str(ledger))
+    except LedgerError as error:
+        yield Check("database", False, str(error))
+        yield Check("model store", None, f"{settings.model_store}: not checked without the database")
+        yield from _broker(settings)
+        yield Check("gpus", None, _gpus())
+        return
+    try:
+        model = ensure_current_model(ledger, settings.model_store)
+        checked_description(ledger, settings.model_store, model.version)
+        yield Check(
+            "model store", True, f"{settings.model_store}: current is {model.version}, {model.source}"
+        )
+    except (XraycamError, LedgerError, OSError) as error:
+        yield Check("model store", False, str(error))
+    yield from _broker(settings)
+    yield Check("gpus", None, _gpus())
+    live = [worker for worker in list_workers(ledger) if worker.is_live]
+    yield Check("workers", None, f"{len(live)} live")
+    for worker in live:
+        finding = worker.fault or f"{worker.device}, model {worker.model_version or 'not loaded yet'}"
+        yield Check(f"  {worker.name}", worker.fault is None, finding)
+
+
+def _home(settings: Settings) -> tuple[bool, str]:
+    try:
+        settings.home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return False, f"{settings.home} cannot be made: {error.strerror}; set XRAYCAM_HOME to another folder"
+    if not os.access(settings.home, os.W_OK):
+        return False, f"{settings.home} is not writable; set XRAYCAM_HOME to a folder of yours"
+    free = shutil.disk_usage(settings.home).free
+    return True, f"{settings.home}, {free / 1e9:.0f} GB free"
+
+
+def _broker(settings: Settings) -> Iterator[Check]:
+    if settings.broker is None:
+        yield Check("broker", None, "none configured: 'xraycam run' starts a private one")
+        return
+    try:
+        require_broker(settings.broker)
+        waiting = queue_length(settings.broker, EXPLAIN_QUEUE)
+    except XraycamError as error:
+        yield Check("broker", False, str(error))
+        return
+    yield Check("broker", True, f"{without_password(settings.broker)}, {waiting} messages wait")
+    persistence = client(settings.broker).info("persistence")
+    if not persistence.get("aof_enabled"):
+        yield Check(
+            "broker", None, "keeps no append-only file: if it is killed, 'xraycam resume' sends lost work"
+        )
+
+
+def _gpus() -> str:
+    gpus = found_gpus()
+    return f"{len(gpus)}: {', '.join(gpus)}" if gpus else "none found: one worker on the CPU"

@@ -1,0 +1,83 @@
+"""The command `xraycam`. Subcommands are imported when they run, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+COMMANDS = (
+    "run",
+    "enqueue",
+    "worker",
+    "watch",
+    "runs",
+    "results",
+    "retry",
+    "resume",
+    "cancel",
+    "layers",
+    "doctor",
+    "migrate",
+    "phantoms",
+)
+
+# Exit statuses, beside 0 for success, 1 for a fault of ours and 2 for wrong use (click's own).
+SOME_FAILED = 3
+INTERRUPTED = 130
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        command = importlib.import_module(f"producer.commands.{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit status: 0 all done; 2 wrong use or a server that does not answer; 3 some images failed; "
+    "130 interrupted. Settings are environment variables XRAYCAM_*; the README lists them.",
+)
+@click.version_option(package_name="xraycam")
+def cli() -> None:
+    """Class activation maps and predictions for folders of chest X-rays, on a task queue.
+
+    Maps show where a model's score came from, not where disease is. For research, not a medical device.
+
+    \b
+    Examples:
+      xraycam run FOLDER                  everything on this machine, nothing to install
+      xraycam enqueue FOLDER              with servers and workers of your own
+      xraycam results --class Tuberculosis --min-probability 0.9
+    """
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends in one line, not in a traceback."""
+    from db.errors import LedgerError
+    from worker.errors import XraycamError
+
+    try:
+        status = cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        status = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        status = INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has enough; a second complaint at exit is of no use.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    except (XraycamError, LedgerError) as error:
+        click.echo(f"xraycam: {error}", err=True)
+        status = error.exit_status
+    sys.exit(status if isinstance(status, int) else 0)

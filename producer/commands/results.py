@@ -1,0 +1,75 @@
+"""`xraycam results`: the predictions of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import IO, Any
+
+import click
+
+TABLE_ROWS = 50
+
+
+@click.command("results")
+@click.argument("run", type=int, required=False)
+@click.option("--class", "class_name", help="Images predicted as this class.")
+@click.option("--min-probability", type=click.FloatRange(0, 1), help="At least this sure of it.")
+@click.option(
+    "--status", type=click.Choice(["done", "failed", "pending", "cancelled"]), help="Of this status."
+)
+@click.option("--reason", help="Failed for this reason, such as 'truncated'.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json", "jsonl", "parquet"]),
+    default="table",
+    show_default=True,
+    help="How to write them.",
+)
+@click.option(
+    "--limit", type=click.IntRange(1), help=f"At most so many rows; a table has {TABLE_ROWS} if not told."
+)
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="File to write to.")
+def command(run: int | None, form: str, limit: int | None, output: Path | None, **wanted: Any) -> None:
+    """Print the predictions of RUN, or of the latest run.
+
+    \b
+    Examples:
+      xraycam results --class Tuberculosis --min-probability 0.9
+      xraycam results 3 --status failed --format csv --output failed.csv
+    """
+    import sys
+
+    from db.query import Filter
+    from producer import formats
+    from producer.session import open_session
+
+    session = open_session()
+    number = session.run(run).id
+    if form == "table" and limit is None:
+        limit = TABLE_ROWS
+    chosen = Filter(run=number, limit=limit, **wanted)
+    if form == "table" and output is None:
+        rows = formats.print_table(session.ledger, chosen, session.out)
+        if rows == TABLE_ROWS == limit:
+            session.err.print(f"the first {rows} rows; --limit or another --format gives more")
+    elif form == "parquet":
+        if output is None and sys.stdout.isatty():
+            raise click.UsageError("Parquet is not text: give --output FILE, or redirect standard output.")
+        with _binary(output) as stream:
+            formats.write_parquet(session.ledger, chosen, stream)
+    else:
+        write = {"csv": formats.write_csv, "json": formats.write_json, "jsonl": formats.write_jsonl}.get(form)
+        if write is None:
+            raise click.UsageError(
+                "A table goes to the screen: choose csv, json, jsonl or parquet for a file."
+            )
+        if output is None:
+            write(session.ledger, chosen, sys.stdout)
+        else:
+            with output.open("w", encoding="utf-8", newline="") as text:
+                write(session.ledger, chosen, text)
+
+
+def _binary(output: Path | None) -> IO[bytes]:
+    return click.open_file("-" if output is None else str(output), "wb")

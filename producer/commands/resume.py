@@ -1,0 +1,27 @@
+"""`xraycam resume`: go on with a run that was stopped, cancelled, or whose messages were lost."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command("resume")
+@click.argument("run", type=int)
+def command(run: int) -> None:
+    """Enqueue again whatever has no result in RUN; a cancelled run is opened again.
+
+    With a broker configured the messages are sent and the command ends; without one, the work is done
+    here. Doing it twice does no harm.
+
+    \b
+    Example:
+      xraycam resume 3
+    """
+    from db.runs import OPEN, set_state
+    from producer.commands._send import send_or_run_here
+    from producer.session import open_session
+
+    session = open_session()
+    chosen = session.run(run)
+    set_state(session.ledger, chosen.id, OPEN)
+    raise SystemExit(send_or_run_here(session, chosen))

@@ -1,0 +1,40 @@
+"""`xraycam watch`: how far a run is."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command("watch")
+@click.argument("run", type=int, required=False)
+@click.option("--once", is_flag=True, help="Print one line and end, rather than wait.")
+def command(run: int | None, once: bool) -> None:
+    """Show the progress of RUN (or of the latest run) until it is complete.
+
+    Reads the ledger only. Ctrl-C ends the watching, not the run.
+
+    \b
+    Example:
+      xraycam watch 3 --once
+    """
+    from db import runs
+    from db.runs import CANCELLED, get_run
+    from producer.cli import SOME_FAILED
+    from producer.progress import ProgressDisplay
+    from producer.session import open_session
+    from producer.waiting import wait_for_run
+
+    session = open_session()
+    watched = session.run(run)
+    if once:
+        found = runs.progress(session.ledger, watched.id)
+    else:
+        with ProgressDisplay(session.err, session.ledger, watched) as display:
+            found = wait_for_run(display, session.ledger, watched, lambda: None)
+    state = get_run(session.ledger, watched.id).state
+    ended = "complete" if found.is_complete else "cancelled" if state == CANCELLED else "going on"
+    click.echo(f"run {watched.id}: {ended}, {found.done} of {found.images} done, {found.failed} failed")
+    for reason, count in runs.failures_by_reason(session.ledger, watched.id).items():
+        click.echo(f"  {count} {reason}")
+    if found.failed:
+        raise SystemExit(SOME_FAILED)

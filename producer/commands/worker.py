@@ -1,0 +1,49 @@
+"""`xraycam worker`: the workers of one machine."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command("worker")
+@click.option(
+    "--gpus",
+    default="all",
+    show_default=True,
+    help="GPUs to use: all, none, or numbers: 0,1. One worker for each; one for the CPU without any.",
+)
+@click.option("--queues", default="explain", show_default=True, help="Queues to serve, separated by commas.")
+def command(gpus: str, queues: str) -> None:
+    """Run workers until Ctrl-C or SIGTERM: one pinned to each GPU, replaced if it dies.
+
+    Told to stop, a worker finishes its chunk, for at most XRAYCAM_STOP_SECONDS, or gives it back.
+
+    \b
+    Example:
+      XRAYCAM_BROKER_URL=redis://broker:6379/0 \\
+      XRAYCAM_DATABASE_URL=postgresql+psycopg://user:password@db/xraycam \\
+      xraycam worker --gpus all
+    """
+    import logging
+    import signal
+
+    from producer.session import open_session
+    from worker.devices import devices_for
+    from worker.errors import XraycamError
+    from worker.launcher import Launcher
+    from worker.queueing import QUEUES
+
+    wanted = [queue.strip() for queue in queues.split(",") if queue.strip()]
+    unknown = [queue for queue in wanted if queue not in QUEUES]
+    if unknown or not wanted:
+        raise XraycamError(f"--queues {queues}: the queues are {', '.join(QUEUES)}")
+    session = open_session()
+    session.require_broker()
+    logging.basicConfig(level=session.settings.log_level, format="%(asctime)s %(levelname)s %(message)s")
+    launcher = Launcher(session.settings, session.ledger, devices_for(gpus), wanted)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: launcher.request_stop())
+    launcher.start()
+    names = ", ".join(node.name for node in launcher.nodes)
+    click.echo(f"workers: {names}; Ctrl-C stops them", err=True)
+    launcher.run_until_stopped()

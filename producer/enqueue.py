@@ -1,0 +1,123 @@
+"""From a folder to a run in the ledger: checked before anything is written, streamed, in bulk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+from db.intake import Intake, IntakeCounts, ScannedFile
+from db.ledger import Ledger
+from db.models import get_model
+from db.runs import Run, open_run
+from producer.scan import Folder, ScanCounts, resolve_folder, scan
+from worker.errors import XraycamError
+from worker.explain.options import PREDICTED, ExplainOptions
+from worker.model.store import checked_description, ensure_current_model
+from worker.settings import Settings
+
+T = TypeVar("T")
+
+BATCH = 5000
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a person asked to be explained, and how."""
+
+    folder: Path
+    options: ExplainOptions = field(default_factory=ExplainOptions)
+    model: str | None = None
+    globs: Sequence[str] = ()
+    force: bool = False
+    output: Path | None = None
+
+
+@dataclass(frozen=True)
+class Enqueued:
+    run: Run
+    is_new: bool
+    scanned: ScanCounts
+    taken: IntakeCounts
+
+
+def check_request(ledger: Ledger, settings: Settings, request: Request) -> tuple[Folder, str]:
+    """The folder and the model version of a request. Raises for whatever cannot be done."""
+    folder = resolve_folder(request.folder)
+    if request.model is not None:
+        version = get_model(ledger, request.model).version
+    else:
+        version = ensure_current_model(ledger, settings.model_store).version
+    description = checked_description(ledger, settings.model_store, version)
+    for layer in request.options.layers:
+        description.require_layer(layer)
+    if request.options.target != PREDICTED:
+        description.require_class(request.options.target)
+    return folder, version
+
+
+def output_folder(settings: Settings, request: Request) -> Path:
+    return (request.output or settings.overlays).expanduser().absolute()
+
+
+def scan_request(
+    settings: Settings, request: Request, folder: Folder, counts: ScanCounts
+) -> Iterator[ScannedFile]:
+    """The files of a request; our own folders are left out where they lie inside."""
+    ours = [output_folder(settings, request).resolve(), settings.home.resolve()]
+    return scan(folder, counts, globs=request.globs, left_out=ours)
+
+
+def enqueue(
+    ledger: Ledger,
+    settings: Settings,
+    request: Request,
+    on_progress: Callable[[int], None] | None = None,
+) -> Enqueued:
+    """Take a folder into the ledger as a run; messages are sent afterwards, by `publish_chunks`.
+
+    Raises XraycamError when the folder holds no image.
+    """
+    folder, version = check_request(ledger, settings, request)
+    counts = ScanCounts()
+    files = scan_request(settings, request, folder, counts)
+    first = list(islice(files, BATCH))
+    if not first:
+        raise XraycamError(nothing_found(request.folder, counts))
+    run, is_new = open_run(
+        ledger,
+        root=str(folder.root),
+        output=str(output_folder(settings, request)),
+        options=request.options.model_dump(mode="json"),
+        model_version=version,
+        pinned=request.model is not None,
+        chunk_size=settings.chunk_size,
+        force=request.force,
+    )
+    intake = Intake(ledger, run, is_new=is_new)
+    intake.add(first)
+    for batch in _batches(files, BATCH):
+        if on_progress is not None:
+            on_progress(counts.found)
+        intake.add(batch)
+    intake.close()
+    return Enqueued(run, is_new, counts, intake.counts)
+
+
+def nothing_found(folder: Path, counts: ScanCounts) -> str:
+    """Why a folder gave no image, in one line."""
+    if counts.other_type:
+        example = counts.examples["other_type"]
+        return (
+            f"{folder} holds no image: {counts.other_type} files of other types (such as {example}); "
+            "--glob '*' takes them all"
+        )
+    return f"{folder} holds no image (.png, .jpg, .tif, ...); name a folder with radiographs"
+
+
+def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch

@@ -1,0 +1,57 @@
+"""What `run` starts on this machine and stops again: a broker where none is configured, and workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from pydantic import SecretStr
+
+from db.ledger import Ledger
+from producer.broker import require_broker
+from producer.private_broker import PrivateBroker
+from worker.devices import devices_for
+from worker.errors import XraycamError
+from worker.launcher import Launcher
+from worker.queueing import EXPLAIN_QUEUE
+from worker.settings import Settings
+
+
+@dataclass
+class Fleet:
+    """Workers of this machine; `settings` name the broker they listen to."""
+
+    settings: Settings
+    launcher: Launcher
+    broker: PrivateBroker | None
+
+    def tick(self) -> bool:
+        """Keep all alive; true when the broker had died, and with it its messages."""
+        lost = self.broker is not None and self.broker.ensure()
+        self.launcher.tick()
+        if self.launcher.keeps_failing:
+            logs = [str(self.launcher.log_of(node)) for node in self.launcher.nodes]
+            raise XraycamError(f"the workers end as soon as they are started; their log says why: {logs[0]}")
+        return lost
+
+
+@contextmanager
+def local_fleet(settings: Settings, ledger: Ledger, gpus: str = "all") -> Iterator[Fleet]:
+    """A broker, unless one is configured, and one worker per device, for the time of the block."""
+    devices = devices_for(gpus)
+    broker = None
+    if settings.broker is None:
+        broker = PrivateBroker()
+        broker.ensure()
+        settings = settings.model_copy(update={"broker_url": SecretStr(broker.url)})
+    else:
+        require_broker(settings.broker)
+    launcher = Launcher(settings, ledger, devices, [EXPLAIN_QUEUE], log_folder=settings.home / "logs")
+    try:
+        launcher.start()
+        yield Fleet(settings, launcher, broker)
+    finally:
+        launcher.stop()
+        if broker is not None:
+            broker.stop()

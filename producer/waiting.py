@@ -1,0 +1,66 @@
+"""Waiting until a run is complete, and mending what stops it meanwhile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from db import runs
+from db.ledger import Ledger
+from db.runs import CANCELLED, Run, get_run
+from producer.broker import queue_length
+from producer.fleet import Fleet
+from producer.progress import ProgressDisplay
+from producer.publish import publish_chunks
+from worker.queueing import EXPLAIN_QUEUE
+
+# How long nothing may be queued or leased in an unfinished run before its messages count as lost.
+QUIET_SECONDS = 5.0
+
+
+def wait_for_run(
+    display: ProgressDisplay, ledger: Ledger, run: Run, tick: Callable[[], None]
+) -> runs.Progress:
+    """Wait until every image of a run has a result, or it is cancelled; `tick` is called meanwhile."""
+    while True:
+        found = display.update()
+        if found.is_complete or get_run(ledger, run.id).state == CANCELLED:
+            return found
+        tick()
+        time.sleep(0.3)
+
+
+class LocalOverseer:
+    """Keeps a fleet going and sends lost messages again."""
+
+    def __init__(self, fleet: Fleet, ledger: Ledger, run: Run) -> None:
+        self._fleet = fleet
+        self._ledger = ledger
+        self._run = run
+        self._quiet_since: float | None = None
+
+    def tick(self) -> None:
+        if self._fleet.tick():
+            self.publish()
+            return
+        found = runs.progress(self._ledger, self._run.id)
+        broker = self._fleet.settings.broker
+        assert broker is not None  # a fleet always has a broker
+        if found.leased_chunks or queue_length(broker, EXPLAIN_QUEUE):
+            self._quiet_since = None
+        elif self._quiet_since is None:
+            self._quiet_since = time.monotonic()
+        elif time.monotonic() - self._quiet_since > QUIET_SECONDS:
+            self._quiet_since = None
+            self.publish()
+
+    def publish(self, on_wait: Callable[[], object] | None = None) -> int:
+        """Send the run's unfinished chunks."""
+        total = runs.progress(self._ledger, self._run.id).chunks
+
+        def wait() -> None:
+            self._fleet.tick()
+            if on_wait is not None:
+                on_wait()
+
+        return publish_chunks(self._fleet.settings, self._ledger, self._run, total, wait)

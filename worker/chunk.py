@@ -1,0 +1,186 @@
+"""One chunk's way: lease its rows, explain its images, record the results, all or none."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from db.runs import Run, get_run
+from db.work import (
+    Lease,
+    PendingImage,
+    Refusal,
+    count_attempt,
+    lease_chunk,
+    record_results,
+    release_lease,
+)
+from db.workers import note_worker
+from worker.errors import ImageError, ModelError
+from worker.explain.explainer import Explainer
+from worker.explain.options import ExplainOptions
+from worker.explain.pipeline import Item, Outcome
+from worker.lease_keeper import LeaseKeeper
+from worker.station import Station
+from worker.watchdog import Watchdog, watchdog
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = {"jpeg": ".jpg", "png": ".png", "webp": ".webp"}
+
+
+class _LeaseLost(Exception):
+    """Raised inside a chunk when going on would be work for nothing."""
+
+
+def explain_chunk(station: Station, run_id: int, number: int) -> Refusal | None:
+    """Explain what is pending in a chunk; None when done, else why there was nothing to do.
+
+    Images that were in hand when an earlier worker died are done after the others and alone, each
+    attempt counted before it starts, so that the one that takes workers down is found and given up.
+    Raises ModelError when the run's model cannot be used; the chunk is then free again.
+    """
+    settings = station.settings
+    lease = lease_chunk(station.ledger, run_id, number, station.name, settings.lease_seconds)
+    if isinstance(lease, Refusal):
+        return lease
+    run = get_run(station.ledger, run_id)
+    with LeaseKeeper(station.ledger, lease, station.name, settings.lease_seconds) as keeper:
+        try:
+            explainer = station.explainer_for(run)
+        except ModelError as error:
+            release_lease(station.ledger, lease, station.name)
+            note_worker(station.ledger, station.name, fault=str(error))
+            raise
+        version = explainer.description.version
+        note_worker(
+            station.ledger,
+            station.name,
+            doing=f"run {run_id}, chunk {number}",
+            model_version=version,
+            fault=None,
+        )
+        chunk = _Chunk(station, run, lease, explainer, keeper)
+        try:
+            with watchdog(settings.image_seconds) as dog:
+                chunk.do_together([image for image in lease.images if image.attempts == 0], dog)
+                for image in lease.images:
+                    if image.attempts > 0:
+                        chunk.do_alone(image, dog)
+        except _LeaseLost:
+            log.warning("run %d chunk %d is no longer ours: cancelled, or taken over", run_id, number)
+            release_lease(station.ledger, lease, station.name)
+            return Refusal.CANCELLED
+        except BaseException:
+            release_lease(station.ledger, lease, station.name)
+            raise
+    return None
+
+
+class _Chunk:
+    def __init__(
+        self, station: Station, run: Run, lease: Lease, explainer: Explainer, keeper: LeaseKeeper
+    ) -> None:
+        self.station = station
+        self.run = run
+        self.lease = lease
+        self.explainer = explainer
+        self.keeper = keeper
+        self.options = ExplainOptions.model_validate(run.options)
+
+    def do_together(self, images: list[PendingImage], dog: Watchdog) -> None:
+        if images:
+            rows = list(self._rows(images, attempts=1, dog=dog))
+            record_results(self.station.ledger, self.lease, rows)
+
+    def do_alone(self, image: PendingImage, dog: Watchdog) -> None:
+        limit = self.station.settings.attempts
+        if image.attempts >= limit:
+            row = {
+                "image_id": image.id,
+                "status": "failed",
+                "reason": "killed-worker",
+                "error": f"{image.path}: ended or hung its worker in {limit} attempts; look at the file "
+                "with another program, and leave it out or save it again",
+                "attempts": image.attempts,
+            }
+            record_results(self.station.ledger, self.lease, [self._with_origin(row)])
+            return
+        attempts = count_attempt(self.station.ledger, image.id)
+        record_results(self.station.ledger, self.lease, list(self._rows([image], attempts, dog)))
+
+    def _rows(self, images: Iterable[PendingImage], attempts: int, dog: Watchdog) -> Iterator[dict[str, Any]]:
+        def progress() -> None:
+            dog.step()
+            if self.keeper.lost:
+                raise _LeaseLost
+
+        items: list[Item] = []
+        for image in images:
+            try:
+                items.append(self._item(image))
+            except ImageError as error:
+                yield self._failed(image.id, error.reason, str(error), attempts)
+        for outcome in self.station.pipeline.run(self.explainer, items, self.options, progress):
+            if outcome.reason is not None:
+                yield self._failed(outcome.item.image_id, outcome.reason, outcome.error or "", attempts)
+            else:
+                yield self._done(outcome, attempts)
+
+    def _item(self, image: PendingImage) -> Item:
+        """Where an image is read and written. Raises ImageError for a path that leaves the run's folders."""
+        parts = PurePosixPath(image.path).parts
+        source = os.path.realpath(os.path.join(self.run.root, image.path))  # noqa: PTH118
+        if (
+            ".." in parts
+            or image.path.startswith("/")
+            or not source.startswith(self.run.root.rstrip("/") + "/")
+        ):
+            raise ImageError(
+                "outside-root",
+                f"{image.path}: lies outside {self.run.root}, where this run may read; "
+                "enqueue the folder it is in",
+            )
+        overlay = Path(self.run.output, image.path + SUFFIXES[self.options.output_format])
+        return Item(image.id, Path(source), overlay, image.path)
+
+    def _failed(self, image_id: int, reason: str, error: str, attempts: int) -> dict[str, Any]:
+        row = {
+            "image_id": image_id,
+            "status": "failed",
+            "reason": reason,
+            "error": error,
+            "attempts": attempts,
+        }
+        return self._with_origin(row)
+
+    def _done(self, outcome: Outcome, attempts: int) -> dict[str, Any]:
+        row = {
+            "image_id": outcome.item.image_id,
+            "status": "done",
+            "sha256": outcome.sha256,
+            "width": outcome.width,
+            "height": outcome.height,
+            "class": outcome.predicted,
+            "probability": outcome.probability,
+            "probabilities": outcome.probabilities,
+            "explained_class": outcome.explained,
+            "score": outcome.score,
+            "heatmap_max": outcome.heatmap_max,
+            "blank": outcome.blank,
+            "overlay": None if outcome.overlay is None else str(outcome.overlay),
+            "heatmap": None if outcome.heatmap_file is None else str(outcome.heatmap_file),
+            "attempts": attempts,
+        }
+        return self._with_origin(row)
+
+    def _with_origin(self, row: dict[str, Any]) -> dict[str, Any]:
+        return row | {
+            "layer": ",".join(self.explainer.layers),
+            "method": self.explainer.method.name,
+            "model_version": self.explainer.description.version,
+            "worker": self.station.name,
+        }

@@ -1,0 +1,29 @@
+"""One Celery worker as a process of its own, started by the launcher: `python -m worker.node ...`.
+
+It ends when its launcher does, however that ends: the launcher holds the other end of its standard
+input, and the kernel closes that.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+
+
+def _stop_with_launcher() -> None:
+    while os.read(0, 1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def main() -> None:
+    threading.Thread(target=_stop_with_launcher, daemon=True).start()
+    from worker.celery import app
+
+    app.worker_main(["worker", *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""Every setting of xraycam, from environment variables `XRAYCAM_*`; wrong ones are refused at start."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import socket
+from functools import lru_cache
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from worker.errors import XraycamError
+
+PREFIX = "XRAYCAM_"
+
+
+class SettingsError(XraycamError):
+    """Raised when a setting has a value that cannot be."""
+
+
+class Settings(BaseSettings):
+    """The settings; each is the environment variable `XRAYCAM_<NAME>`."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    home: Path = Field(Path("xraycam-data"), description="folder for ledger, models and overlays")
+    broker_url: SecretStr | None = Field(
+        None, description="Redis or Valkey, redis://...; unset: `run` starts a private server"
+    )
+    database_url: SecretStr | None = Field(
+        None, description="sqlite:///FILE or postgresql+psycopg://...; unset: SQLite in the home folder"
+    )
+    models: Path | None = Field(None, description="model store; unset: `models` in the home folder")
+    output: Path | None = Field(None, description="overlays; unset: `overlays` in the home folder")
+    chunk_size: int = Field(64, ge=1, le=1024, description="images a message stands for")
+    batch_size: int = Field(16, ge=1, le=512, description="images through the network at once")
+    threads: int = Field(
+        0, ge=0, le=64, description="threads to decode and to render; 0: one per processor, 4 at most"
+    )
+    lease_seconds: float = Field(
+        60.0, ge=1.0, le=3600.0, description="how long a chunk stays with a worker that went silent"
+    )
+    attempts: int = Field(3, ge=2, le=10, description="tries for an image that takes its worker down")
+    image_seconds: float = Field(60.0, gt=0.0, le=600.0, description="time limit for one image")
+    max_pixels: int = Field(100_000_000, ge=1, description="larger images are refused")
+    max_bytes: int = Field(200_000_000, ge=1, description="larger files are refused")
+    queue_limit: int = Field(
+        2000, ge=10, description="messages in the broker above which `enqueue` waits for the workers"
+    )
+    stop_seconds: float = Field(
+        30.0, ge=1.0, description="time a worker has to finish its chunk when it is told to stop"
+    )
+    log_level: str = Field("WARNING", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="of the workers")
+
+    @field_validator("home", "models", "output")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return None if value is None else value.expanduser().absolute()
+
+    @field_validator("broker_url")
+    @classmethod
+    def _known_broker(cls, value: SecretStr | None) -> SecretStr | None:
+        schemes = ("redis", "rediss", "redis+socket")
+        if value is not None and urlsplit(value.get_secret_value()).scheme not in schemes:
+            raise ValueError("must begin with redis://, rediss:// or redis+socket://")
+        return value
+
+    @property
+    def database(self) -> str:
+        """The ledger's URL, with its password."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return f"sqlite:///{self.home / 'ledger.sqlite3'}"
+
+    @property
+    def broker(self) -> str | None:
+        """The broker's URL, with its password."""
+        return self.broker_url.get_secret_value() if self.broker_url is not None else None
+
+    @property
+    def model_store(self) -> Path:
+        return self.models or self.home / "models"
+
+    @property
+    def overlays(self) -> Path:
+        return self.output or self.home / "overlays"
+
+    @property
+    def worker_threads(self) -> int:
+        return self.threads or min(4, os.cpu_count() or 1)
+
+    def check_together(self) -> None:
+        """Refuse what cannot work: a SQLite ledger with a broker on another machine."""
+        if self.broker is None or not self.database.startswith("sqlite"):
+            return
+        parts = urlsplit(self.broker)
+        host = parts.hostname or ""
+        is_here = parts.scheme == "redis+socket" or host in _names_of_this_machine()
+        if not is_here:
+            raise SettingsError(
+                f"XRAYCAM_BROKER_URL names another machine ({host}), but the ledger is the SQLite file "
+                f"{self.database.removeprefix('sqlite:///')}, which only one machine can share; "
+                "set XRAYCAM_DATABASE_URL=postgresql+psycopg://USER:PASSWORD@HOST/NAME"
+            )
+
+    def as_environment(self) -> dict[str, str]:
+        """The settings as environment variables, for the processes we start."""
+        values: dict[str, str] = {}
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if value is not None:
+                text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+                values[PREFIX + name.upper()] = text
+        return values
+
+
+# Ours, but not settings: set by the launcher for the processes it starts.
+_INTERNAL = {"XRAYCAM_WORKER_NAME", "XRAYCAM_TEST_HOOK"}
+
+
+@lru_cache(maxsize=1)
+def load_settings() -> Settings:
+    """The settings of this process. Raises SettingsError naming the variable, its value and the mend."""
+    known = [PREFIX + name.upper() for name in Settings.model_fields]
+    for name in os.environ:
+        if name.startswith(PREFIX) and name not in known and name not in _INTERNAL:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
+            raise SettingsError(f"there is no setting {name}{hint}")
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = str(first["loc"][0])
+        value = "(not shown)" if field.endswith("_url") else repr(first["input"])
+        message = first["msg"].removeprefix("Value error, ")
+        raise SettingsError(f"{PREFIX}{field.upper()}={value}: {message}") from None
+    settings.check_together()
+    return settings
+
+
+def _names_of_this_machine() -> set[str]:
+    return {"", "localhost", "127.0.0.1", "::1", socket.gethostname(), socket.getfqdn()}

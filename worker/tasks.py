@@ -1,0 +1,51 @@
+"""The Celery tasks: thin, so that the process that only supervises stays free of TensorFlow."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+from celery import shared_task
+from celery.signals import worker_process_init
+
+from db.errors import LedgerError
+from db.work import Refusal
+from worker.errors import XraycamError
+from worker.queueing import EXPLAIN_CHUNK
+
+log = logging.getLogger(__name__)
+
+# Time until a chunk is tried again whose model or ledger cannot be used at present.
+FAULT_SECONDS = 15.0
+
+
+@worker_process_init.connect
+def load_model_in_child(**_: Any) -> None:
+    """Load the model where it is used, in the prefork child, before the first chunk."""
+    from worker.station import station
+
+    try:
+        station().prepare()
+    except (XraycamError, LedgerError) as error:
+        # The worker stays up: each chunk tries again, and says what is wrong.
+        log.error("not ready yet: %s", error)
+
+
+@shared_task(name=EXPLAIN_CHUNK, bind=True, max_retries=None)
+def explain_chunk(task: Any, run: int, chunk: int) -> None:
+    """Explain one chunk of a run. A message says no more than which rows: the rest is in the ledger."""
+    from worker.chunk import explain_chunk as explain
+    from worker.station import station
+
+    readable = {"argsrepr": task.request.argsrepr, "kwargsrepr": task.request.kwargsrepr}
+    try:
+        refusal = explain(station(), run, chunk)
+    except (XraycamError, LedgerError) as error:
+        log.error("run %d chunk %d waits: %s", run, chunk, error)
+        raise task.retry(countdown=FAULT_SECONDS, exc=error, **readable) from error
+    if refusal is Refusal.HELD:
+        # Its holder may be dead: look again when the lease must have ended or been renewed.
+        raise task.retry(countdown=station().settings.lease_seconds + 1, **readable)
+    if refusal is not None:
+        log.info("process %d: run %d chunk %d is %s", os.getpid(), run, chunk, refusal.value)
