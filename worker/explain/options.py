@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Method = Literal["gradcam"]
+Colormap = Literal["inferno", "magma", "viridis", "cividis", "turbo", "gray", "blue-red"]
 OutputFormat = Literal["jpeg", "png", "webp"]
 PREDICTED = "predicted"
 
@@ -19,7 +20,7 @@ class ExplainOptions(BaseModel):
     layers: tuple[str, ...] = Field((), description="layers by name; empty: the model's default layer")
     method: Method = "gradcam"
     target: str = Field(PREDICTED, description="the class that is explained, or 'predicted'")
-    colormap: str = "inferno"
+    colormap: Colormap = "inferno"
     opacity: float = Field(0.5, ge=0.0, le=1.0, description="share of colour where the heatmap is 1")
     output_format: OutputFormat = "jpeg"
     heatmaps: bool = Field(False, description="keep the raw heatmaps beside the overlays")

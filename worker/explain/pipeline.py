@@ -1,0 +1,230 @@
+"""Many images through one explainer: reading, explaining and rendering of neighbouring batches overlap."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from worker.errors import ImageError
+from worker.explain.explainer import PREDICTED_CLASS, Explainer, Explanation
+from worker.explain.options import PREDICTED, ExplainOptions
+from worker.explain.overlay import encode, render, save_heatmaps, write_atomically
+from worker.explain.preprocess import Pixels, network_input
+from worker.explain.read import Limits, Radiograph, printable, read_radiograph
+from worker.model.description import Description, Preprocessing
+
+HEATMAP_SUFFIX = ".npz"
+
+# Of larger images only the network's input is held, and they are decoded again when they are drawn: so
+# what a pipeline holds is bounded (half a gigabyte at a batch of 16), whatever the sizes of the files.
+_HELD_PIXELS = 8_000_000
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image to explain. `overlay` has its final suffix; `name` is what people are shown."""
+
+    image_id: int
+    source: Path
+    overlay: Path
+    name: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one item: all about the image, or `reason` and `error` where it failed.
+
+    `probability` is that of the `predicted` class; `score` that of the `explained` class before the softmax.
+    `heatmap_max` holds by layer the heatmap's maximum before scaling; `blank` says that one of them is 0.
+    """
+
+    item: Item
+    reason: str | None = None
+    error: str | None = None
+    sha256: str = ""
+    width: int = 0
+    height: int = 0
+    predicted: str = ""
+    probability: float = math.nan
+    probabilities: dict[str, float] = field(default_factory=dict)
+    explained: str = ""
+    score: float = math.nan
+    heatmap_max: dict[str, float] = field(default_factory=dict)
+    blank: bool = False
+    overlay: Path | None = None
+    heatmap_file: Path | None = None
+
+
+@dataclass(frozen=True)
+class _Read:
+    item: Item
+    sha256: str
+    pixels: Pixels
+    radiograph: Radiograph | None  # None: too large to hold until it is drawn
+
+
+class Pipeline:
+    """Threads for reading and for rendering, kept between runs. The explainer runs in the calling thread.
+
+    At most four batches of decoded images are held: one read ahead, one explained, two being rendered.
+    """
+
+    def __init__(
+        self, readers: int = 1, renderers: int = 1, batch_size: int = 16, limits: Limits | None = None
+    ) -> None:
+        self.batch_size = batch_size
+        self._limits = limits or Limits()
+        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="read")
+        self._renderers = ThreadPoolExecutor(renderers, thread_name_prefix="render")
+
+    def __enter__(self) -> Pipeline:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the threads, after the files they are writing."""
+        self._readers.shutdown(cancel_futures=True)
+        self._renderers.shutdown(cancel_futures=True)
+
+    def run(
+        self,
+        explainer: Explainer,
+        items: Iterable[Item],
+        options: ExplainOptions,
+        progress: Callable[[], None] | None = None,
+    ) -> Iterator[Outcome]:
+        """Explain `items`, which are taken as they are needed; exactly one outcome for each, in any order.
+
+        A file that fails takes no other with it. `progress` is called after every batch. Raises ModelError
+        for a class in `options.target` that the model does not know, and whatever the explainer raises.
+        """
+        description = explainer.description
+        preprocessing = description.preprocessing
+        target = PREDICTED_CLASS if options.target == PREDICTED else description.require_class(options.target)
+        waiting = iter(items)
+        reading: deque[Future[_Read | Outcome]] = deque()
+        rendering: deque[Future[Outcome]] = deque()
+        try:
+            while True:
+                batch: list[_Read] = []
+                while len(batch) < self.batch_size:
+                    for item in islice(waiting, 2 * self.batch_size - len(batch) - len(reading)):
+                        reading.append(self._readers.submit(self._read, item, preprocessing))
+                    if not reading:
+                        break
+                    found = reading.popleft().result()
+                    if isinstance(found, Outcome):
+                        yield found
+                    else:
+                        batch.append(found)
+                if not batch:
+                    break
+                explanation = explainer.explain(
+                    np.stack([read.pixels for read in batch]), np.full(len(batch), target, np.int32)
+                )
+                while len(rendering) > self.batch_size:
+                    yield rendering.popleft().result()
+                for index, read in enumerate(batch):
+                    rendering.append(
+                        self._renderers.submit(self._render, read, explanation, index, description, options)
+                    )
+                if progress is not None:
+                    progress()
+            while rendering:
+                yield rendering.popleft().result()
+        finally:
+            for read_ahead in reading:
+                read_ahead.cancel()
+            for drawing in rendering:
+                drawing.cancel()
+
+    def _read(self, item: Item, preprocessing: Preprocessing) -> _Read | Outcome:
+        try:
+            radiograph = read_radiograph(item.source, self._limits)
+            pixels = network_input(radiograph, preprocessing)
+            held = radiograph if radiograph.width * radiograph.height <= _HELD_PIXELS else None
+            return _Read(item, radiograph.sha256, pixels, held)
+        except ImageError as error:
+            return Outcome(item, error.reason, str(error))
+        except Exception as error:
+            return _unexpected(item, error)
+
+    def _render(
+        self,
+        read: _Read,
+        explanation: Explanation,
+        index: int,
+        description: Description,
+        options: ExplainOptions,
+    ) -> Outcome:
+        item = read.item
+        heatmaps = [(name, values[index]) for name, values in explanation.heatmaps.items()]
+        kept = item.overlay.with_suffix(HEATMAP_SUFFIX) if options.heatmaps else None
+        try:
+            radiograph = read.radiograph or self._read_again(read)
+            picture = render(radiograph, heatmaps, description.preprocessing, options)
+            if kept is not None:
+                save_heatmaps(
+                    kept, heatmaps, preprocessing=description.preprocessing, image_sha256=read.sha256
+                )
+            write_atomically(encode(picture, options.output_format), item.overlay)
+        except ImageError as error:
+            return Outcome(item, error.reason, str(error))
+        except Exception as error:
+            return _unexpected(item, error)
+        return _done(item, radiograph, explanation, index, description.classes, kept)
+
+    def _read_again(self, read: _Read) -> Radiograph:
+        radiograph = read_radiograph(read.item.source, self._limits)
+        if radiograph.sha256 != read.sha256:
+            raise ImageError(
+                "unreadable", f"{printable(read.item.source)} changed while it was explained; retry it"
+            )
+        return radiograph
+
+
+def _done(
+    item: Item,
+    radiograph: Radiograph,
+    explanation: Explanation,
+    index: int,
+    classes: Sequence[str],
+    kept: Path | None,
+) -> Outcome:
+    probabilities = [float(value) for value in explanation.probabilities[index]]
+    best = int(explanation.scores[index].argmax())
+    explained = int(explanation.explained[index])
+    maxima = {name: float(values[index]) for name, values in explanation.maxima.items()}
+    return Outcome(
+        item,
+        sha256=radiograph.sha256,
+        width=radiograph.width,
+        height=radiograph.height,
+        predicted=classes[best],
+        probability=probabilities[best],
+        probabilities=dict(zip(classes, probabilities, strict=True)),
+        explained=classes[explained],
+        score=float(explanation.scores[index, explained]),
+        heatmap_max=maxima,
+        blank=min(maxima.values()) <= 0,
+        overlay=item.overlay,
+        heatmap_file=kept,
+    )
+
+
+def _unexpected(item: Item, error: Exception) -> Outcome:
+    """No file may take its batch with it, not even through a fault of ours."""
+    cause = " ".join(f"{type(error).__name__}: {error}".split())
+    return Outcome(item, "unreadable", f"{printable(item.source)} cannot be processed: {cause}")

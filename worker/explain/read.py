@@ -1,0 +1,161 @@
+"""From a file to 8-bit gray pixels, or to the one reason why not. No TensorFlow here."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from worker.errors import ImageError
+from worker.explain.dicom import is_dicom
+
+# Pillow's own limit is one number for the whole process and only warns at first; `Limits` is checked
+# below for every file, after the header and before a single pixel is decoded.
+Image.MAX_IMAGE_PIXELS = None
+
+# No format that runs a program (EPS), reads other files, or holds icons.
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")
+_BEGINNINGS = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"GIF8", b"RIFF", b"\0\0\0\x0cjP")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one file may cost. Sides and areas in pixels."""
+
+    max_pixels: int = 100_000_000
+    max_bytes: int = 200_000_000
+    min_side: int = 16
+
+
+@dataclass(frozen=True)
+class Radiograph:
+    """A decoded image. `pixels` is a loaded Pillow image of mode L, upright, `width` x `height`."""
+
+    pixels: Image.Image
+    width: int
+    height: int
+    sha256: str
+
+
+def read_radiograph(file: Path, limits: Limits) -> Radiograph:
+    """Read `file` once, hash its content (SHA-256, hexadecimal) and decode it to 8-bit gray.
+
+    Colour becomes luma (ITU-R 601), transparency is ignored, the EXIF orientation is applied, of several
+    frames the first is taken. More than 8 bits are scaled linearly, see `to_gray`.
+    Raises ImageError, and nothing else, for every file that cannot be explained.
+    """
+    shown = printable(file)
+    content = _content(file, shown, limits)
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            _check_size(image, shown, limits)
+            image.load()
+            pixels = to_gray(_upright(image))
+    except ImageError:
+        raise
+    except Exception as error:
+        raise _explained(error, content, shown) from error
+    return Radiograph(pixels, pixels.width, pixels.height, hashlib.sha256(content).hexdigest())
+
+
+def to_gray(image: Image.Image) -> Image.Image:
+    """`image` as mode L.
+
+    Integers of more than 8 bits are divided by 2^bits - 1, where `bits` is the smallest number of bits that
+    holds the brightest pixel: radiographs of 10, 12 or 15 bits are stored in files of 16, which do not say
+    so. Black stays black, relative brightness stays. Floats run from their minimum to their maximum.
+    """
+    if image.mode == "L":
+        return image if type(image) is Image.Image else image.copy()
+    if image.mode.startswith("I"):
+        values = np.asarray(image)
+        low, high = min(int(values.min()), 0), int(values.max())
+        full = (1 << max((high - low).bit_length(), 8)) - 1
+        return Image.fromarray(((values.astype(np.float64) - low) * (255 / full) + 0.5).astype(np.uint8))
+    if image.mode == "F":
+        floats = np.asarray(image, np.float64)
+        if not np.isfinite(floats).all():
+            raise ValueError("it holds values that are not numbers")
+        darkest, brightest = float(floats.min()), float(floats.max())
+        factor = 255 / ((brightest - darkest) or 1)
+        return Image.fromarray(((floats - darkest) * factor + 0.5).astype(np.uint8))
+    if image.mode in ("1", "LA", "La"):
+        return image.convert("L")
+    return image.convert("RGB").convert("L")
+
+
+def printable(file: Path) -> str:
+    """The path as one line of valid Unicode, whatever bytes its name holds."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(file))
+
+
+def _content(file: Path, shown: str, limits: Limits) -> bytes:
+    try:
+        status = file.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError("unreadable", f"{shown} is not a regular file")
+        if status.st_size > limits.max_bytes:
+            raise ImageError(
+                "too-large", f"{shown} has {status.st_size:,} bytes; the limit is {limits.max_bytes:,}"
+            )
+        with file.open("rb") as stream:
+            content = stream.read(limits.max_bytes + 1)
+    except FileNotFoundError:
+        raise ImageError("missing", f"{shown} is no longer there; restore it and retry") from None
+    except PermissionError:
+        raise ImageError(
+            "unreadable", f"{shown} may not be read by this user; check its permissions"
+        ) from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ImageError("unreadable", f"{shown} cannot be read: {reason}") from error
+    if not content:
+        raise ImageError("empty", f"{shown} is empty (0 bytes); copy it again from its source")
+    if len(content) > limits.max_bytes:
+        raise ImageError("too-large", f"{shown} has more than {limits.max_bytes:,} bytes, the limit")
+    if is_dicom(content):
+        raise ImageError("unsupported", f"{shown} is DICOM, which is not read yet; export it as PNG")
+    return content
+
+
+def _check_size(image: Image.Image, shown: str, limits: Limits) -> None:
+    width, height = image.size
+    if min(width, height) < limits.min_side:
+        raise ImageError(
+            "too-small",
+            f"{shown} is {width} x {height} pixels; at least {limits.min_side} on each side are needed",
+        )
+    if width * height > limits.max_pixels:
+        raise ImageError(
+            "too-large",
+            f"{shown} is {width} x {height} pixels; the limit is {limits.max_pixels:,} pixels in all",
+        )
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # damaged EXIF, which Pillow reports in many ways, says nothing about the pixels
+        return image
+
+
+def _explained(error: Exception, content: bytes, shown: str) -> ImageError:
+    cause = " ".join(str(error).split()) or type(error).__name__
+    unknown = isinstance(error, UnidentifiedImageError)
+    if "truncat" in cause.lower() or isinstance(error, EOFError) or (unknown and _starts_well(content)):
+        return ImageError("truncated", f"{shown} is cut short; copy it again from its source")
+    if unknown:
+        known = ", ".join(FORMATS)
+        return ImageError("not-an-image", f"{shown} is not an image of a known format ({known})")
+    if isinstance(error, MemoryError):
+        return ImageError("too-large", f"{shown} does not fit into memory; lower the limit on pixels")
+    return ImageError("not-an-image", f"{shown} is damaged and does not decode: {cause}")
+
+
+def _starts_well(content: bytes) -> bool:
+    return content.startswith(_BEGINNINGS)
