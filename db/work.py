@@ -104,7 +104,7 @@ def renew_lease(ledger: Ledger, lease: Lease, owner: str, seconds: float) -> boo
 
 
 def release_lease(ledger: Ledger, lease: Lease, owner: str) -> None:
-    """Give a chunk back unfinished; what was not done does not count as an attempt."""
+    """Give a chunk back unfinished; its images are not to blame, so that no attempt counts."""
     keys = [image.id for image in lease.images if image.attempts == 0]
 
     def work(connection: Connection) -> None:

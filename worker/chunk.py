@@ -41,7 +41,8 @@ def explain_chunk(station: Station, run_id: int, number: int) -> Refusal | None:
 
     Images that were in hand when an earlier worker died are done after the others and alone, each
     attempt counted before it starts, so that the one that takes workers down is found and given up.
-    Raises ModelError when the run's model cannot be used; the chunk is then free again.
+    Raises ModelError when the run's model cannot be used; the chunk is then free again. Any other error is
+    like the death of the worker: the lease stays ours, the attempts count, and the chunk is to be tried again.
     """
     settings = station.settings
     lease = lease_chunk(station.ledger, run_id, number, station.name, settings.lease_seconds)
@@ -74,9 +75,6 @@ def explain_chunk(station: Station, run_id: int, number: int) -> Refusal | None:
             log.warning("run %d chunk %d is no longer ours: cancelled, or taken over", run_id, number)
             release_lease(station.ledger, lease, station.name)
             return Refusal.CANCELLED
-        except BaseException:
-            release_lease(station.ledger, lease, station.name)
-            raise
     return None
 
 

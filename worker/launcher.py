@@ -82,6 +82,8 @@ class Launcher:
         """Give back what dead workers of this machine held, then start ours."""
         self._bury_the_dead()
         for node in self.nodes:
+            # In a restarted container our dead predecessor had our host, our process number, our name.
+            release_owner(self.ledger, node.name)
             register_worker(
                 self.ledger,
                 name=node.name,

@@ -117,8 +117,8 @@ class Settings(BaseSettings):
         return values
 
 
-# Ours, but not settings: set by the launcher for the processes it starts.
-_INTERNAL = {"XRAYCAM_WORKER_NAME", "XRAYCAM_TEST_HOOK"}
+# Ours, but not settings: set by the launcher for its workers, and read by docker-compose.yml.
+_NOT_SETTINGS = {"XRAYCAM_WORKER_NAME", "XRAYCAM_IMAGES"}
 
 
 @lru_cache(maxsize=1)
@@ -126,7 +126,7 @@ def load_settings() -> Settings:
     """The settings of this process. Raises SettingsError naming the variable, its value and the mend."""
     known = [PREFIX + name.upper() for name in Settings.model_fields]
     for name in os.environ:
-        if name.startswith(PREFIX) and name not in known and name not in _INTERNAL:
+        if name.startswith(PREFIX) and name not in known and name not in _NOT_SETTINGS:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
             raise SettingsError(f"there is no setting {name}{hint}")

@@ -44,6 +44,10 @@ def explain_chunk(task: Any, run: int, chunk: int) -> None:
     except (XraycamError, LedgerError) as error:
         log.error("run %d chunk %d waits: %s", run, chunk, error)
         raise task.retry(countdown=FAULT_SECONDS, exc=error, **readable) from error
+    except Exception as error:
+        # A fault of ours. Tried again, as after a worker's death: the attempts in the ledger end it.
+        log.exception("run %d chunk %d failed", run, chunk)
+        raise task.retry(countdown=1.0, exc=error, **readable) from error
     if refusal is Refusal.HELD:
         # Its holder may be dead: look again when the lease must have ended or been renewed.
         raise task.retry(countdown=station().settings.lease_seconds + 1, **readable)

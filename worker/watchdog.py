@@ -6,9 +6,12 @@ Celery then sees a lost worker, runs the chunk again, and the attempts in the le
 from __future__ import annotations
 
 import faulthandler
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+
+# Celery puts an object without a file descriptor in the place of sys.stderr.
+STANDARD_ERROR = 2
 
 
 class Watchdog:
@@ -19,7 +22,7 @@ class Watchdog:
 
     def step(self) -> None:
         """Allow another `seconds`. The timer is a thread in C that needs no interpreter lock."""
-        faulthandler.dump_traceback_later(self._seconds, exit=True, file=sys.stderr)
+        faulthandler.dump_traceback_later(self._seconds, exit=True, file=STANDARD_ERROR)
 
 
 @contextmanager

@@ -128,6 +128,7 @@ def _compile(description: Description, network: Any, layers: tuple[str, ...], me
     # Not with XLA (jit_compile), which makes MobileNetV2 3 to 10 times slower on a CPU.
     return tf.function(
         explain,
+        autograph=False,
         input_signature=[
             tf.TensorSpec((None, side, side), tf.uint8, name="images"),
             tf.TensorSpec((None,), tf.int32, name="targets"),
