@@ -16,8 +16,9 @@ Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 def network_input(radiograph: Radiograph, preprocessing: Preprocessing) -> Pixels:
     """The part of the image the network sees as uint8 (size, size); `scaling.scale` does the rest.
 
-    Bilinear with antialiasing; images of more than six times the size are first reduced by a whole factor
-    to no less than three times the size, which is faster and hardly changes the result.
+    Bilinear with antialiasing, whose filter reaches half an output pixel past the margin. Images of more
+    than six times the size are first reduced by a whole factor to no less than three times the size, which
+    is faster and hardly changes the result.
     """
     side = preprocessing.size
     small = radiograph.pixels.resize(

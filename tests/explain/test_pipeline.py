@@ -1,0 +1,220 @@
+"""Every item has one outcome, and no file disturbs another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import worker.explain.pipeline as pipeline_module
+from worker.errors import ModelError
+from worker.explain.explainer import Explainer
+from worker.explain.options import ExplainOptions
+from worker.explain.overlay import recolour
+from worker.explain.pipeline import Item, Outcome, Pipeline
+from worker.explain.preprocess import network_input
+from worker.explain.read import Limits, read_radiograph
+from worker.model.description import Description
+from worker.model.folder import load_model
+
+OPTIONS = ExplainOptions(output_format="png")
+
+
+@pytest.fixture(scope="module")
+def explainer(model: tuple[Description, Any]) -> Explainer:
+    return Explainer(*model)
+
+
+@pytest.fixture
+def pipeline() -> Iterator[Pipeline]:
+    with Pipeline(readers=2, renderers=2, batch_size=4) as pipeline:
+        yield pipeline
+
+
+def items_of(files: list[Path], folder: Path, suffix: str = ".png") -> list[Item]:
+    return [
+        Item(number, file, folder / f"{file.name}{suffix}", file.name) for number, file in enumerate(files)
+    ]
+
+
+def by_name(outcomes: Iterator[Outcome]) -> dict[str, Outcome]:
+    found = list(outcomes)
+    assert len({outcome.item.image_id for outcome in found}) == len(found)
+    return {outcome.item.name: outcome for outcome in found}
+
+
+def test_good_and_bad_files_give_one_outcome_each(
+    tmp_path: Path, image_file: Callable[..., Path], explainer: Explainer, pipeline: Pipeline
+) -> None:
+    bad = {"empty.png": b"", "text.png": b"no image", "cut.png": image_file("x.png").read_bytes()[:900]}
+    files = [image_file(f"good{number}.png", seed=number) for number in range(11)]
+    for position, (name, content) in enumerate(bad.items()):
+        (tmp_path / name).write_bytes(content)
+        files.insert(3 * position, tmp_path / name)
+    files.append(tmp_path / "gone.png")
+    outcomes = by_name(pipeline.run(explainer, items_of(files, tmp_path / "out"), OPTIONS))
+    assert len(outcomes) == 15
+    reasons = {name: outcome.reason for name, outcome in outcomes.items() if outcome.reason is not None}
+    assert reasons == {
+        "empty.png": "empty", "text.png": "not-an-image", "cut.png": "truncated", "gone.png": "missing"
+    }  # fmt: skip
+    for name in reasons:
+        assert name in (outcomes[name].error or "")
+        assert outcomes[name].overlay is None
+    overlays = sorted(file.name for file in (tmp_path / "out").iterdir())
+    assert overlays == sorted(f"good{number}.png.png" for number in range(11))
+
+
+def test_outcome_says_what_the_explainer_said(
+    tmp_path: Path, image_file: Callable[..., Path], explainer: Explainer, pipeline: Pipeline
+) -> None:
+    files = [image_file(f"{number}.png", seed=number) for number in range(6)]
+    outcomes = by_name(pipeline.run(explainer, items_of(files, tmp_path / "out"), OPTIONS))
+    classes = explainer.description.classes
+    for file in files:
+        radiograph = read_radiograph(file, Limits())
+        alone = explainer.explain(network_input(radiograph, explainer.description.preprocessing)[np.newaxis])
+        outcome = outcomes[file.name]
+        assert outcome.error is None
+        assert outcome.sha256 == radiograph.sha256
+        assert (outcome.width, outcome.height) == (120, 80)
+        assert outcome.predicted == outcome.explained == classes[int(alone.scores[0].argmax())]
+        assert outcome.probabilities == pytest.approx(
+            dict(zip(classes, alone.probabilities[0], strict=True)), abs=1e-5
+        )
+        assert outcome.probability == max(outcome.probabilities.values())
+        assert outcome.score == pytest.approx(alone.scores[0].max(), abs=1e-4)
+        assert outcome.heatmap_max["block_15_add"] == pytest.approx(alone.maxima["block_15_add"][0], rel=1e-3)
+        assert outcome.overlay is not None
+        assert Image.open(outcome.overlay).size == (120, 80)
+        assert outcome.heatmap_file is None
+        assert outcome.blank == (alone.maxima["block_15_add"][0] == 0)
+    assert not all(outcome.blank for outcome in outcomes.values())
+
+
+def test_target_class_is_the_one_explained(
+    tmp_path: Path, image_file: Callable[..., Path], explainer: Explainer, pipeline: Pipeline
+) -> None:
+    items = items_of([image_file()], tmp_path / "out")
+    for name in explainer.description.classes:
+        (outcome,) = pipeline.run(explainer, items, ExplainOptions(output_format="png", target=name))
+        assert outcome.explained == name
+    with pytest.raises(ModelError, match="knows no class 'Pneumonia'; its classes are Normal"):
+        list(pipeline.run(explainer, items, ExplainOptions(target="Pneumonia")))
+
+
+def test_kept_heatmaps_draw_the_same_overlay(
+    tmp_path: Path, image_file: Callable[..., Path], model: tuple[Description, Any], pipeline: Pipeline
+) -> None:
+    options = ExplainOptions(output_format="png", heatmaps=True)
+    explainer = Explainer(*model, ["block_7_project", "out_relu"])
+    (outcome,) = pipeline.run(explainer, items_of([image_file()], tmp_path / "out"), options)
+    assert outcome.overlay is not None
+    assert outcome.heatmap_file == tmp_path / "out" / "image.png.npz"
+    again = recolour(outcome.item.source, outcome.heatmap_file, options)
+    np.testing.assert_array_equal(np.asarray(Image.open(outcome.overlay)), np.asarray(again))
+
+
+def test_blank_map_is_flagged_and_drawn_as_the_plain_radiograph(
+    tmp_path: Path, image_file: Callable[..., Path], model_folder: Path, pipeline: Pipeline
+) -> None:
+    description, network = load_model(model_folder)
+    kernel = network.get_layer("score").kernel
+    kernel.assign(np.zeros(kernel.shape))
+    (outcome,) = pipeline.run(
+        Explainer(description, network), items_of([image_file()], tmp_path / "out"), OPTIONS
+    )
+    assert outcome.blank
+    assert outcome.heatmap_max == {"block_15_add": 0}
+    assert outcome.overlay is not None
+    plain = Image.open(image_file()).convert("RGB")
+    np.testing.assert_array_equal(np.asarray(Image.open(outcome.overlay)), np.asarray(plain))
+
+
+def test_overlay_that_cannot_be_written_fails_its_image_only(
+    tmp_path: Path, image_file: Callable[..., Path], explainer: Explainer, pipeline: Pipeline
+) -> None:
+    items = items_of([image_file(f"{n}.png", seed=n) for n in range(3)], tmp_path / "out")
+    items[1].overlay.mkdir(parents=True)
+    outcomes = by_name(pipeline.run(explainer, items, OPTIONS))
+    assert [outcomes[item.name].reason for item in items] == [None, "write-failed", None]
+
+
+def test_fault_of_ours_in_one_image_does_not_take_the_batch(
+    tmp_path: Path,
+    image_file: Callable[..., Path],
+    explainer: Explainer,
+    pipeline: Pipeline,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def faulty(file: Path, limits: Limits) -> Any:
+        if file.name == "1.png":
+            raise RuntimeError("nobody thought\nof this")
+        return read_radiograph(file, limits)
+
+    monkeypatch.setattr(pipeline_module, "read_radiograph", faulty)
+    files = [image_file(f"{n}.png", seed=n) for n in range(3)]
+    outcomes = by_name(pipeline.run(explainer, items_of(files, tmp_path / "out"), OPTIONS))
+    assert [outcomes[file.name].reason for file in files] == [None, "unreadable", None]
+    assert (outcomes["1.png"].error or "").endswith(
+        "cannot be processed: RuntimeError: nobody thought of this"
+    )
+
+
+def test_image_too_large_to_hold_is_read_again_and_drawn_alike(
+    tmp_path: Path,
+    image_file: Callable[..., Path],
+    explainer: Explainer,
+    pipeline: Pipeline,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (item,) = items_of([image_file()], tmp_path / "out")
+    (held,) = pipeline.run(explainer, [item], OPTIONS)
+    content = item.overlay.read_bytes()
+    monkeypatch.setattr(pipeline_module, "_HELD_PIXELS", 100)
+    (read_again,) = pipeline.run(explainer, [item], OPTIONS)
+    assert read_again == held
+    assert item.overlay.read_bytes() == content
+
+
+def test_items_are_taken_as_they_are_needed(
+    tmp_path: Path, image_file: Callable[..., Path], explainer: Explainer, pipeline: Pipeline
+) -> None:
+    taken = []
+
+    def endless() -> Iterator[Item]:
+        file = image_file()
+        while True:
+            taken.append(1)
+            yield Item(len(taken), file, tmp_path / "out" / f"{len(taken)}.png", str(len(taken)))
+
+    outcomes = pipeline.run(explainer, endless(), OPTIONS)
+    for count in range(1, 41):
+        next(outcomes)
+        # Two batches read ahead, one explained, two drawn, of four images each.
+        assert len(taken) <= count + 5 * 4
+    outcomes.close()
+
+
+def test_progress_is_called_after_each_batch_and_may_end_the_run(
+    tmp_path: Path, image_file: Callable[..., Path], explainer: Explainer, pipeline: Pipeline
+) -> None:
+    items = items_of([image_file(f"{n}.png", seed=n) for n in range(10)], tmp_path / "out")
+    calls: list[int] = []
+    list(pipeline.run(explainer, items, OPTIONS, lambda: calls.append(1)))
+    assert len(calls) == 3
+
+    def stop() -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        list(pipeline.run(explainer, items, OPTIONS, stop))
+    assert len(list(pipeline.run(explainer, items, OPTIONS))) == 10, "the pipeline can go on"
+
+
+def test_no_items_give_no_outcomes(explainer: Explainer, pipeline: Pipeline) -> None:
+    assert list(pipeline.run(explainer, [], OPTIONS)) == []
