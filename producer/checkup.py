@@ -14,7 +14,7 @@ from db.workers import list_workers
 from producer.broker import client, queue_length, require_broker, without_password
 from worker.devices import found_gpus
 from worker.errors import XraycamError
-from worker.model.store import checked_description, ensure_current_model
+from worker.model.store import ensure_current_model, store_of
 from worker.queueing import EXPLAIN_QUEUE
 from worker.settings import Settings
 
@@ -41,8 +41,9 @@ def check_everything(settings: Settings) -> Iterator[Check]:
         yield Check("gpus", None, _gpus())
         return
     try:
-        model = ensure_current_model(ledger, settings.model_store)
-        checked_description(ledger, settings.model_store, model.version)
+        store = store_of(settings)
+        model = ensure_current_model(ledger, store)
+        store.fetch(model.version, model.digest)
         yield Check(
             "model store", True, f"{settings.model_store}: current is {model.version}, {model.source}"
         )

@@ -15,7 +15,8 @@ from db.runs import Run, open_run
 from producer.scan import Folder, ScanCounts, resolve_folder, scan
 from worker.errors import XraycamError
 from worker.explain.options import PREDICTED, ExplainOptions
-from worker.model.store import checked_description, ensure_current_model
+from worker.model.description import read_description
+from worker.model.store import ensure_current_model, store_of
 from worker.settings import Settings
 
 T = TypeVar("T")
@@ -46,16 +47,15 @@ class Enqueued:
 def check_request(ledger: Ledger, settings: Settings, request: Request) -> tuple[Folder, str]:
     """The folder and the model version of a request. Raises for whatever cannot be done."""
     folder = resolve_folder(request.folder)
-    if request.model is not None:
-        version = get_model(ledger, request.model).version
-    else:
-        version = ensure_current_model(ledger, settings.model_store).version
-    description = checked_description(ledger, settings.model_store, version)
+    store = store_of(settings)
+    current = ensure_current_model(ledger, store)
+    model = current if request.model is None else get_model(ledger, request.model)
+    description = read_description(store.fetch(model.version, model.digest))
     for layer in request.options.layers:
         description.require_layer(layer)
     if request.options.target != PREDICTED:
         description.require_class(request.options.target)
-    return folder, version
+    return folder, model.version
 
 
 def output_folder(settings: Settings, request: Request) -> Path:

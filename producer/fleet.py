@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -37,8 +37,10 @@ class Fleet:
 
 
 @contextmanager
-def local_fleet(settings: Settings, ledger: Ledger, gpus: str = "all") -> Iterator[Fleet]:
-    """A broker, unless one is configured, and one worker per device, for the time of the block."""
+def local_fleet(
+    settings: Settings, ledger: Ledger, gpus: str = "all", queues: Sequence[str] = (EXPLAIN_QUEUE,)
+) -> Iterator[Fleet]:
+    """A broker, unless one is configured, and one worker per queue and device, for the time of the block."""
     devices = devices_for(gpus)
     broker = None
     if settings.broker is None:
@@ -47,7 +49,7 @@ def local_fleet(settings: Settings, ledger: Ledger, gpus: str = "all") -> Iterat
         settings = settings.model_copy(update={"broker_url": SecretStr(broker.url)})
     else:
         require_broker(settings.broker)
-    launcher = Launcher(settings, ledger, devices, [EXPLAIN_QUEUE], log_folder=settings.home / "logs")
+    launcher = Launcher(settings, ledger, devices, queues, log_folder=settings.home / "logs")
     try:
         launcher.start()
         yield Fleet(settings, launcher, broker)

@@ -42,7 +42,7 @@ def explain_chunk(station: Station, run_id: int, number: int) -> Refusal | None:
     Images that were in hand when an earlier worker died are done after the others and alone, each
     attempt counted before it starts, so that the one that takes workers down is found and given up.
     Raises ModelError when the run's model cannot be used; the chunk is then free again. Any other error is
-    like the death of the worker: the lease stays ours, the attempts count, and the chunk is to be tried again.
+    like the death of the worker: the lease stays ours, the attempts count, the chunk is to be tried again.
     """
     settings = station.settings
     lease = lease_chunk(station.ledger, run_id, number, station.name, settings.lease_seconds)
@@ -51,7 +51,7 @@ def explain_chunk(station: Station, run_id: int, number: int) -> Refusal | None:
     run = get_run(station.ledger, run_id)
     with LeaseKeeper(station.ledger, lease, station.name, settings.lease_seconds) as keeper:
         try:
-            explainer = station.explainer_for(run)
+            explainer = station.keeper.explainer_for(run)
         except ModelError as error:
             release_lease(station.ledger, lease, station.name)
             note_worker(station.ledger, station.name, fault=str(error))
@@ -62,7 +62,7 @@ def explain_chunk(station: Station, run_id: int, number: int) -> Refusal | None:
             station.name,
             doing=f"run {run_id}, chunk {number}",
             model_version=version,
-            fault=None,
+            fault=station.keeper.fault,
         )
         chunk = _Chunk(station, run, lease, explainer, keeper)
         try:

@@ -1,4 +1,4 @@
-"""Starts one pinned Celery worker per device, restarts those that die, and stops them all."""
+"""Starts one pinned Celery worker per queue and device, restarts those that die, and stops them all."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from db.ledger import Ledger
 from db.work import release_owner
 from db.workers import list_workers, note_worker, register_worker, remove_worker
 from worker.devices import Device
+from worker.queueing import TRAIN_QUEUE
 from worker.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ class _Node:
 
     name: str
     device: Device
-    queues: str
+    queue: str
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     next_start: float = 0.0
@@ -62,7 +63,8 @@ class Launcher:
         self.log_folder = log_folder
         self.host = socket.gethostname()
         self.nodes = [
-            _Node(f"{'-'.join(queues)}-{device.name}-{os.getpid()}@{self.host}", device, ",".join(queues))
+            _Node(f"{queue}-{device.name}-{os.getpid()}@{self.host}", device, queue)
+            for queue in queues
             for device in devices
         ]
         self._stopping = threading.Event()
@@ -90,7 +92,7 @@ class Launcher:
                 host=self.host,
                 pid=os.getpid(),
                 device=node.device.name,
-                queues=node.queues,
+                queues=node.queue,
             )
             self._spawn(node)
 
@@ -154,14 +156,18 @@ class Launcher:
 
     def _spawn(self, node: _Node) -> None:
         options = [
-            "--hostname", node.name, "--queues", node.queues, "--loglevel", self.settings.log_level,
+            "--hostname", node.name, "--queues", node.queue, "--loglevel", self.settings.log_level,
             "--without-gossip", "--without-mingle", "--task-events",
         ]  # fmt: skip
+        if node.queue == TRAIN_QUEUE:
+            # TensorFlow gives memory back, on a GPU above all, only when its process ends.
+            options += ["--max-tasks-per-child", "1"]
         environment = {
             **os.environ,
             **self.settings.as_environment(),
             "CUDA_VISIBLE_DEVICES": node.device.visible,
             "XRAYCAM_WORKER_NAME": node.name,
+            "XRAYCAM_WORKER_QUEUE": node.queue,
             "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"),
         }
         file = self.log_of(node)

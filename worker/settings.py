@@ -33,7 +33,10 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(
         None, description="sqlite:///FILE or postgresql+psycopg://...; unset: SQLite in the home folder"
     )
-    models: Path | None = Field(None, description="model store; unset: `models` in the home folder")
+    models: str | None = Field(
+        None,
+        description="model store: a path or an fsspec URL (s3://...); unset: `models` in the home folder",
+    )
     output: Path | None = Field(None, description="overlays; unset: `overlays` in the home folder")
     chunk_size: int = Field(64, ge=1, le=1024, description="images a message stands for")
     batch_size: int = Field(16, ge=1, le=512, description="images through the network at once")
@@ -55,7 +58,7 @@ class Settings(BaseSettings):
     )
     log_level: str = Field("WARNING", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="of the workers")
 
-    @field_validator("home", "models", "output")
+    @field_validator("home", "output")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser().absolute()
@@ -81,8 +84,11 @@ class Settings(BaseSettings):
         return self.broker_url.get_secret_value() if self.broker_url is not None else None
 
     @property
-    def model_store(self) -> Path:
-        return self.models or self.home / "models"
+    def model_store(self) -> str:
+        """Path or URL of the model store."""
+        if self.models is None:
+            return str(self.home / "models")
+        return self.models if "://" in self.models else str(Path(self.models).expanduser().absolute())
 
     @property
     def overlays(self) -> Path:
@@ -118,7 +124,7 @@ class Settings(BaseSettings):
 
 
 # Ours, but not settings: set by the launcher for its workers, and read by docker-compose.yml.
-_NOT_SETTINGS = {"XRAYCAM_WORKER_NAME", "XRAYCAM_IMAGES"}
+_NOT_SETTINGS = {"XRAYCAM_WORKER_NAME", "XRAYCAM_WORKER_QUEUE", "XRAYCAM_IMAGES"}
 
 
 @lru_cache(maxsize=1)

@@ -9,10 +9,11 @@ from typing import Any
 from celery import shared_task
 from celery.signals import worker_process_init
 
+import worker.reload  # noqa: F401 - registers the control command, and must be imported before the fork
 from db.errors import LedgerError
 from db.work import Refusal
 from worker.errors import XraycamError
-from worker.queueing import EXPLAIN_CHUNK
+from worker.queueing import EXPLAIN_CHUNK, TRAIN_QUEUE
 
 log = logging.getLogger(__name__)
 
@@ -23,10 +24,12 @@ FAULT_SECONDS = 15.0
 @worker_process_init.connect
 def load_model_in_child(**_: Any) -> None:
     """Load the model where it is used, in the prefork child, before the first chunk."""
+    if os.environ.get("XRAYCAM_WORKER_QUEUE") == TRAIN_QUEUE:
+        return  # a trainer makes its model, and wants all the memory for that
     from worker.station import station
 
     try:
-        station().prepare()
+        station().keeper.start()
     except (XraycamError, LedgerError) as error:
         # The worker stays up: each chunk tries again, and says what is wrong.
         log.error("not ready yet: %s", error)

@@ -9,7 +9,6 @@ import faulthandler
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-
 # Celery puts an object without a file descriptor in the place of sys.stderr.
 STANDARD_ERROR = 2
 

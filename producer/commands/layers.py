@@ -21,19 +21,16 @@ def command(model: str | None, everything: bool) -> None:
 
     from db.models import get_model
     from producer.session import open_session
-    from worker.model.store import checked_description, ensure_current_model
+    from worker.model.description import read_description
+    from worker.model.store import ensure_current_model, store_of
 
     session = open_session()
-    store = session.settings.model_store
-    version = (
-        get_model(session.ledger, model).version
-        if model
-        else ensure_current_model(session.ledger, store).version
-    )
-    description = checked_description(session.ledger, store, version)
-    table = Table(
-        title=f"model {version}, input {description.preprocessing.size} x {description.preprocessing.size}"
-    )
+    store = store_of(session.settings)
+    current = ensure_current_model(session.ledger, store)
+    chosen = get_model(session.ledger, model) if model else current
+    description = read_description(store.fetch(chosen.version, chosen.digest))
+    side = description.preprocessing.size
+    table = Table(title=f"model {chosen.version}, input {side} x {side}")
     for name in ("layer", "map", "channels", ""):
         table.add_column(name, justify="left" if name in ("layer", "") else "right")
     for layer in description.layers:

@@ -1,65 +1,118 @@
-"""The model store: a folder with one model folder per version. Light: no TensorFlow here."""
+"""The model store: one model folder per version, on a path or a remote file system. No TensorFlow here."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from db.ledger import Ledger
-from db.models import Model, add_model, current_model, get_model
+from db.models import Model, add_model, current_model
 from worker.errors import ModelError
-from worker.model.description import Description, read_description
+from worker.model.description import DESCRIPTION_FILE, read_description
 from worker.model.integrity import check_folder, digest_of
+
+if TYPE_CHECKING:
+    from worker.settings import Settings
 
 STARTER = Path(__file__).parent / "starter"
 
 
-def folder_of(store: Path, version: str) -> Path:
-    """Where a version's folder is. Raises ModelError when it is not there."""
-    folder = store / version
-    if not folder.is_dir():
-        raise ModelError(
-            f"model {version} is not in the model store {store}; check XRAYCAM_MODELS, which every "
-            "machine must see under its own path"
-        )
-    return folder
+class ModelStore:
+    """Model folders by version.
+
+    `url`: a path that all machines see, or an fsspec URL such as s3://bucket/models.
+    `cache`: folder of this machine that keeps checked copies.
+    """
+
+    def __init__(self, url: str, cache: Path) -> None:
+        self.url = url
+        self.cache = cache
+
+    def __str__(self) -> str:
+        return self.url
+
+    def publish(self, folder: Path) -> str:
+        """Copy a model folder into the store, whole or not at all; returns its version.
+
+        A version that is there already stays as it is. Raises ModelError if the folder is damaged or the
+        store cannot be written.
+        """
+        version = check_folder(folder).version
+        with self._explained(f"model {version} cannot be published"):
+            files, root = self._file_system()
+            target = f"{root}/{version}"
+            if files.exists(f"{target}/{DESCRIPTION_FILE}"):
+                return version
+            if "file" in files.protocol:
+                _copy_whole(folder, Path(target))
+                return version
+            # Remote stores rename no folders: model.json comes last, and without it there is no model.
+            for file in sorted(folder.iterdir(), key=lambda file: file.name == DESCRIPTION_FILE):
+                files.put_file(str(file), f"{target}/{file.name}")
+        return version
+
+    def fetch(self, version: str, digest: str) -> Path:
+        """A checked copy of a version on this machine, fetched once.
+
+        `digest` is that of its model.json, from the ledger. Raises ModelError when the version is not in
+        the store, or is not what was published.
+        """
+        kept = self.cache / f"{version}-{digest[:12]}"
+        if kept.is_dir():
+            try:
+                check_folder(kept, digest)
+                return kept
+            except ModelError:
+                shutil.rmtree(kept, ignore_errors=True)
+        with self._explained(f"model {version} cannot be fetched"):
+            files, root = self._file_system()
+            if not files.exists(f"{root}/{version}/{DESCRIPTION_FILE}"):
+                raise ModelError(
+                    f"model {version} is not in the model store {self.url}; check XRAYCAM_MODELS, which "
+                    "every machine must be able to read"
+                )
+            with _half_done(kept) as folder:
+                for name in files.ls(f"{root}/{version}", detail=False):
+                    if files.isfile(name):
+                        files.get_file(name, str(folder / Path(name).name))
+                check_folder(folder, digest)
+        return kept
+
+    def _file_system(self) -> tuple[Any, str]:
+        import fsspec
+
+        files, root = fsspec.core.url_to_fs(self.url)
+        return files, str(root)
+
+    @contextmanager
+    def _explained(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ImportError, ValueError) as error:
+            cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise ModelError(f"{what}: the model store {self.url}: {cause}; check XRAYCAM_MODELS") from error
 
 
-def copy_into_store(store: Path, folder: Path) -> Path:
-    """Copy a checked model folder into the store, whole or not at all; one that is there stays."""
-    version = read_description(folder).version
-    target = store / version
-    if target.exists():
-        return target
-    store.mkdir(parents=True, exist_ok=True)
-    half_done = Path(tempfile.mkdtemp(prefix=f".{version}.", dir=store))
-    try:
-        shutil.copytree(folder, half_done, dirs_exist_ok=True)
-        check_folder(half_done)
-        half_done.chmod(0o755)
-        half_done.rename(target)
-    except FileExistsError:
-        pass
-    except OSError:
-        if not target.exists():
-            raise
-    finally:
-        shutil.rmtree(half_done, ignore_errors=True)
-    return target
+def store_of(settings: Settings) -> ModelStore:
+    """The store that the settings name."""
+    return ModelStore(settings.model_store, settings.home / "model-cache")
 
 
-def ensure_current_model(ledger: Ledger, store: Path) -> Model:
+def ensure_current_model(ledger: Ledger, store: ModelStore) -> Model:
     """The current model; the starter model that ships with xraycam where none was promoted yet."""
     model = current_model(ledger)
     if model is not None:
         return model
-    description = check_folder(STARTER)
-    folder = copy_into_store(store, STARTER)
+    version = store.publish(STARTER)
+    description = read_description(STARTER)
     add_model(
         ledger,
-        version=description.version,
-        digest=digest_of(folder),
+        version=version,
+        digest=digest_of(STARTER),
         classes=description.classes,
         source="shipped with xraycam",
         metrics=description.training.get("figures", {}),
@@ -67,12 +120,29 @@ def ensure_current_model(ledger: Ledger, store: Path) -> Model:
     )
     model = current_model(ledger)
     if model is None:
-        raise ModelError(
-            f"model {description.version} could not be promoted; 'xraycam models' lists versions"
-        )
+        raise ModelError(f"model {version} could not be promoted; 'xraycam models' lists the versions")
     return model
 
 
-def checked_description(ledger: Ledger, store: Path, version: str) -> Description:
-    """The description of a version, its folder checked against the ledger. Raises ModelError."""
-    return check_folder(folder_of(store, version), get_model(ledger, version).digest)
+def _copy_whole(folder: Path, target: Path) -> None:
+    with _half_done(target) as half_done:
+        shutil.copytree(folder, half_done, dirs_exist_ok=True)
+        check_folder(half_done)
+
+
+@contextmanager
+def _half_done(target: Path) -> Iterator[Path]:
+    """A folder to fill that becomes `target` if the block succeeds, and is removed if not."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        yield folder
+        folder.chmod(0o755)
+        try:
+            folder.rename(target)
+        except OSError:
+            # Another process was faster; what it put there is the same version.
+            if not target.is_dir():
+                raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
