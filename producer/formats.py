@@ -6,14 +6,15 @@ import csv
 import json
 from datetime import datetime
 from itertools import islice
-from pathlib import Path
 from typing import IO, Any, TextIO
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from db.ledger import Ledger
 from db.query import COLUMNS, Filter, read_predictions
+from db.runs import Run
 
 PARQUET_ROWS = 10_000
 
@@ -58,26 +59,24 @@ def write_parquet(ledger: Ledger, wanted: Filter, stream: IO[bytes]) -> None:
             writer.write_table(pyarrow.Table.from_pylist(batch, schema))
 
 
-def print_table(ledger: Ledger, wanted: Filter, console: Console) -> int:
-    """Print what a person wants to see of each row; returns the number of rows."""
-    table = Table()
-    for name in ("path", "status", "class"):
-        table.add_column(name, overflow="fold")
-    table.add_column("probability", justify="right")
-    for name in ("layer", "model", "overlay or error"):
-        table.add_column(name, overflow="fold")
+def print_table(ledger: Ledger, wanted: Filter, run: Run, console: Console) -> int:
+    """Print what a person wants to see of each row, paths shortened; returns the number of rows."""
+    table = Table(title=f"run {run.id}: {run.root}\noverlays in {run.output}", title_justify="left")
+    table.add_column("image", overflow="fold", ratio=3)
+    table.add_column("class", no_wrap=True)
+    table.add_column("probability", justify="right", no_wrap=True)
+    table.add_column("layer", overflow="fold", ratio=2)
+    table.add_column("overlay, or why there is none", overflow="fold", ratio=5)
     count = 0
     for row in read_predictions(ledger, wanted):
         count += 1
         probability = row["probability"]
         table.add_row(
-            Path(row["path"]).name,
-            row["status"],
-            row["class"] or "",
+            escape(row["path"].removeprefix(run.root.rstrip("/") + "/")),
+            escape(row["class"] or row["status"]),
             "" if probability is None else f"{probability:.3f}",
-            (row["layer"] or "") + (" (blank)" if row["blank"] else ""),
-            row["model_version"] or "",
-            row["overlay"] or row["error"] or "",
+            (row["layer"] or "") + (" (blank)" if row["blank"] else "") if probability is not None else "",
+            escape((row["overlay"] or "").removeprefix(run.output + "/") or row["error"] or ""),
         )
     console.print(table)
     return count

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
+from typing import TextIO
 
 from rich.console import Console
 
@@ -44,4 +46,9 @@ def open_session() -> Session:
     settings = load_settings()
     ledger = Ledger(settings.database, patience=PATIENCE_SECONDS)
     migrate(ledger)
-    return Session(settings, ledger, Console(highlight=False), Console(stderr=True, highlight=False))
+    return Session(settings, ledger, _console(sys.stdout), _console(sys.stderr))
+
+
+def _console(stream: TextIO) -> Console:
+    # What is not a terminal has no width of its own; folding a path at 80 columns helps nobody.
+    return Console(file=stream, highlight=False, width=None if stream.isatty() else 200)

@@ -22,14 +22,13 @@ from db.workers import note_worker
 from worker.errors import ImageError, ModelError
 from worker.explain.explainer import Explainer
 from worker.explain.options import ExplainOptions
+from worker.explain.overlay import SUFFIXES
 from worker.explain.pipeline import Item, Outcome
 from worker.lease_keeper import LeaseKeeper
 from worker.station import Station
 from worker.watchdog import Watchdog, watchdog
 
 log = logging.getLogger(__name__)
-
-SUFFIXES = {"jpeg": ".jpg", "png": ".png", "webp": ".webp"}
 
 
 class _LeaseLost(Exception):

@@ -26,7 +26,6 @@ def make_app(settings: Settings) -> Celery:
     """
     app = Celery("xraycam", broker=settings.broker, include=["worker.tasks"])
     app.conf.update(configuration())
-    app.set_default()
     return app
 
 

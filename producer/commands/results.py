@@ -45,12 +45,12 @@ def command(run: int | None, form: str, limit: int | None, output: Path | None, 
     from producer.session import open_session
 
     session = open_session()
-    number = session.run(run).id
+    chosen_run = session.run(run)
     if form == "table" and limit is None:
         limit = TABLE_ROWS
-    chosen = Filter(run=number, limit=limit, **wanted)
+    chosen = Filter(run=chosen_run.id, limit=limit, **wanted)
     if form == "table" and output is None:
-        rows = formats.print_table(session.ledger, chosen, session.out)
+        rows = formats.print_table(session.ledger, chosen, chosen_run, session.out)
         if rows == TABLE_ROWS == limit:
             session.err.print(f"the first {rows} rows; --limit or another --format gives more")
     elif form == "parquet":
