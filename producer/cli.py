@@ -8,6 +8,8 @@ import sys
 
 import click
 
+from producer.exit_status import INTERRUPTED
+
 COMMANDS = (
     "run",
     "enqueue",
@@ -23,10 +25,6 @@ COMMANDS = (
     "migrate",
     "phantoms",
 )
-
-# Exit statuses, beside 0 for success, 1 for a fault of ours and 2 for wrong use (click's own).
-SOME_FAILED = 3
-INTERRUPTED = 130
 
 
 class _Commands(click.Group):

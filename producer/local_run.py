@@ -14,7 +14,7 @@ from rich.table import Table
 from db import runs
 from db.query import Filter
 from db.runs import Run
-from producer.cli import INTERRUPTED, SOME_FAILED
+from producer.exit_status import INTERRUPTED, SOME_FAILED
 from producer.fleet import local_fleet
 from producer.formats import write_csv
 from producer.progress import ProgressDisplay

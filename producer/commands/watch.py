@@ -19,7 +19,7 @@ def command(run: int | None, once: bool) -> None:
     """
     from db import runs
     from db.runs import CANCELLED, get_run
-    from producer.cli import SOME_FAILED
+    from producer.exit_status import SOME_FAILED
     from producer.progress import ProgressDisplay
     from producer.session import open_session
     from producer.waiting import wait_for_run
