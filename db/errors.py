@@ -21,3 +21,11 @@ class UnknownRun(LedgerError):
 
 class UnknownModel(LedgerError):
     """Raised when no model has the version that was asked for."""
+
+
+class UnknownTraining(LedgerError):
+    """Raised when no training has the number that was asked for."""
+
+
+class TrainingNotResumable(LedgerError):
+    """Raised when a training that is done, or still running, is to be resumed."""

@@ -134,6 +134,36 @@ workers = Table(
     Column("seen_at", Timestamp, nullable=False),
 )
 
+trainings = Table(
+    "trainings",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("dataset", Text, nullable=False, comment="the labelled folder, absolute"),
+    Column("recipe", JSON, nullable=False),
+    Column("start_from", Text, nullable=False, comment="imagenet, none, a file or a version"),
+    Column("options", JSON, nullable=False),
+    Column("state", String(16), nullable=False,
+           comment="queued, running, done, failed or cancelled; running past lease_until means lost"),
+    Column("start", Integer, nullable=False, server_default="0", comment="how often started"),
+    Column("stage", String(16), comment="what it is at"),
+    Column("epoch", Integer, nullable=False, server_default="0", comment="epochs done"),
+    Column("epochs", Integer, nullable=False, comment="at most"),
+    Column("loss", Double, comment="of the last epoch, in training"),
+    Column("val_loss", Double),
+    Column("val_auc", Double),
+    Column("history", JSON, nullable=False, comment="all epochs"),
+    Column("seconds_left", Double, comment="as estimated at progress_at"),
+    Column("progress_at", Timestamp),
+    Column("owner", String(255), comment="the worker that holds the lease"),
+    Column("lease_until", Timestamp),
+    Column("version", String(64), comment="of the model it made"),
+    Column("verdict", Text, comment="whether the version became current, and why"),
+    Column("error", Text),
+    Column("created_at", Timestamp, nullable=False),
+    Column("started_at", Timestamp),
+    Column("finished_at", Timestamp),
+)  # fmt: skip
+
 # The documented view for people who query with plain SQL; `migrations/` holds its text.
 predictions = table(
     "predictions",

@@ -53,6 +53,15 @@ class Settings(BaseSettings):
     queue_limit: int = Field(
         2000, ge=10, description="messages in the broker above which `enqueue` waits for the workers"
     )
+    start_from: str = Field(
+        "imagenet", description="weights a training starts from: imagenet, a file, a model version, or none"
+    )
+    train_memory: int = Field(
+        4_000_000_000, ge=0, description="bytes of images and features a training keeps in memory"
+    )
+    promote_tolerance: float = Field(
+        0.01, ge=0.0, le=1.0, description="by how much less AUC a new version may have and become current"
+    )
     stop_seconds: float = Field(
         30.0, ge=1.0, description="time a worker has to finish its chunk when it is told to stop"
     )

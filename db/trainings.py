@@ -1,0 +1,287 @@
+"""Trainings: what is to be trained, how far it is, and what came of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, insert, or_, select, update
+
+from db.clock import now
+from db.errors import TrainingNotResumable, UnknownTraining
+from db.ledger import Ledger
+from db.schema import trainings
+
+QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
+# Never stored: what a reader calls a running training whose trainer let its lease end.
+LOST = "lost"
+# The stage in which a training can no longer be cancelled.
+PUBLISHING = "publishing"
+
+
+@dataclass(frozen=True)
+class Training:
+    """`state` is as stored, or `lost`. `start` counts how often it was started: a trainer that was
+    replaced by another is known by its older number. `seconds_left` is estimated; None: not known."""
+
+    id: int
+    dataset: str
+    recipe: dict[str, Any]
+    start_from: str
+    options: dict[str, Any]
+    state: str
+    start: int
+    stage: str | None
+    epoch: int
+    epochs: int
+    loss: float | None
+    val_loss: float | None
+    val_auc: float | None
+    history: list[dict[str, Any]]
+    seconds_left: float | None
+    owner: str | None
+    version: str | None
+    verdict: str | None
+    error: str | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more will happen unless it is resumed."""
+        return self.state not in (QUEUED, RUNNING)
+
+
+def add_training(
+    ledger: Ledger,
+    *,
+    dataset: str,
+    recipe: dict[str, Any],
+    start_from: str,
+    options: dict[str, Any],
+    epochs: int,
+) -> Training:
+    """Note a training that is asked for; `dataset` is absolute."""
+    values = {
+        "dataset": dataset,
+        "recipe": recipe,
+        "start_from": start_from,
+        "options": options,
+        "state": QUEUED,
+        "epochs": epochs,
+        "history": [],
+        "created_at": now(),
+    }
+
+    def work(connection: Connection) -> int:
+        key = connection.execute(insert(trainings).values(values)).inserted_primary_key
+        assert key is not None  # narrows the type; an insert of one row has a key
+        return int(key[0])
+
+    return get_training(ledger, ledger.write(work))
+
+
+def get_training(ledger: Ledger, training_id: int) -> Training:
+    """The training with this number. Raises UnknownTraining."""
+    found = _select(ledger, trainings.c.id == training_id, limit=1)
+    if not found:
+        raise UnknownTraining(
+            f"there is no training {training_id} in {ledger}; 'xraycam trainings' lists them"
+        )
+    return found[0]
+
+
+def list_trainings(ledger: Ledger, limit: int = 50) -> list[Training]:
+    """The newest trainings, newest first."""
+    return _select(ledger, None, limit)
+
+
+def queued_trainings(ledger: Ledger) -> list[Training]:
+    """The trainings that wait for a trainer, oldest first."""
+    return _select(ledger, trainings.c.state == QUEUED, limit=1000)[::-1]
+
+
+def start_training(ledger: Ledger, training_id: int, owner: str, seconds: float) -> Training | None:
+    """Lease a queued training for `seconds` by the database's clock; None when it is not queued."""
+
+    def work(connection: Connection) -> bool:
+        return bool(
+            connection.execute(
+                update(trainings)
+                .where(trainings.c.id == training_id, trainings.c.state == QUEUED)
+                .values(
+                    state=RUNNING,
+                    start=trainings.c.start + 1,
+                    owner=owner,
+                    lease_until=now(seconds),
+                    started_at=now(),
+                    seconds_left=None,
+                )
+            ).rowcount
+        )
+
+    return get_training(ledger, training_id) if ledger.write(work) else None
+
+
+def renew_training(ledger: Ledger, training: Training, seconds: float) -> bool:
+    """Hold a training for another `seconds`; false when it was cancelled or is no longer ours."""
+    return _change(ledger, training, {"lease_until": now(seconds)})
+
+
+def note_stage(ledger: Ledger, training: Training, stage: str) -> bool:
+    """Note what a training is at; false when it is no longer ours."""
+    return _change(ledger, training, {"stage": stage, "seconds_left": None})
+
+
+def note_epoch(
+    ledger: Ledger, training: Training, history: list[dict[str, Any]], seconds_left: float | None
+) -> bool:
+    """Note the epochs done so far; false when the training is no longer ours.
+
+    Each has `stage`, `epoch`, `loss`, `val_loss`, `val_auc`; what is not a finite number is stored as null.
+    """
+    known = [{name: _finite(value) for name, value in epoch.items()} for epoch in history]
+    last = known[-1]
+    values = {
+        "stage": last["stage"],
+        "epoch": last["epoch"],
+        "loss": last["loss"],
+        "val_loss": last["val_loss"],
+        "val_auc": last["val_auc"],
+        "history": known,
+        "seconds_left": seconds_left,
+        "progress_at": now(),
+    }
+    return _change(ledger, training, values)
+
+
+def finish_training(ledger: Ledger, training: Training, *, version: str, verdict: str) -> bool:
+    """Note that a training made a version, and whether that became current, in words."""
+    values = {"state": DONE, "version": version, "verdict": verdict, "stage": None, "error": None}
+    return _change(ledger, training, values | _ended())
+
+
+def fail_training(ledger: Ledger, training: Training, error: str) -> bool:
+    """Note why a training came to nothing."""
+    return _change(ledger, training, {"state": FAILED, "error": error} | _ended())
+
+
+def cancel_training(ledger: Ledger, training_id: int) -> Training:
+    """Cancel a training unless it has ended or is being published; its state afterwards tells.
+
+    Raises UnknownTraining.
+    """
+    published = and_(trainings.c.stage == PUBLISHING, trainings.c.lease_until >= now())
+
+    def work(connection: Connection) -> None:
+        connection.execute(
+            update(trainings)
+            .where(
+                trainings.c.id == training_id,
+                trainings.c.state.in_((QUEUED, RUNNING)),
+                or_(trainings.c.stage.is_(None), ~published),
+            )
+            .values({"state": CANCELLED} | _ended())
+        )
+
+    ledger.write(work)
+    return get_training(ledger, training_id)
+
+
+def requeue_training(ledger: Ledger, training_id: int, version: str | None = None) -> Training:
+    """Have a failed, cancelled or lost training go on; `version` names the model anew.
+
+    Raises UnknownTraining, and TrainingNotResumable for one that is done or running.
+    """
+    training = get_training(ledger, training_id)
+    options = training.options if version is None else training.options | {"version": version}
+    values = _back_in_queue() | {"options": options, "error": None, "finished_at": None}
+
+    def work(connection: Connection) -> int:
+        stopped = or_(trainings.c.state.in_((QUEUED, FAILED, CANCELLED)), _is_lost())
+        return connection.execute(
+            update(trainings).where(trainings.c.id == training_id, stopped).values(values)
+        ).rowcount
+
+    if ledger.write(work):
+        return get_training(ledger, training_id)
+    training = get_training(ledger, training_id)
+    if training.state == DONE:
+        made = f"is done: it made model {training.version}"
+    else:
+        made = f"is running, on {training.owner}; 'xraycam cancel --training {training_id}' stops it"
+    raise TrainingNotResumable(f"training {training_id} cannot be resumed: it {made}")
+
+
+def return_trainings(ledger: Ledger, owner: str) -> int:
+    """Put what an owner that stops is training back into the queue, to be gone on with by another."""
+
+    def work(connection: Connection) -> int:
+        return connection.execute(
+            update(trainings)
+            .where(
+                trainings.c.owner == owner,
+                trainings.c.state == RUNNING,
+                or_(trainings.c.stage.is_(None), trainings.c.stage != PUBLISHING),
+            )
+            .values(_back_in_queue())
+        ).rowcount
+
+    return ledger.write(work)
+
+
+def _back_in_queue() -> dict[str, Any]:
+    return {"state": QUEUED, "owner": None, "lease_until": None, "stage": None, "seconds_left": None}
+
+
+def _ended() -> dict[str, Any]:
+    return {"finished_at": now(), "lease_until": None, "seconds_left": None}
+
+
+def _change(ledger: Ledger, training: Training, values: dict[str, Any]) -> bool:
+    """Change the row of a training that is ours; false when it no longer is."""
+
+    def work(connection: Connection) -> bool:
+        return bool(
+            connection.execute(
+                update(trainings)
+                .where(
+                    trainings.c.id == training.id,
+                    trainings.c.start == training.start,
+                    trainings.c.state == RUNNING,
+                )
+                .values(values)
+            ).rowcount
+        )
+
+    return ledger.write(work)
+
+
+def _is_lost() -> ColumnElement[bool]:
+    return and_(trainings.c.state == RUNNING, trainings.c.lease_until < now())
+
+
+def _select(ledger: Ledger, condition: ColumnElement[bool] | None, limit: int) -> list[Training]:
+    statement = select(trainings, _is_lost().label("is_lost"), now().label("moment"))
+    if condition is not None:
+        statement = statement.where(condition)
+    with ledger.read() as connection:
+        rows = connection.execute(statement.order_by(trainings.c.id.desc()).limit(limit)).all()
+    return [_training(row) for row in rows]
+
+
+def _training(row: Row[Any]) -> Training:
+    values = {name: getattr(row, name) for name in Training.__dataclass_fields__}
+    if row.is_lost:
+        values |= {"state": LOST, "seconds_left": None}
+    elif row.seconds_left is not None and row.progress_at is not None:
+        passed = (row.moment - row.progress_at).total_seconds()
+        values["seconds_left"] = max(0.0, row.seconds_left - passed)
+    return Training(**values)
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
