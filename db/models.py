@@ -104,3 +104,30 @@ def _model(row: Row[Any]) -> Model:
         created_at=row.created_at,
         promoted_at=row.promoted_at,
     )
+
+
+def rollback_model(ledger: Ledger) -> tuple[str, str]:
+    """Make the version current that was so before; returns what was and what is now.
+
+    Raises UnknownModel when no other version was ever promoted.
+    """
+
+    def work(connection: Connection) -> tuple[str, str]:
+        promoted = (
+            connection.execute(
+                select(models.c.version)
+                .where(models.c.promoted_at.is_not(None))
+                .order_by(models.c.promoted_at.desc(), models.c.version.desc())
+                .limit(2)
+            )
+            .scalars()
+            .all()
+        )
+        if len(promoted) < 2:
+            raise UnknownModel(
+                "no other model was current before; 'xraycam models promote VERSION' chooses one"
+            )
+        connection.execute(update(models).where(models.c.version == promoted[0]).values(promoted_at=None))
+        return promoted[0], promoted[1]
+
+    return ledger.write(work)

@@ -20,6 +20,8 @@ COMMANDS = (
     "retry",
     "resume",
     "cancel",
+    "models",
+    "workers",
     "layers",
     "doctor",
     "migrate",

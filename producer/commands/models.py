@@ -1,0 +1,155 @@
+"""`xraycam models`: the versions, and which is current."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.group("models", invoke_without_command=True)
+@click.pass_context
+def command(ctx: click.Context) -> None:
+    """List the model versions with their figures, newest first; * marks the current one.
+
+    \b
+    Examples:
+      xraycam models
+      xraycam models show starter-1
+      xraycam models promote shenzhen-4
+      xraycam models rollback
+    """
+    if ctx.invoked_subcommand is None:
+        _list()
+
+
+@command.command("show")
+@click.argument("version")
+def show(version: str) -> None:
+    """Print all that is known of VERSION: what it was trained on, how, and its figures."""
+    import json
+
+    from db.models import get_model
+    from producer.session import open_session
+    from worker.model.description import read_description
+    from worker.model.store import store_of
+
+    session = open_session()
+    model = get_model(session.ledger, version)
+    folder = store_of(session.settings).fetch(model.version, model.digest)
+    shown = read_description(folder).model_dump(mode="json", exclude={"layers"})
+    click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
+    card = folder / "MODEL_CARD.md"
+    if card.exists():
+        click.echo(f"\n{card.read_text(encoding='utf-8')}")
+
+
+@command.command("promote")
+@click.argument("version")
+def promote(version: str) -> None:
+    """Make VERSION current: runs that pin no model use it from their next chunk."""
+    from db.models import get_model, promote_model
+    from producer.session import open_session
+    from worker.model.store import store_of
+    from worker.reload import announce
+
+    session = open_session()
+    model = get_model(session.ledger, version)
+    store_of(session.settings).fetch(model.version, model.digest)  # refuses a damaged one
+    promote_model(session.ledger, version)
+    announce(session.settings)
+    click.echo(f"current is {version}")
+
+
+@command.command("rollback")
+def rollback() -> None:
+    """Make the version current that was so before this one."""
+    from db.models import rollback_model
+    from producer.session import open_session
+    from worker.reload import announce
+
+    session = open_session()
+    before, current = rollback_model(session.ledger)
+    announce(session.settings)
+    click.echo(f"current is {current}, no longer {before}")
+
+
+@command.command("import")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--promote", is_flag=True, help="Make it current, too.")
+def import_(folder: Path, promote: bool) -> None:
+    """Copy a model folder (model.json and weights) into the store and register it."""
+    from db.models import add_model, get_model, promote_model
+    from producer.session import open_session
+    from worker.errors import ModelError
+    from worker.model.integrity import check_folder, digest_of
+    from worker.model.store import store_of
+    from worker.reload import announce
+
+    session = open_session()
+    description = check_folder(folder)
+    version = store_of(session.settings).publish(folder)
+    digest = digest_of(folder)
+    add_model(
+        session.ledger,
+        version=version,
+        digest=digest,
+        classes=description.classes,
+        source=f"imported from {folder.absolute()}",
+        metrics=description.training.get("metrics", {}),
+    )
+    if get_model(session.ledger, version).digest != digest:
+        raise ModelError(f"another model {version} is registered already; give this one another version")
+    if promote:
+        promote_model(session.ledger, version)
+        announce(session.settings)
+    click.echo(f"imported {version}" + (", now current" if promote else ""))
+
+
+@command.command("export")
+@click.argument("version")
+@click.argument("folder", type=click.Path(path_type=Path))
+def export(version: str, folder: Path) -> None:
+    """Copy VERSION to FOLDER/VERSION, for another installation to import."""
+    import shutil
+
+    from db.models import get_model
+    from producer.session import open_session
+    from worker.errors import ModelError
+    from worker.model.store import store_of
+
+    session = open_session()
+    model = get_model(session.ledger, version)
+    target = folder / version
+    if target.exists():
+        raise ModelError(f"{target} exists already; name another folder")
+    shutil.copytree(store_of(session.settings).fetch(model.version, model.digest), target)
+    click.echo(target)
+
+
+def _list() -> None:
+    from rich.table import Table
+
+    from db.models import current_model, list_models
+    from producer.session import open_session
+    from worker.model.store import ensure_current_model, store_of
+
+    session = open_session()
+    ensure_current_model(session.ledger, store_of(session.settings))
+    current = current_model(session.ledger)
+    table = Table()
+    for name in ("", "version", "created", "classes", "source"):
+        table.add_column(name, overflow="fold")
+    for name in ("AUC", "sensitivity", "specificity"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for model in list_models(session.ledger):
+        figures = [model.metrics.get(name) for name in ("auc", "sensitivity", "specificity")]
+        table.add_row(
+            "*" if current is not None and model.version == current.version else "",
+            model.version,
+            f"{model.created_at:%Y-%m-%d %H:%M}",
+            ", ".join(model.classes),
+            model.source,
+            *("" if figure is None else f"{figure:.3f}" for figure in figures),
+        )
+    session.out.print(table)
