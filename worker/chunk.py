@@ -17,6 +17,7 @@ from db.work import (
     lease_chunk,
     record_results,
     release_lease,
+    renew_lease,
 )
 from db.workers import note_worker
 from worker.errors import ImageError, ModelError
@@ -48,7 +49,12 @@ def explain_chunk(station: Station, run_id: int, number: int) -> Refusal | None:
     if isinstance(lease, Refusal):
         return lease
     run = get_run(station.ledger, run_id)
-    with LeaseKeeper(station.ledger, lease, station.name, settings.lease_seconds) as keeper:
+
+    def renew() -> bool:
+        return renew_lease(station.ledger, lease, station.name, settings.lease_seconds)
+
+    # Three times per lease time, so that one renewal that is late does no harm.
+    with LeaseKeeper(renew, settings.lease_seconds / 3, f"run {run_id} chunk {number}") as keeper:
         try:
             explainer = station.keeper.explainer_for(run)
         except ModelError as error:

@@ -1,33 +1,31 @@
-"""Keeps the lease of the chunk in hand while it is worked on."""
+"""Keeps the lease of what is in hand while it is worked on."""
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from types import TracebackType
 
 from db.errors import LedgerError
-from db.ledger import Ledger
-from db.work import Lease, renew_lease
 
 log = logging.getLogger(__name__)
 
 
 class LeaseKeeper:
-    """Renews a lease three times per lease time, in a thread; `lost` once it cannot be renewed.
+    """Calls `renew` every `period` seconds, in a thread; `lost` once that says no.
 
-    A lease is lost when the run was cancelled, or when we were silent for so long that another worker
-    has the chunk.
+    A lease is lost when the work was cancelled, or when we were silent for so long that another worker
+    has it. `what` names the work in the log.
     """
 
-    def __init__(self, ledger: Ledger, lease: Lease, owner: str, seconds: float) -> None:
-        self._ledger = ledger
-        self._lease = lease
-        self._owner = owner
-        self._seconds = seconds
+    def __init__(self, renew: Callable[[], bool], period: float, what: str) -> None:
+        self._renew = renew
+        self._period = period
+        self._what = what
         self._end = threading.Event()
         self._lost = threading.Event()
-        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
+        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
 
     @property
     def lost(self) -> bool:
@@ -43,12 +41,11 @@ class LeaseKeeper:
         self._end.set()
         self._thread.join()
 
-    def _renew(self) -> None:
-        while not self._end.wait(self._seconds / 3):
+    def _keep(self) -> None:
+        while not self._end.wait(self._period):
             try:
-                if not renew_lease(self._ledger, self._lease, self._owner, self._seconds):
+                if not self._renew():
                     self._lost.set()
                     return
             except LedgerError as error:
-                log.warning("the lease of run %d chunk %d is not renewed: %s", self._lease.run_id,
-                            self._lease.number, error)  # fmt: skip
+                log.warning("the lease of %s is not renewed: %s", self._what, error)
