@@ -1,0 +1,171 @@
+"""Training is staged, repeatable, stoppable, and goes on where it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.train.conftest import MakeFolder
+from worker.train.checkpoint import CheckpointError
+from worker.train.dataset import Labelled, scan_labelled
+from worker.train.evaluate import softmax
+from worker.train.fit import Epoch, Trained, TrainingStopped, fit
+from worker.train.recipe import REFERENCE, KerasAugmentation, Recipe, RecipeError, Stage
+from worker.train.splitting import Split, split
+
+
+@pytest.fixture
+def data(make_folder: MakeFolder) -> tuple[Labelled, Split]:
+    dataset = scan_labelled(make_folder(Clear=14, Opaque=14), min_per_class=4)
+    return dataset, split(dataset, share=0.25, seed=0)
+
+
+def weights_of(trained: Trained) -> list[np.ndarray]:
+    return [np.asarray(v) for v in trained.network.variables if "seed_generator" not in v.path]
+
+
+def test_a_training_learns_an_obvious_difference(data: tuple[Labelled, Split], tiny_recipe: Recipe) -> None:
+    # From random weights there is nothing to keep: all layers learn, batch norms too.
+    everything = {
+        "frozen_through": None,
+        "batch_norm": "released",
+        "averaging": 0.0,
+        "label_smoothing": 0.0,
+        "head": tiny_recipe.head.model_copy(update={"l2": 0.0}),
+        "stages": (Stage(epochs=12, rate=3e-3),),
+    }
+    trained = fit(*data, tiny_recipe.model_copy(update=everything), start_from="none")
+    assert trained.history[0].loss > 0.5
+    assert trained.history[-1].loss < 0.2
+    assert trained.scores.shape == (len(data[1].validation), 2)
+
+
+def test_progress_tells_of_every_epoch_and_stage(data: tuple[Labelled, Split], tiny_recipe: Recipe) -> None:
+    told: list[Epoch] = []
+    trained = fit(*data, tiny_recipe, start_from="none", progress=told.append)
+    assert tuple(told) == trained.history
+    assert [(e.stage, e.epoch, e.epochs) for e in told] == [
+        ("head", 1, 3),
+        ("network", 2, 3),
+        ("network", 3, 3),
+    ]
+
+
+def test_same_seed_and_data_give_the_same_weights(data: tuple[Labelled, Split], tiny_recipe: Recipe) -> None:
+    recipe = tiny_recipe.model_copy(update={"mixup": 0.3})
+    first = fit(*data, recipe, start_from="none")
+    kept = weights_of(first)
+    second = fit(*data, recipe, start_from="none")
+    for a, b in zip(kept, weights_of(second), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("stop_after", [1, 2])
+def test_a_resumed_training_equals_one_that_was_not_stopped(
+    data: tuple[Labelled, Split], tiny_recipe: Recipe, tmp_path: Path, stop_after: int
+) -> None:
+    recipe = tiny_recipe.model_copy(update={"keep": "val_loss"})
+    whole = fit(*data, recipe, start_from="none")
+    expected = weights_of(whole)
+    checkpoint, done = tmp_path / "training.safetensors", list[Epoch]()
+    with pytest.raises(TrainingStopped):
+        fit(
+            *data,
+            recipe,
+            start_from="none",
+            checkpoint=checkpoint,
+            progress=done.append,
+            should_stop=lambda: len(done) == stop_after,
+        )
+    resumed = fit(*data, recipe, start_from="none", checkpoint=checkpoint)
+    assert [e.val_loss for e in resumed.history] == [e.val_loss for e in whole.history]
+    assert resumed.kept == whole.kept
+    for a, b in zip(expected, weights_of(resumed), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_checkpoint_of_another_training_is_refused(
+    data: tuple[Labelled, Split], tiny_recipe: Recipe, tmp_path: Path
+) -> None:
+    checkpoint = tmp_path / "training.safetensors"
+    fit(*data, tiny_recipe, start_from="none", checkpoint=checkpoint)
+    other = tiny_recipe.model_copy(update={"label_smoothing": 0.2})
+    with pytest.raises(CheckpointError, match="other data, recipe or first weights"):
+        fit(*data, other, start_from="none", checkpoint=checkpoint)
+    checkpoint.write_bytes(b"damaged")
+    with pytest.raises(CheckpointError, match="delete it"):
+        fit(*data, tiny_recipe, start_from="none", checkpoint=checkpoint)
+
+
+def test_frozen_layers_keep_their_weights(data: tuple[Labelled, Split], tiny_recipe: Recipe) -> None:
+    start: dict[str, np.ndarray] = {}
+    trained = fit(*data, tiny_recipe, start_from="none")
+    end = {v.path: np.asarray(v) for v in trained.network.variables}
+    head_only = tiny_recipe.model_copy(update={"stages": tiny_recipe.stages[:1]})
+    again = fit(*data, head_only, start_from="none")
+    start = {v.path: np.asarray(v) for v in again.network.variables}
+    frozen = ("Conv1/kernel", "block_5_project/kernel", "block_16_project_BN/moving_mean")
+    for path in frozen:
+        np.testing.assert_array_equal(start[path], end[path])
+    assert (start["block_16_project/kernel"] != end["block_16_project/kernel"]).any()
+
+
+def test_features_that_do_not_fit_into_memory_give_the_same_result(
+    data: tuple[Labelled, Split], tiny_recipe: Recipe
+) -> None:
+    kept = fit(*data, tiny_recipe, start_from="none")
+    scores = kept.scores
+    anew = fit(*data, tiny_recipe, start_from="none", memory=0)
+    np.testing.assert_allclose(softmax(anew.scores), softmax(scores), atol=1e-5)
+
+
+def test_the_best_epoch_is_kept_and_patience_ends_the_training(
+    data: tuple[Labelled, Split], tiny_recipe: Recipe
+) -> None:
+    recipe = tiny_recipe.model_copy(
+        update={"keep": "val_accuracy", "patience": 2, "stages": (Stage(epochs=9, rate=1e-9),)}
+    )
+    trained = fit(*data, recipe, start_from="none")
+    best = max(e.val_accuracy for e in trained.history)
+    assert trained.history[trained.kept - 1].val_accuracy == best
+    assert len(trained.history) == trained.kept + 2 < 9
+    labels = np.array(data[0].labels)[list(data[1].validation)]
+    assert (trained.scores.argmax(1) == labels).mean() == best
+
+
+def test_the_reference_recipes_random_layers_train_and_resume(
+    data: tuple[Labelled, Split], tiny_recipe: Recipe, tmp_path: Path
+) -> None:
+    recipe = REFERENCE.model_copy(
+        update={
+            "preprocessing": tiny_recipe.preprocessing,
+            "alpha": 0.35,
+            "batch": 8,
+            "stages": (Stage(epochs=2, rate=1e-4, schedule="exponential", decay=0.99),),
+        }
+    )
+    assert isinstance(recipe.augmentation, KerasAugmentation)
+    whole = weights_of(fit(*data, recipe, start_from="none"))
+    done: list[Epoch] = []
+    checkpoint = tmp_path / "reference.safetensors"
+    with pytest.raises(TrainingStopped):
+        fit(
+            *data,
+            recipe,
+            start_from="none",
+            checkpoint=checkpoint,
+            progress=done.append,
+            should_stop=lambda: len(done) == 1,
+        )
+    for a, b in zip(
+        whole, weights_of(fit(*data, recipe, start_from="none", checkpoint=checkpoint)), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_cut_through_a_block_is_refused(data: tuple[Labelled, Split], tiny_recipe: Recipe) -> None:
+    for name in ("block_5_expand", "nowhere"):
+        with pytest.raises(RecipeError, match=f"'{name}'.*end of a block"):
+            fit(*data, tiny_recipe.model_copy(update={"frozen_through": name}), start_from="none")

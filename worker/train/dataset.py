@@ -1,0 +1,197 @@
+"""A labelled folder: one sub-folder per class. No TensorFlow here."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from worker.errors import ImageError, XraycamError
+from worker.explain.read import Limits, Radiograph, printable
+from worker.train.pixels import Pixels
+
+_NO_IMAGES = {".json", ".csv", ".txt", ".md", ".xlsx", ".xml", ".yaml", ".yml"}
+
+
+class DatasetError(XraycamError):
+    """Raised when a labelled folder cannot be trained or measured on."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A file that is not used, and why. `reason` is that of ImageError, or `labelled-twice`."""
+
+    file: Path
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Images with their classes. `labels[i]` is the index in `classes` of `files[i]`; `groups[i]` is equal
+    for images that must stay together: those of one patient and those with the same content."""
+
+    root: Path
+    classes: tuple[str, ...]
+    files: tuple[Path, ...]
+    labels: tuple[int, ...]
+    sha256: tuple[str, ...]
+    groups: tuple[int, ...]
+    left_out: tuple[LeftOut, ...]
+    pixels: Pixels
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def radiograph(self, index: int) -> Radiograph:
+        """The image at `index` as it is on disk. Raises ImageError if it has since become unreadable."""
+        return self.pixels.radiograph(self.files[index])
+
+    def counts(self, indices: Sequence[int] | None = None) -> dict[str, int]:
+        """Images by class, of all or of those at `indices`."""
+        chosen = range(len(self)) if indices is None else indices
+        found = Counter(self.labels[index] for index in chosen)
+        return {name: found[label] for label, name in enumerate(self.classes)}
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over classes and contents: equal for equal data, wherever it lies."""
+        lines = sorted(f"{self.classes[n]} {sha}" for n, sha in zip(self.labels, self.sha256, strict=True))
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def scan_labelled(
+    folder: Path,
+    *,
+    classes: Sequence[str] | None = None,
+    min_per_class: int = 10,
+    group_by: str | None = None,
+    limits: Limits | None = None,
+    memory: int = 2_000_000_000,
+) -> Labelled:
+    """Read `folder`, whose sub-folders are the classes, in the order of their names or of `classes`.
+
+    `group_by` is a regular expression searched in a file's name; its first group, or the whole match,
+    tells patients apart. `memory` (bytes) bounds what is kept decoded; the rest is read again when needed.
+    Files that do not decode are listed in `left_out`. Raises DatasetError when there is nothing to learn.
+    """
+    pattern = _compiled(group_by)
+    names = _class_names(folder, classes)
+    found = [(label, file) for label, name in enumerate(names) for file in _files_below(folder / name)]
+    pixels = Pixels(limits or Limits(), memory)
+
+    def read(item: tuple[int, Path]) -> str | LeftOut:
+        try:
+            return pixels.read(item[1]).sha256
+        except ImageError as error:
+            return LeftOut(item[1], error.reason, str(error))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = list(pool.map(read, found))
+    left_out = [result for result in results if isinstance(result, LeftOut)]
+    good = [(*item, sha) for item, sha in zip(found, results, strict=True) if isinstance(sha, str)]
+    good, contradictions = _without_contradictions(good)
+    _refuse_small(folder, names, [label for label, _, _ in good], min_per_class)
+    return Labelled(
+        root=folder,
+        classes=names,
+        files=tuple(file for _, file, _ in good),
+        labels=tuple(label for label, _, _ in good),
+        sha256=tuple(sha for _, _, sha in good),
+        groups=_groups([(_patient(pattern, file), sha) for _, file, sha in good]),
+        left_out=(*left_out, *contradictions),
+        pixels=pixels,
+    )
+
+
+def _compiled(group_by: str | None) -> re.Pattern[str] | None:
+    try:
+        return None if group_by is None else re.compile(group_by)
+    except re.error as error:
+        raise DatasetError(f"--group-by {group_by!r} is not a regular expression: {error}") from None
+
+
+def _class_names(folder: Path, wanted: Sequence[str] | None) -> tuple[str, ...]:
+    if not folder.is_dir():
+        raise DatasetError(f"{folder} is not a folder; give one that has a sub-folder for each class")
+    present = sorted(e.name for e in folder.iterdir() if e.is_dir() and not e.name.startswith("."))
+    if wanted is not None:
+        missing = [name for name in wanted if name not in present]
+        if missing:
+            raise DatasetError(
+                f"{folder} has no sub-folder {', '.join(missing)}; it has {', '.join(present) or 'none'}"
+            )
+        return tuple(wanted)
+    if len(present) < 2:
+        raise DatasetError(
+            f"{folder} has {len(present)} sub-folder{'' if len(present) == 1 else 's'}; "
+            "put the images of each class into a sub-folder of its own, two classes or more"
+        )
+    return tuple(present)
+
+
+def _files_below(folder: Path) -> list[Path]:
+    return sorted(
+        file
+        for file in folder.rglob("*")
+        if file.is_file() and not file.name.startswith(".") and file.suffix.lower() not in _NO_IMAGES
+    )
+
+
+def _patient(pattern: re.Pattern[str] | None, file: Path) -> str | None:
+    if pattern is None:
+        return None
+    match = pattern.search(file.name)
+    if match is None:
+        raise DatasetError(
+            f"--group-by {pattern.pattern!r} does not match {printable(file)}; "
+            "it must find the patient in every file's name"
+        )
+    return str(match.group(1) if pattern.groups else match.group(0))
+
+
+def _without_contradictions(
+    good: list[tuple[int, Path, str]],
+) -> tuple[list[tuple[int, Path, str]], list[LeftOut]]:
+    """Images with the same content in two classes teach nothing; they are left out."""
+    classes_of: dict[str, set[int]] = defaultdict(set)
+    for label, _, sha in good:
+        classes_of[sha].add(label)
+    kept = [item for item in good if len(classes_of[item[2]]) == 1]
+    dropped = [
+        LeftOut(file, "labelled-twice", f"{printable(file)} lies in another class too, with the same content")
+        for _, file, sha in good
+        if len(classes_of[sha]) > 1
+    ]
+    return kept, dropped
+
+
+def _refuse_small(folder: Path, names: tuple[str, ...], labels: list[int], least: int) -> None:
+    found = Counter(labels)
+    small = [f"{name} ({found[label]})" for label, name in enumerate(names) if found[label] < least]
+    if small:
+        raise DatasetError(
+            f"{folder}: too few usable images in {', '.join(small)}; each class needs at least {least}"
+        )
+
+
+def _groups(keys: list[tuple[str | None, str]]) -> tuple[int, ...]:
+    """Group numbers such that equal patients and equal contents share one (union-find)."""
+    parent = list(range(len(keys)))
+
+    def root(index: int) -> int:
+        while parent[index] != index:
+            parent[index] = parent[parent[index]]
+            index = parent[index]
+        return index
+
+    first: dict[tuple[str, str], int] = {}
+    for index, (patient, sha) in enumerate(keys):
+        for key in ([("patient", patient)] if patient is not None else []) + [("content", sha)]:
+            parent[root(index)] = root(first.setdefault(key, index))
+    return tuple(root(index) for index in range(len(keys)))

@@ -1,0 +1,220 @@
+"""Figures of a model's predictions on labelled images. No TensorFlow here.
+
+For two classes the second, in the order of the names, is the positive one. For more, each class against the
+rest, and the mean over classes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
+
+SENSITIVITY_WANTED = 0.9  # WHO 2014, minimal profile of a triage test: 90% with a specificity of 70%
+Array = Any
+
+
+class _Figures(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Point(_Figures):
+    """A threshold on the probability and what it gives. Threshold above 1: no image is positive."""
+
+    threshold: float
+    sensitivity: float
+    specificity: float
+
+
+class ClassFigures(_Figures):
+    """One class against the rest."""
+
+    auc: float
+    at_half: Point
+    youden: Point
+    at_wanted_sensitivity: Point
+
+
+class Bin(_Figures):
+    """Images whose stated probability is in one tenth of 0..1, and how often it came true."""
+
+    predicted: float
+    observed: float
+    images: int
+
+
+class Metrics(_Figures):
+    """`auc_interval`: 95%, bootstrap over images within each class. `brier`: mean over images of the
+    squared distance of probability and truth, summed over classes and halved, so that for two classes it
+    is the usual one. `confusion[t][p]`: images of class t predicted as p.
+    `temperature`: what scores are divided by to be calibrated, fitted elsewhere or on these images."""
+
+    classes: tuple[str, ...]
+    images: dict[str, int]
+    auc: float
+    auc_interval: tuple[float, float]
+    accuracy: float
+    log_loss: float
+    brier: float
+    calibration_error: float
+    temperature: float
+    brier_with_temperature: float
+    sensitivity: float
+    specificity: float
+    youden: Point | None
+    specificity_at_sensitivity_90: float
+    reliability: tuple[Bin, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    by_class: dict[str, ClassFigures]
+
+
+def measure(
+    labels: Array,
+    scores: Array,
+    classes: tuple[str, ...],
+    *,
+    temperature: float | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Metrics:
+    """All figures of `scores` (N, classes), before the softmax, against `labels` (N,), class indices.
+
+    `temperature` from the validation part; None fits it on these images, which then must be that part.
+    """
+    labels, scores = np.asarray(labels), np.asarray(scores, np.float64)
+    probabilities = softmax(scores)
+    temperature = fit_temperature(labels, scores) if temperature is None else temperature
+    by_class = {name: _against_rest(labels == n, probabilities[:, n]) for n, name in enumerate(classes)}
+    leading = [by_class[classes[1]]] if len(classes) == 2 else list(by_class.values())
+    bins, error = _reliability(labels, probabilities)
+    return Metrics(
+        classes=classes,
+        images={name: int((labels == n).sum()) for n, name in enumerate(classes)},
+        auc=area_under_curve(labels, probabilities),
+        auc_interval=auc_interval(labels, probabilities, resamples=resamples, seed=seed),
+        accuracy=float((probabilities.argmax(1) == labels).mean()),
+        log_loss=log_loss(labels, probabilities),
+        brier=_brier(labels, probabilities),
+        calibration_error=error,
+        temperature=temperature,
+        brier_with_temperature=_brier(labels, softmax(scores / temperature)),
+        sensitivity=float(np.mean([c.at_half.sensitivity for c in leading])),
+        specificity=float(np.mean([c.at_half.specificity for c in leading])),
+        youden=leading[0].youden if len(classes) == 2 else None,
+        specificity_at_sensitivity_90=float(np.mean([c.at_wanted_sensitivity.specificity for c in leading])),
+        reliability=bins,
+        confusion=tuple(
+            tuple(int(count) for count in row)
+            for row in confusion_matrix(labels, probabilities.argmax(1), labels=range(len(classes)))
+        ),
+        by_class=by_class,
+    )
+
+
+def softmax(scores: Array) -> Array:
+    """Probabilities float64 (N, classes)."""
+    shifted = np.asarray(scores, np.float64) - np.max(scores, axis=-1, keepdims=True)
+    powers = np.exp(shifted)
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def log_loss(labels: Array, probabilities: Array) -> float:
+    """Mean of minus the logarithm of the true class's probability."""
+    return float(-np.log(np.maximum(probabilities[np.arange(len(labels)), labels], 1e-12)).mean())
+
+
+def area_under_curve(labels: Array, probabilities: Array) -> float:
+    """Of the ROC curve; for more than two classes the mean of each against the rest. NaN when only one
+    class is present."""
+    labels = np.asarray(labels)
+    if probabilities.shape[1] == 2:
+        return _auc(labels == 1, probabilities[:, 1])
+    return float(np.mean([_auc(labels == n, probabilities[:, n]) for n in range(probabilities.shape[1])]))
+
+
+def auc_interval(
+    labels: Array, probabilities: Array, *, resamples: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """The 95% percentile interval of `area_under_curve` over images drawn anew within each class."""
+    labels, rng = np.asarray(labels), np.random.default_rng(seed)
+    members = [np.flatnonzero(labels == n) for n in np.unique(labels)]
+    found = []
+    for _ in range(resamples):
+        drawn = np.concatenate([rng.choice(part, len(part)) for part in members])
+        found.append(area_under_curve(labels[drawn], probabilities[drawn]))
+    low, high = np.percentile(found, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def fit_temperature(labels: Array, scores: Array) -> float:
+    """The T > 0 for which softmax(scores / T) has the least log loss (Guo et al. 2017, arXiv 1706.04599).
+
+    The loss is convex in 1/T; its slope is halved in on, within 0.05..20.
+    """
+    scores = np.asarray(scores, np.float64)
+    true = scores[np.arange(len(labels)), labels]
+    low, high = np.log(1 / 20), np.log(1 / 0.05)
+    for _ in range(60):
+        middle = (low + high) / 2
+        slope = ((softmax(np.exp(middle) * scores) * scores).sum(1) - true).mean()
+        low, high = (low, middle) if slope > 0 else (middle, high)
+    return float(np.exp(-(low + high) / 2))
+
+
+def _auc(positive: Array, probability: Array) -> float:
+    if positive.all() or not positive.any():
+        return float("nan")
+    return float(roc_auc_score(positive, probability))
+
+
+def _against_rest(positive: Array, probability: Array) -> ClassFigures:
+    false_alarms, hits, thresholds = roc_curve(positive, probability, drop_intermediate=False)
+    enough = int(np.argmax(hits >= SENSITIVITY_WANTED))
+    best = int(np.argmax(hits - false_alarms))
+
+    def point(index: int) -> Point:
+        return Point(
+            threshold=min(float(thresholds[index]), 2.0),
+            sensitivity=float(hits[index]),
+            specificity=float(1 - false_alarms[index]),
+        )
+
+    predicted = probability > 0.5
+    return ClassFigures(
+        auc=_auc(positive, probability),
+        at_half=Point(
+            threshold=0.5,
+            sensitivity=float(predicted[positive].mean()),
+            specificity=float((~predicted)[~positive].mean()),
+        ),
+        youden=point(best),
+        at_wanted_sensitivity=point(enough),
+    )
+
+
+def _brier(labels: Array, probabilities: Array) -> float:
+    truth = np.eye(probabilities.shape[1])[labels]
+    return float(((probabilities - truth) ** 2).sum(1).mean() / 2)
+
+
+def _reliability(labels: Array, probabilities: Array) -> tuple[tuple[Bin, ...], float]:
+    """Tenths of the probability of the positive class, or with more classes of the predicted one; and the
+    mean distance of predicted and observed over images."""
+    if probabilities.shape[1] == 2:
+        stated, right = probabilities[:, 1], labels == 1
+    else:
+        stated, right = probabilities.max(1), probabilities.argmax(1) == labels
+    tenth = np.minimum((stated * 10).astype(int), 9)
+    bins = tuple(
+        Bin(
+            predicted=float(stated[tenth == n].mean()),
+            observed=float(right[tenth == n].mean()),
+            images=int((tenth == n).sum()),
+        )
+        for n in range(10)
+        if (tenth == n).any()
+    )
+    error = sum(b.images * abs(b.predicted - b.observed) for b in bins) / len(labels)
+    return bins, float(error)

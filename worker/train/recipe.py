@@ -1,0 +1,146 @@
+"""How a model is trained: every number a setting, stored with the version it made. No TensorFlow here."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from worker.errors import XraycamError
+from worker.model.description import Head, Preprocessing
+
+
+class RecipeError(XraycamError):
+    """Raised for a recipe that does not exist or does not fit the network."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class KerasAugmentation(_Part):
+    """Keras's own random layers, in this order, on pixels of 0..255. Shares are those of the layers."""
+
+    kind: Literal["keras"] = "keras"
+    flip: Literal["horizontal", "vertical", "horizontal_and_vertical"] = "horizontal_and_vertical"
+    rotation: float = Field(0.2, ge=0.0, le=1.0, description="at most, as a share of a full turn")
+    contrast: float = Field(1.0, ge=0.0, le=1.0)
+    zoom: tuple[float, float] = (0.5, 0.2)
+    translation: tuple[float, float] = (0.3, 0.5)
+
+
+class ChestAugmentation(_Part):
+    """Changes that leave a chest a chest: another position, exposure, film, hospital. Never upside down."""
+
+    kind: Literal["chest"] = "chest"
+    flip: float = Field(0.5, ge=0.0, le=1.0, description="how often left and right change places")
+    rotation: float = Field(10.0, ge=0.0, le=180.0, description="at most, degrees")
+    window: tuple[float, float] = Field((0.75, 1.1), description="side of the part seen, share of the whole")
+    aspect: float = Field(0.12, ge=0.0, lt=1.0, description="at most, logarithm of width by height")
+    shift: float = Field(0.04, ge=0.0, lt=0.5, description="at most, share of the side")
+    gamma: float = Field(0.4, ge=0.0, lt=2.0, description="at most, logarithm of the exponent")
+    contrast: float = Field(0.3, ge=0.0, lt=2.0, description="at most, logarithm of the factor")
+    brightness: float = Field(0.1, ge=0.0, lt=1.0, description="at most, share of white")
+    blur: float = Field(0.15, ge=0.0, le=1.0, description="how often")
+    noise: float = Field(0.02, ge=0.0, lt=0.5, description="standard deviation at most, share of white")
+    erase: float = Field(
+        0.3, ge=0.0, le=1.0, description="how often one to three rectangles are painted over"
+    )
+    border: float = Field(0.3, ge=0.0, le=1.0, description="how often edges are painted over")
+
+
+Augmentation = Annotated[KerasAugmentation | ChestAugmentation, Field(discriminator="kind")]
+
+
+class Stage(_Part):
+    """A stretch of training with its own rate of learning."""
+
+    epochs: int = Field(ge=1, le=1000)
+    rate: float = Field(gt=0.0, description="learning rate at its highest")
+    schedule: Literal["constant", "cosine", "exponential"] = "cosine"
+    warmup: float = Field(0.1, ge=0.0, lt=1.0, description="share of a cosine stage in which the rate rises")
+    decay: float = Field(1.0, gt=0.0, le=1.0, description="exponential: factor per epoch")
+    head_only: bool = Field(False, description="only the head learns")
+
+
+class Recipe(_Part):
+    """Everything that decides what comes out of a training, apart from the data and the first weights."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
+    preprocessing: Preprocessing = Preprocessing()
+    alpha: float = Field(1.0, gt=0.0, le=1.4, description="width of MobileNetV2")
+    head: Head = Head()
+    seed: int = Field(12, ge=0)
+    validation_share: float = Field(0.2, gt=0.0, lt=0.9)
+    min_per_class: int = Field(10, ge=2, description="images a class must have")
+    batch: int = Field(32, ge=2)
+    augmentation: Augmentation = ChestAugmentation()
+    views: int = Field(16, ge=0, description="augmented views per image; 0: a new one in every epoch")
+    frozen_through: str | None = Field(
+        "block_9_add", description="layer up to which weights stay as they are"
+    )
+    batch_norm: Literal["frozen", "released"] = Field("frozen", description="of the network, not of the head")
+    stages: tuple[Stage, ...] = Field(min_length=1)
+    optimizer: Literal["adam", "adamw"] = "adamw"
+    weight_decay: float = Field(1e-4, ge=0.0, description="adamw: not on biases and batch norms")
+    clip_norm: float = Field(5.0, ge=0.0, description="of the whole gradient; 0: no limit")
+    label_smoothing: float = Field(0.05, ge=0.0, lt=1.0)
+    mixup: float = Field(0.0, ge=0.0, description="parameter of the beta distribution; 0: no mixup")
+    class_weights: bool = Field(True, description="rare classes count as much as frequent ones")
+    averaging: float = Field(
+        0.98, ge=0.0, lt=1.0, description="decay of the weights' moving average; 0: none"
+    )
+    settle_on: int = Field(
+        1024, ge=0, description="training images the head's batch norms are measured on at last; 0: none"
+    )
+    keep: Literal["last", "val_loss", "val_auc", "val_accuracy"] = Field(
+        "last", description="the epoch whose weights are kept: the last, or the best on the validation part"
+    )
+    patience: int = Field(0, ge=0, description="epochs without a better one until a stage ends; 0: never")
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of all stages, at most."""
+        return sum(stage.epochs for stage in self.stages)
+
+
+REFERENCE = Recipe(
+    name="reference",
+    preprocessing=Preprocessing(size=100, scale="unit"),
+    head=Head(units=128, dropout=0.8, l2=0.1),
+    seed=12,
+    validation_share=0.2,
+    batch=32,
+    augmentation=KerasAugmentation(),
+    views=0,
+    frozen_through=None,
+    batch_norm="released",
+    stages=(Stage(epochs=50, rate=1e-5 * 0.99**50, schedule="exponential", decay=0.99),),
+    optimizer="adam",
+    clip_norm=0.0,
+    label_smoothing=0.0,
+    class_weights=False,
+    averaging=0.0,
+    settle_on=0,
+    keep="val_accuracy",
+    patience=10,
+)
+
+DEFAULT = Recipe(
+    name="default",
+    preprocessing=Preprocessing(size=224, margin=0.05),
+    head=Head(units=128, dropout=0.5, l2=1e-3),
+    stages=(Stage(epochs=6, rate=1e-3, head_only=True), Stage(epochs=20, rate=2e-4)),
+)
+
+RECIPES = {recipe.name: recipe for recipe in (DEFAULT, REFERENCE)}
+
+
+def recipe_named(name: str) -> Recipe:
+    """The recipe called `name`. Raises RecipeError with the known names."""
+    if name in RECIPES:
+        return RECIPES[name]
+    near = difflib.get_close_matches(name, RECIPES, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise RecipeError(f"there is no recipe {name!r}; known: {', '.join(RECIPES)}{hint}")

@@ -1,0 +1,116 @@
+"""Makes the starter model that ships with the package: `python -m worker.train.starter DATASET ...`."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import shutil
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from worker.errors import XraycamError
+from worker.model.description import Description
+from worker.model.folder import save_model
+from worker.model.network import spatial_layers
+from worker.train.card import model_card
+from worker.train.dataset import Labelled, scan_labelled
+from worker.train.evaluate import measure
+from worker.train.fit import Epoch, Trained, fit
+from worker.train.recipe import Recipe, recipe_named
+from worker.train.record import training_record
+from worker.train.splitting import Split, split
+
+STARTER = Path(__file__).parents[1] / "model" / "starter"
+CARD_FILE = "MODEL_CARD.md"
+
+
+def save_version(
+    trained: Trained,
+    dataset: Labelled,
+    parts: Split,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    version: str,
+    default_layer: str,
+    figures: dict[str, Any],
+) -> Description:
+    """Write a training's result as the model folder `folder`, with its card. `figures` go into the record
+    beside those of the validation part. Raises ModelError if `folder` exists."""
+    labels = np.array(dataset.labels)[list(parts.validation)]
+    record = training_record(
+        dataset,
+        parts,
+        recipe,
+        started_from=trained.started_from,
+        history=[asdict(epoch) for epoch in trained.history],
+        kept=trained.kept,
+        validation=measure(labels, trained.scores, dataset.classes),
+    )
+    description = save_model(
+        trained.network,
+        folder,
+        description={
+            "version": version,
+            "alpha": recipe.alpha,
+            "classes": dataset.classes,
+            "preprocessing": recipe.preprocessing,
+            "head": recipe.head,
+            "layers": spatial_layers(trained.network),
+            "default_layer": default_layer,
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "training": {**record, **figures},
+        },
+    )
+    (folder / CARD_FILE).write_text(model_card(description), encoding="utf-8")
+    return description
+
+
+def main() -> None:
+    """Train, judge on the part split off, write the folder."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("dataset", type=Path, help="a folder with one sub-folder per class")
+    parser.add_argument("--start-from", default="imagenet", help="imagenet, a file, or a model folder")
+    parser.add_argument("--recipe", default="default")
+    parser.add_argument("--cross-validation", type=Path, nargs="*", default=[], help="figures for the card")
+    parser.add_argument("--version", default="starter-1")
+    parser.add_argument("--default-layer", default="block_15_add")
+    parser.add_argument("--out", type=Path, default=STARTER)
+    arguments = parser.parse_args()
+    recipe = recipe_named(arguments.recipe)
+    dataset = scan_labelled(arguments.dataset, min_per_class=recipe.min_per_class)
+    parts = split(dataset, share=recipe.validation_share, seed=recipe.seed)
+    trained = fit(dataset, parts, recipe, start_from=arguments.start_from, progress=_tell)
+    found = [json.loads(file.read_text(encoding="utf-8")) for file in arguments.cross_validation]
+    shutil.rmtree(arguments.out, ignore_errors=True)
+    description = save_version(
+        trained,
+        dataset,
+        parts,
+        recipe,
+        arguments.out,
+        version=arguments.version,
+        default_layer=arguments.default_layer,
+        figures={"cross_validation": {one["recipe"]["name"]: one for one in found}},
+    )
+    print(f"{arguments.out}: {description.version}, AUC {description.training['validation']['auc']:.3f}")
+
+
+def _tell(epoch: Epoch) -> None:
+    print(
+        f"{epoch.stage} {epoch.epoch}/{epoch.epochs}: loss {epoch.loss:.3f}, validation loss "
+        f"{epoch.val_loss:.3f}, AUC {epoch.val_auc:.3f}, {epoch.seconds:.1f} s",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except XraycamError as error:
+        sys.exit(f"xraycam: {error}")
