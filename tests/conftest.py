@@ -1,0 +1,165 @@
+"""Real servers, a ledger on both databases, settings of the test's own, and a small real model."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from servers import CannotStart, Postgres, Valkey
+
+from db.ledger import Ledger
+from db.migrate import migrate
+from db.models import Model, add_model, current_model
+from worker.model.integrity import digest_of
+from worker.model.store import ModelStore
+from worker.settings import PREFIX, load_settings
+
+TESTS = Path(__file__).parent
+# What fails fast comes first; what starts workers and kills servers, last.
+FIRST = ("db", "producer", "explain", "containers", "train")
+LAST = ("system", "faults")
+
+InstallModel = Callable[[Ledger, Path], Model]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    ranks = {name: rank for rank, name in enumerate((*FIRST, "", *LAST))}
+
+    def rank(item: pytest.Item) -> int:
+        parts = item.path.relative_to(TESTS).parts if item.path.is_relative_to(TESTS) else ("",)
+        return ranks.get(parts[0], ranks[""])
+
+    items.sort(key=rank)
+
+
+def unavailable(reason: str) -> None:
+    """Skip a test that needs a server which is not here; on CI it must be here."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> Iterator[Valkey]:
+    server = Valkey()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture
+def valkey(valkey_server: Valkey) -> Valkey:
+    """A running, empty Valkey; a test may kill and restart it."""
+    if not valkey_server.is_running():
+        valkey_server.start()
+    valkey_server.client().flushall()
+    return valkey_server
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Postgres]:
+    server: Postgres | None = None
+    try:
+        server = Postgres()
+        server.start()
+        yield server
+    except CannotStart as error:
+        unavailable(str(error))
+    finally:
+        if server is not None:
+            server.remove()
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres_server: Postgres) -> str:
+    """The name of a database with the ledger's tables, from which others are copied."""
+    url = postgres_server.new_database()
+    ledger = Ledger(url)
+    migrate(ledger)
+    ledger.close()
+    assert ledger.url.database is not None
+    return ledger.url.database
+
+
+@pytest.fixture
+def postgres(postgres_server: Postgres) -> Postgres:
+    """A running Postgres; a test may stop and start it."""
+    if not postgres_server.is_running():
+        postgres_server.start()
+    return postgres_server
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a database of the test's own, without tables: once in SQLite, once in Postgres."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'ledger.sqlite3'}"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.new_database()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
+    """A ledger of the test's own, with its tables: once in SQLite, once in Postgres."""
+    if request.param == "sqlite":
+        ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
+        migrate(ledger)
+    else:
+        server: Postgres = request.getfixturevalue("postgres")
+        ledger = Ledger(server.new_database(request.getfixturevalue("migrated_template")))
+    yield ledger
+    ledger.close()
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """XRAYCAM_HOME in a folder of the test's own, and no other setting of xraycam in the environment."""
+    for name in list(os.environ):
+        if name.startswith(PREFIX):
+            monkeypatch.delenv(name)
+    folder = tmp_path / "home"
+    monkeypatch.setenv("XRAYCAM_HOME", str(folder))
+    load_settings.cache_clear()
+    yield folder
+    load_settings.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder with random weights, made by another process: this one stays free of TensorFlow."""
+    folder = tmp_path_factory.mktemp("model") / "small"
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+    made = subprocess.run(
+        [sys.executable, str(TESTS / "small_model.py"), str(folder)],
+        cwd=TESTS.parent, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    return folder
+
+
+@pytest.fixture
+def model_store(small_model: Path) -> InstallModel:
+    """Puts the small model into a home's store, registers it in a ledger and makes it current."""
+
+    def install(ledger: Ledger, home: Path) -> Model:
+        version = ModelStore(str(home / "models"), home / "model-cache").publish(small_model)
+        add_model(
+            ledger,
+            version=version,
+            digest=digest_of(small_model),
+            classes=("Normal", "Tuberculosis"),
+            source="random weights, made by the tests",
+            metrics={},
+            promote=True,
+        )
+        model = current_model(ledger)
+        assert model is not None
+        return model
+
+    return install

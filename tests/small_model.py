@@ -1,0 +1,51 @@
+"""Writes a small real model with random weights: `python tests/small_model.py FOLDER`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from worker.model.description import Head
+from worker.model.folder import save_model
+from worker.model.network import build_network, spatial_layers
+
+SIZE = 96
+SEED = 7
+CLASSES = ("Normal", "Tuberculosis")
+
+
+def main(folder: Path) -> None:
+    keras.utils.set_random_seed(SEED)
+    random = np.random.default_rng(SEED)
+    network = build_network(SIZE, len(CLASSES), Head(), alpha=0.35)
+    norms = [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    for norm in norms:
+        norm.gamma.assign(random.uniform(0.3, 0.6, norm.gamma.shape))
+        norm.beta.assign(random.normal(0.5, 0.5, norm.beta.shape))
+        norm.momentum = 0.0
+    # Untrained statistics let the signal die out on its way: take those of a batch.
+    coarse = random.uniform(-1, 1, (16, 6, 6, 1)).astype(np.float32)
+    images = np.repeat(np.asarray(keras.ops.image.resize(coarse, (SIZE, SIZE))), 3, axis=3)
+    network(images, training=True)
+    save_model(
+        network,
+        folder,
+        description={
+            "version": folder.name,
+            "alpha": 0.35,
+            "classes": CLASSES,
+            "preprocessing": {"size": SIZE},
+            "layers": spatial_layers(network),
+            "default_layer": "block_12_add",
+            "created": "2025-01-01T00:00:00Z",
+        },
+    )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
