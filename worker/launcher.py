@@ -16,11 +16,13 @@ from pathlib import Path
 
 from db.errors import LedgerError
 from db.ledger import Ledger
+from db.trainings import return_trainings
 from db.work import release_owner
 from db.workers import list_workers, note_worker, register_worker, remove_worker
 from worker.devices import Device
 from worker.queueing import TRAIN_QUEUE
 from worker.settings import Settings
+from worker.training_queue import send_queued
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +88,7 @@ class Launcher:
         for node in self.nodes:
             # In a restarted container our dead predecessor had our host, our process number, our name.
             release_owner(self.ledger, node.name)
+            return_trainings(self.ledger, node.name)
             register_worker(
                 self.ledger,
                 name=node.name,
@@ -95,6 +98,8 @@ class Launcher:
                 queues=node.queue,
             )
             self._spawn(node)
+        if any(node.queue == TRAIN_QUEUE for node in self.nodes):
+            send_queued(self.settings, self.ledger)
 
     def run_until_stopped(self) -> None:
         """Supervise until `request_stop`, then stop."""
@@ -123,7 +128,11 @@ class Launcher:
                 log.warning("no heartbeat: %s", error)
 
     def stop(self) -> None:
-        """Stop all: first let each finish its chunk, then have it give the chunk back, then kill."""
+        """Stop all: first let each finish its chunk, then have it give the chunk back, then kill.
+
+        A training is not finished: it stops after a batch, and another trainer goes on with it.
+        """
+        returned = self._return_trainings()
         stages = (
             (signal.SIGTERM, self.settings.stop_seconds),
             (signal.SIGQUIT, 10.0),
@@ -150,6 +159,15 @@ class Launcher:
                 remove_worker(self.ledger, node.name)
             except LedgerError as error:
                 log.warning("worker %s is not signed off: %s", node.name, error)
+        if returned:
+            send_queued(self.settings, self.ledger)
+
+    def _return_trainings(self) -> int:
+        try:
+            return sum(return_trainings(self.ledger, node.name) for node in self.nodes)
+        except LedgerError as error:
+            log.warning("trainings in hand are not given back: %s", error)
+            return 0
 
     def log_of(self, node: _Node) -> Path | None:
         return None if self.log_folder is None else self.log_folder / f"{node.name}.log"
@@ -211,6 +229,7 @@ class Launcher:
         for worker in list_workers(self.ledger):
             if worker.host == self.host and worker.pid != os.getpid() and not _is_alive(worker.pid):
                 release_owner(self.ledger, worker.name)
+                return_trainings(self.ledger, worker.name)
                 remove_worker(self.ledger, worker.name)
 
 

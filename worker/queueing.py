@@ -13,6 +13,7 @@ TRAIN_QUEUE = "train"
 QUEUES = (EXPLAIN_QUEUE, TRAIN_QUEUE)
 
 EXPLAIN_CHUNK = "xraycam.explain_chunk"
+TRAIN = "xraycam.train"
 
 # Longer than any chunk may take (TASK_SECONDS ends it), else a running chunk would be sent again.
 VISIBILITY_SECONDS = 3600

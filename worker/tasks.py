@@ -13,12 +13,15 @@ import worker.reload  # noqa: F401 - registers the control command, and must be 
 from db.errors import LedgerError
 from db.work import Refusal
 from worker.errors import XraycamError
-from worker.queueing import EXPLAIN_CHUNK, TRAIN_QUEUE
+from worker.queueing import EXPLAIN_CHUNK, TRAIN, TRAIN_QUEUE
 
 log = logging.getLogger(__name__)
 
 # Time until a chunk is tried again whose model or ledger cannot be used at present.
 FAULT_SECONDS = 15.0
+
+# A training has no limit of its own; None would mean that of the chunks.
+TRAINING_SECONDS = 30 * 24 * 3600
 
 
 @worker_process_init.connect
@@ -56,3 +59,13 @@ def explain_chunk(task: Any, run: int, chunk: int) -> None:
         raise task.retry(countdown=station().settings.lease_seconds + 1, **readable)
     if refusal is not None:
         log.info("process %d: run %d chunk %d is %s", os.getpid(), run, chunk, refusal.value)
+
+
+@shared_task(name=TRAIN, acks_late=False, time_limit=TRAINING_SECONDS)
+def train(training: int) -> None:
+    """Train, measure, publish. Acknowledged before it starts: it may outlast the visibility timeout."""
+    from worker.station import station
+    from worker.training import run_training
+
+    here = station()
+    run_training(here.settings, here.ledger, here.name, training)

@@ -55,6 +55,12 @@ class ModelStore:
                 files.put_file(str(file), f"{target}/{file.name}")
         return version
 
+    def holds(self, version: str) -> bool:
+        """Whether there is a folder of this version. Raises ModelError if the store does not answer."""
+        with self._explained(f"no looking for model {version}"):
+            files, root = self._file_system()
+            return bool(files.exists(f"{root}/{version}/{DESCRIPTION_FILE}"))
+
     def fetch(self, version: str, digest: str) -> Path:
         """A checked copy of a version on this machine, fetched once.
 
