@@ -17,7 +17,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import keras
@@ -47,8 +47,8 @@ def in_process(
     layers: Sequence[str] = (),
     options: ExplainOptions | None = None,
     batch_size: int = 16,
-    readers: int = 1,
-    renderers: int = 1,
+    readers: int = 2,
+    renderers: int = 2,
 ) -> float:
     """Images/s of the worker's own stages in this process, warm: read, explain, render, encode, write."""
     options = options or ExplainOptions()
@@ -80,22 +80,23 @@ def _reference_image(file: Path, overlay: Path, network: keras.Model, size: int)
     pixels = np.asarray(original.resize((size, size)), np.float32)
     batch = keras.applications.mobilenet_v2.preprocess_input(pixels[np.newaxis])
 
-    model = keras.Model(network.inputs, [network.get_layer(REFERENCE_LAYER).output, network.output])
+    model = keras.Model(network.inputs[0], [network.get_layer(REFERENCE_LAYER).output, network.outputs[0]])
     with tf.GradientTape() as tape:
-        activations, scores = model(batch)
+        activations, scores = model(tf.constant(batch))
         score = scores[:, int(tf.argmax(scores[0]))]
     gradients = tape.gradient(score, activations)
     weights = tf.reduce_mean(gradients, axis=(0, 1, 2))
     heatmap = tf.maximum(tf.reduce_sum(activations[0] * weights, axis=-1), 0)
     heatmap = (heatmap / (tf.reduce_max(heatmap) + 1e-10)).numpy()
 
-    heat = Image.fromarray(np.uint8(255 * heatmap)).resize(original.size, Image.Resampling.BILINEAR)
+    heat = np.asarray(Image.fromarray(heatmap).resize(original.size, Image.Resampling.BILINEAR))
     result = Image.new("RGB", original.size)
     for x in range(original.width):
         for y in range(original.height):
-            level = heat.getpixel((x, y))
-            red, green, blue = original.getpixel((x, y))
-            result.putpixel((x, y), ((red + level) // 2, green // 2, (blue + 255 - level) // 2))
+            colour = (255 * heat[y, x], 0, 255 * (1 - heat[y, x]))
+            pixel = original.getpixel((x, y))
+            mixed = tuple(int(0.5 * gray + 0.5 * hue) for gray, hue in zip(pixel, colour, strict=True))
+            result.putpixel((x, y), mixed)
     result.save(overlay)
 
 
@@ -118,7 +119,7 @@ def random_model(folder: Path, size: int) -> None:
     )
 
 
-def _all_done(outcomes: Sequence[Outcome]) -> None:
+def _all_done(outcomes: Iterable[Outcome]) -> None:
     for outcome in outcomes:
         assert outcome.error is None, outcome.error
 
@@ -131,8 +132,8 @@ def main() -> None:
     parser.add_argument("--layer", default=REFERENCE_LAYER)
     parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[16])
-    parser.add_argument("--readers", type=int, default=1)
-    parser.add_argument("--renderers", type=int, default=1)
+    parser.add_argument("--readers", type=int, default=2)
+    parser.add_argument("--renderers", type=int, default=2)
     parser.add_argument("--output-format", choices=list(SUFFIXES), default="jpeg")
     parser.add_argument("--reference-images", type=int, default=5, help="0: leave the reference way out")
     given = parser.parse_args()

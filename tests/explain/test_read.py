@@ -6,6 +6,8 @@ import hashlib
 import io
 import os
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -225,6 +227,22 @@ def test_the_name_does_not_decide_the_format(tmp_path: Path) -> None:
     file = tmp_path / "actually_png.jpg"
     file.write_bytes(png(noise()))
     assert read_radiograph(file, LIMITS).width == 64
+
+
+def test_32_bit_integers_are_scaled_alike(tmp_path: Path) -> None:
+    values = np.linspace(0, 4000, 32 * 32).astype(np.int32).reshape(32, 32)
+    file = tmp_path / "deep.tif"
+    Image.fromarray(values).save(file)
+    pixels = np.asarray(read_radiograph(file, LIMITS).pixels)
+    np.testing.assert_array_equal(pixels, np.floor(values * (255 / 4095) + 0.5))
+
+
+def test_reading_and_drawing_do_not_need_tensorflow() -> None:
+    program = (
+        "import sys, worker.explain.preprocess, worker.explain.overlay; "
+        "assert not {'tensorflow', 'keras', 'matplotlib'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2])
 
 
 @pytest.mark.skipif(not AWKWARD.is_dir(), reason="the collection of awkward files is not here")

@@ -76,6 +76,9 @@ def to_gray(image: Image.Image) -> Image.Image:
         values = np.asarray(image)
         low, high = min(int(values.min()), 0), int(values.max())
         full = (1 << max((high - low).bit_length(), 8)) - 1
+        if values.dtype.itemsize == 2:  # by table, which needs no floats of the whole image
+            table = (np.arange(full + 1) * (255 / full) + 0.5).astype(np.uint8)
+            return Image.fromarray(table[values])
         return Image.fromarray(((values.astype(np.float64) - low) * (255 / full) + 0.5).astype(np.uint8))
     if image.mode == "F":
         floats = np.asarray(image, np.float64)
