@@ -32,7 +32,7 @@ from worker.labelled_scores import labelled_scores
 from worker.lease_keeper import LeaseKeeper
 from worker.model.store import store_of
 from worker.promotion import verdict_on
-from worker.publish_model import publish, ready_folder, version_name, write_version
+from worker.publish_model import publish, ready_folder, write_version
 from worker.reload import announce
 from worker.settings import Settings
 from worker.train.dataset import DatasetError, Labelled, scan_labelled
@@ -41,6 +41,7 @@ from worker.train.fit import Epoch, Trained, TrainingStopped, fit
 from worker.train.recipe import Recipe
 from worker.train.splitting import split
 from worker.train_options import TrainOptions
+from worker.version_names import version_name
 
 log = logging.getLogger(__name__)
 

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
+
+if TYPE_CHECKING:
+    from producer.session import Session
 
 
 @click.command("watch")
 @click.argument("run", type=int, required=False)
+@click.option("--training", type=int, metavar="ID", help="Watch this training instead of a run.")
 @click.option("--once", is_flag=True, help="Print one line and end, rather than wait.")
-def command(run: int | None, once: bool) -> None:
+def command(run: int | None, training: int | None, once: bool) -> None:
     """Show the progress of RUN (or of the latest run) until it is complete.
 
     Reads the ledger only. Ctrl-C ends the watching, not the run.
 
     \b
-    Example:
+    Examples:
       xraycam watch 3 --once
+      xraycam watch --training 2
     """
     from db import runs
     from db.runs import CANCELLED, get_run
@@ -25,6 +32,10 @@ def command(run: int | None, once: bool) -> None:
     from producer.waiting import wait_for_run
 
     session = open_session()
+    if training is not None:
+        if run is not None:
+            raise click.UsageError("Give a RUN or --training, not both.")
+        raise SystemExit(_watch_training(session, training, once))
     watched = session.run(run)
     if once:
         found = runs.progress(session.ledger, watched.id)
@@ -38,3 +49,14 @@ def command(run: int | None, once: bool) -> None:
         click.echo(f"  {count} {reason}")
     if found.failed:
         raise SystemExit(SOME_FAILED)
+
+
+def _watch_training(session: Session, number: int, once: bool) -> int:
+    from db.trainings import get_training
+    from producer.train_display import TrainingDisplay, report_training, wait_for_training
+
+    training = get_training(session.ledger, number)
+    if not once and not training.has_ended:
+        with TrainingDisplay(session.err, session.ledger, number) as display:
+            training = wait_for_training(display)
+    return report_training(session, training)

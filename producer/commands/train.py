@@ -1,0 +1,142 @@
+"""`xraycam train`: make a new version from a labelled folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from db.trainings import Training
+    from producer.session import Session
+
+
+@click.command("train")
+@click.argument("dataset", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--recipe",
+    default="default",
+    show_default=True,
+    metavar="NAME|FILE",
+    help="How to train: default, reference, or a JSON file.",
+)
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change one setting of the recipe, such as stages.0.epochs=3; repeatable.",
+)
+@click.option(
+    "--start-from",
+    metavar="imagenet|FILE|VERSION",
+    help="Weights to begin with; without it those of XRAYCAM_START_FROM, else ImageNet's.",
+)
+@click.option(
+    "--group-by",
+    metavar="REGEX",
+    help="Finds the patient in a file's name: all of one patient's images stay on one side.",
+)
+@click.option("--test", type=click.Path(path_type=Path), help="Another labelled folder to measure on.")
+@click.option(
+    "--promote",
+    type=click.Choice(["if-better", "always", "never"]),
+    default="if-better",
+    show_default=True,
+    help="When the new version becomes current.",
+)
+@click.option("--version", help="What to call the new version; without it DATASET-NUMBER.")
+@click.option("--wait", is_flag=True, help="Show the training until it has ended.")
+@click.option("--resume", type=int, metavar="ID", help="Go on with a failed, cancelled or lost training.")
+@click.option(
+    "--gpus",
+    default="all",
+    show_default=True,
+    help="GPUs to use where a trainer is started here: all, none, or numbers.",
+)
+def command(dataset: Path | None, resume: int | None, wait: bool, gpus: str, **given: Any) -> None:
+    """Train on DATASET, a folder with one sub-folder of images per class, and publish the result.
+
+    Sent to the trainers ('xraycam worker --queues train'); prints the training's number. Without a broker
+    configured, '--wait' starts on this machine what is needed. A part of the images is held out to measure
+    on; a new version becomes current if its AUC there is not worse than that of the current one.
+
+    \b
+    Examples:
+      xraycam train ./dataset --wait
+      xraycam train ./dataset --set stages.1.epochs=40 --start-from shenzhen-3
+      xraycam train --resume 7 --wait
+    """
+    from producer.session import open_session
+    from producer.train_here import train_here
+    from worker.errors import XraycamError
+
+    if (dataset is None) == (resume is None):
+        raise click.UsageError("Give a DATASET, or --resume and the number of a training.")
+    session = open_session()
+    if session.settings.broker is None and not wait:
+        raise XraycamError(
+            "no broker is configured to send the training to: add --wait to train on this machine, or set "
+            "XRAYCAM_BROKER_URL=redis://HOST:6379/0"
+        )
+    if session.settings.broker is not None:
+        session.require_broker()
+    training = _asked_for(session, dataset, resume, given)
+    if session.settings.broker is None:
+        click.echo(f"training {training.id} of up to {training.epochs} epochs on this machine", err=True)
+        raise SystemExit(train_here(session, training, gpus))
+    _send(session, training)
+    if wait:
+        raise SystemExit(_watch(session, training))
+    click.echo(training.id)
+
+
+def _asked_for(session: Session, dataset: Path | None, resume: int | None, given: dict[str, Any]) -> Training:
+    from db.trainings import requeue_training
+    from producer.training_request import TrainingRequest, check_version, request_training
+
+    if dataset is not None:
+        return request_training(session.ledger, session.settings, TrainingRequest(dataset, **given))
+    assert resume is not None  # one of the two is given
+    context = click.get_current_context()
+    unused = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name in given
+        and parameter.name != "version"
+        and context.get_parameter_source(parameter.name).name == "COMMANDLINE"  # type: ignore[union-attr]
+    ]
+    if unused:
+        raise click.UsageError(f"{', '.join(unused)}: a resumed training goes on as it was asked for.")
+    if given["version"] is not None:
+        check_version(session.ledger, session.settings, given["version"])
+    return requeue_training(session.ledger, resume, given["version"])
+
+
+def _send(session: Session, training: Training) -> None:
+    from kombu.exceptions import OperationalError
+
+    from producer.broker import unreachable
+    from worker.training_queue import send_training
+
+    assert session.settings.broker is not None  # the caller looked
+    try:
+        send_training(session.settings, training)
+    except (OperationalError, OSError) as error:
+        raise unreachable(session.settings.broker, error) from error
+
+
+def _watch(session: Session, training: Training) -> int:
+    from producer.train_display import TrainingDisplay, report_training, wait_for_training
+
+    try:
+        with TrainingDisplay(session.err, session.ledger, training.id) as display:
+            return report_training(session, wait_for_training(display))
+    except KeyboardInterrupt:
+        session.err.print(
+            f"training {training.id} goes on; 'xraycam watch --training {training.id}' shows it, "
+            f"'xraycam cancel --training {training.id}' stops it",
+            soft_wrap=True,
+        )
+        raise

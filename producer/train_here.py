@@ -1,0 +1,56 @@
+"""Training on this machine alone: a trainer, and a broker where none is configured, while it takes."""
+
+from __future__ import annotations
+
+import time
+
+from db.trainings import QUEUED, Training, cancel_training, get_training
+from producer.exit_status import INTERRUPTED
+from producer.fleet import Fleet, local_fleet
+from producer.local_run import stopped_by_sigterm
+from producer.session import Session
+from producer.train_display import TrainingDisplay, report_training, wait_for_training
+from worker.queueing import TRAIN_QUEUE
+from worker.training_queue import send_training
+
+# How long a sent training may stay in the queue before its message counts as lost.
+RESEND_SECONDS = 20.0
+
+
+def train_here(session: Session, training: Training, gpus: str = "all") -> int:
+    """Start a trainer, wait until the training has ended, stop the trainer; the exit status.
+
+    Ctrl-C cancels the training, which stays resumable.
+    """
+    try:
+        with (
+            stopped_by_sigterm(),
+            local_fleet(session.settings, session.ledger, gpus, queues=[TRAIN_QUEUE]) as fleet,
+        ):
+            overseer = _Overseer(fleet)
+            try:
+                with TrainingDisplay(session.err, session.ledger, training.id) as display:
+                    ended = wait_for_training(display, overseer.tick)
+            except KeyboardInterrupt:
+                # Told before the trainer is stopped: it ends after the batch in hand, not when killed.
+                cancel_training(session.ledger, training.id)
+                raise
+    except KeyboardInterrupt:
+        found = get_training(session.ledger, training.id)
+        report_training(session, found)
+        return INTERRUPTED if found.version is None else 0
+    return report_training(session, ended)
+
+
+class _Overseer:
+    """Keeps the trainer going and sends a lost message again."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._send_at = 0.0
+
+    def tick(self, training: Training) -> None:
+        broker_was_lost = self._fleet.tick()
+        if training.state == QUEUED and (broker_was_lost or time.monotonic() >= self._send_at):
+            send_training(self._fleet.settings, training)
+            self._send_at = time.monotonic() + RESEND_SECONDS

@@ -1,0 +1,94 @@
+"""Measures a version on a labelled folder: `python -m worker.evaluate_model DATASET OUTPUT --model VERSION`.
+
+Writes OUTPUT/metrics.json. A program of its own, so that whoever wants figures stays free of TensorFlow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from db.errors import LedgerError
+from db.ledger import Ledger
+from db.migrate import migrate
+from db.models import Model, get_model
+from worker.errors import XraycamError
+from worker.explain.read import Limits
+from worker.labelled_scores import labelled_scores
+from worker.model.folder import load_model
+from worker.model.store import ModelStore, ensure_current_model, store_of
+from worker.settings import Settings, load_settings
+from worker.train.dataset import scan_labelled
+from worker.train.evaluate import Metrics, measure
+
+METRICS_FILE = "metrics.json"
+
+
+def evaluate_model(
+    settings: Settings, model: Model, store: ModelStore, folder: Path, output: Path
+) -> Metrics:
+    """Measure `model` on all images of `folder`, whose sub-folders are named as its classes.
+
+    Calibration uses the temperature of the version's own validation part. Raises XraycamError.
+    """
+    description, network = load_model(store.fetch(model.version, model.digest))
+    limits = Limits(max_pixels=settings.max_pixels, max_bytes=settings.max_bytes)
+    _tell(f"reading {folder}")
+    dataset = scan_labelled(folder, classes=description.classes, min_per_class=1, limits=limits, memory=0)
+    for item in dataset.left_out:
+        _tell(f"left out: {item.message}")
+    total = len(dataset)
+    step = max(1, total // 10)
+    seen = 0
+
+    def progress(done: int) -> None:
+        nonlocal seen
+        if done // step > seen // step or done == total:
+            _tell(f"{done} of {total} images predicted")
+        seen = done
+
+    scores = labelled_scores(network, description.preprocessing, dataset, progress=progress)
+    temperature = description.training.get("validation", {}).get("temperature", 1.0)
+    metrics = measure(dataset.labels, scores, dataset.classes, temperature=temperature)
+    found = {
+        "model": model.version,
+        "dataset": str(folder),
+        "digest": dataset.digest,
+        "left_out": [
+            {"file": str(item.file), "reason": item.reason, "message": item.message}
+            for item in dataset.left_out
+        ],
+        "figures": json.loads(metrics.model_dump_json()),  # what is not a finite number becomes null
+    }
+    output.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(found, indent=1, ensure_ascii=False)
+    (output / METRICS_FILE).write_text(text + "\n", encoding="utf-8")
+    return metrics
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("dataset", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--model", help="a version; without it the current one")
+    arguments = parser.parse_args()
+    settings = load_settings()
+    ledger = Ledger(settings.database, patience=5.0)
+    migrate(ledger)
+    store = store_of(settings)
+    model = get_model(ledger, arguments.model) if arguments.model else ensure_current_model(ledger, store)
+    evaluate_model(settings, model, store, arguments.dataset, arguments.output)
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (XraycamError, LedgerError) as error:
+        _tell(f"xraycam: {error}")
+        sys.exit(error.exit_status)

@@ -1,0 +1,88 @@
+"""Draws samples of a labelled folder: `python -m worker.preview_dataset DATASET FILE.png < recipe.json`.
+
+Each sample as the network sees it, and below it as a training with the recipe on standard input sees it,
+under its true class.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from worker.errors import XraycamError
+from worker.explain.read import Limits, printable
+from worker.settings import load_settings
+from worker.train.dataset import Labelled, scan_labelled
+from worker.train.recipe import Recipe
+from worker.train.views import Views
+
+TILE_INCHES = 1.9
+
+
+def samples(dataset: Labelled, count: int, seed: int) -> list[list[int]]:
+    """For each class the indices of at most `count` images, drawn at random."""
+    random = np.random.default_rng(seed)
+    found = []
+    for label in range(len(dataset.classes)):
+        members = np.flatnonzero(np.array(dataset.labels) == label)
+        found.append(sorted(int(i) for i in random.choice(members, min(count, len(members)), replace=False)))
+    return found
+
+
+def draw_preview(dataset: Labelled, recipe: Recipe, chosen: list[list[int]], file: Path) -> None:
+    """Write the grid: two rows for each class, a column for each sample."""
+    columns = max(len(indices) for indices in chosen)
+    figure = Figure(
+        figsize=(TILE_INCHES * columns, 2 * TILE_INCHES * 1.15 * len(chosen)), layout="constrained"
+    )
+    grid = figure.subplots(2 * len(chosen), columns, squeeze=False)
+    views = Views(dataset, recipe, None, 0)
+    views.begin_epoch(recipe.seed)
+    for label, indices in enumerate(chosen):
+        name = dataset.classes[label]
+        for start in range(0, len(indices), recipe.batch):
+            part = indices[start : start + recipe.batch]
+            _row(grid[2 * label][start:], views.plain(part), name, [dataset.files[i].name for i in part])
+            augmented, _ = views.augmented(part, [0] * len(part))
+            _row(grid[2 * label + 1][start:], augmented, name, ["augmented"] * len(part))
+    for axes in grid.flat:
+        axes.axis("off")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, dpi=110)
+
+
+def _row(axes: Any, images: Any, name: str, notes: list[str]) -> None:
+    for place, pixels, note in zip(axes, images, notes, strict=False):
+        place.imshow(pixels, cmap="gray", vmin=0, vmax=255)
+        short = printable(Path(note))
+        place.set_title(f"{name}\n{short if len(short) <= 24 else '...' + short[-21:]}", fontsize=7)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("dataset", type=Path)
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--count", type=int, default=6)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    recipe = Recipe.model_validate_json(sys.stdin.read())
+    settings = load_settings()
+    limits = Limits(max_pixels=settings.max_pixels, max_bytes=settings.max_bytes)
+    dataset = scan_labelled(arguments.dataset, min_per_class=1, limits=limits, memory=0)
+    for item in dataset.left_out:
+        print(f"left out: {item.message}", file=sys.stderr)
+    draw_preview(dataset, recipe, samples(dataset, arguments.count, arguments.seed), arguments.file)
+    print(", ".join(f"{name}: {count} images" for name, count in dataset.counts().items()), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except XraycamError as error:
+        print(f"xraycam: {error}", file=sys.stderr)
+        sys.exit(error.exit_status)
