@@ -210,7 +210,7 @@ def requeue_training(ledger: Ledger, training_id: int, version: str | None = Non
         return get_training(ledger, training_id)
     training = get_training(ledger, training_id)
     if training.state == DONE:
-        made = f"is done: it made model {training.version}"
+        made = f"is done and made model {training.version}"
     else:
         made = f"is running, on {training.owner}; 'xraycam cancel --training {training_id}' stops it"
     raise TrainingNotResumable(f"training {training_id} cannot be resumed: it {made}")

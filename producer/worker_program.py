@@ -8,15 +8,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from producer.exit_status import WRONG_USE
 from worker.settings import Settings
+
+STANDARD_ERROR = 2
 
 
 def run_worker_program(
     settings: Settings, module: str, arguments: Sequence[str | Path], text: str | None = None
 ) -> int:
-    """Run `python -m MODULE ARGUMENTS`, with `text` as its standard input; its output is ours.
+    """Run `python -m MODULE ARGUMENTS` with `text` as its standard input; returns its exit status.
 
-    Paths among the arguments must be absolute. Returns the exit status.
+    Paths among the arguments must be absolute. What it prints goes to our standard error; what native
+    libraries put on its own standard error is shown only if it fails for no reason that it prints.
     """
     environment = {
         **os.environ,
@@ -30,6 +34,10 @@ def run_worker_program(
         cwd=Path(__file__).resolve().parent.parent,
         input=text,
         text=True,
+        stdout=STANDARD_ERROR,
+        stderr=subprocess.PIPE,
         check=False,
     )
+    if done.returncode not in (0, WRONG_USE):
+        sys.stderr.write(done.stderr)
     return done.returncode

@@ -83,7 +83,7 @@ def main() -> None:
 
 
 def _tell(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(text, flush=True)
 
 
 if __name__ == "__main__":

@@ -75,14 +75,14 @@ def main() -> None:
     limits = Limits(max_pixels=settings.max_pixels, max_bytes=settings.max_bytes)
     dataset = scan_labelled(arguments.dataset, min_per_class=1, limits=limits, memory=0)
     for item in dataset.left_out:
-        print(f"left out: {item.message}", file=sys.stderr)
+        print(f"left out: {item.message}")
     draw_preview(dataset, recipe, samples(dataset, arguments.count, arguments.seed), arguments.file)
-    print(", ".join(f"{name}: {count} images" for name, count in dataset.counts().items()), file=sys.stderr)
+    print(", ".join(f"{name}: {count} images" for name, count in dataset.counts().items()))
 
 
 if __name__ == "__main__":
     try:
         main()
     except XraycamError as error:
-        print(f"xraycam: {error}", file=sys.stderr)
+        print(f"xraycam: {error}")
         sys.exit(error.exit_status)
