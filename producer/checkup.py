@@ -11,7 +11,7 @@ from db.errors import LedgerError
 from db.ledger import Ledger
 from db.migrate import migrate
 from db.workers import list_workers
-from producer.broker import client, queue_length, require_broker, without_password
+from worker.broker import client, queue_length, require_broker, without_password
 from worker.devices import found_gpus
 from worker.errors import XraycamError
 from worker.model.store import ensure_current_model, store_of

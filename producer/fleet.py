@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pydantic import SecretStr
 
 from db.ledger import Ledger
-from producer.broker import require_broker
 from producer.private_broker import PrivateBroker
+from worker.broker import require_broker
 from worker.devices import devices_for
 from worker.errors import XraycamError
 from worker.launcher import Launcher

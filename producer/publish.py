@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 
-from celery import Celery
 from kombu.exceptions import OperationalError
 
 from db.ledger import Ledger
 from db.runs import Run
 from db.work import mark_sent, unfinished_chunks
-from producer.broker import queue_length, unreachable
-from worker.queueing import EXPLAIN_CHUNK, EXPLAIN_QUEUE, make_app
+from worker.broker import queue_length, unreachable
+from worker.messages import BATCH, send_chunks
+from worker.queueing import EXPLAIN_QUEUE, make_app
 from worker.settings import Settings
-
-BATCH = 500
 
 
 def publish_chunks(
@@ -41,23 +38,9 @@ def publish_chunks(
                     if on_wait is not None:
                         on_wait()
                     time.sleep(0.2)
-                _send(app, producer, run, numbers, chunks)
+                send_chunks(app, producer, run_id=run.id, root=run.root, numbers=numbers, total=chunks)
                 mark_sent(ledger, run.id, numbers)
                 sent += len(numbers)
     except (OperationalError, OSError) as error:
         raise unreachable(broker, error) from error
     return sent
-
-
-def _send(app: Celery, producer: object, run: Run, numbers: Sequence[int], chunks: int) -> None:
-    folder = repr(str(Path(run.root)))
-    with producer.batch(max_size=BATCH):  # type: ignore[attr-defined] # kombu carries no types
-        for number in numbers:
-            app.send_task(
-                EXPLAIN_CHUNK,
-                kwargs={"run": run.id, "chunk": number},
-                queue=EXPLAIN_QUEUE,
-                producer=producer,
-                argsrepr=folder,
-                kwargsrepr=f"chunk {number}/{chunks}, run {run.id}",
-            )

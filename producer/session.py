@@ -11,7 +11,7 @@ from rich.console import Console
 from db.ledger import Ledger
 from db.migrate import migrate
 from db.runs import Run, get_run, latest_run
-from producer.broker import require_broker
+from worker.broker import require_broker
 from worker.errors import XraycamError
 from worker.settings import Settings, load_settings
 

@@ -8,14 +8,9 @@ from collections.abc import Callable
 from db import runs
 from db.ledger import Ledger
 from db.runs import CANCELLED, Run, get_run
-from producer.broker import queue_length
 from producer.fleet import Fleet
 from producer.progress import ProgressDisplay
 from producer.publish import publish_chunks
-from worker.queueing import EXPLAIN_QUEUE
-
-# How long nothing may be queued or leased in an unfinished run before its messages count as lost.
-QUIET_SECONDS = 5.0
 
 
 def wait_for_run(
@@ -31,27 +26,15 @@ def wait_for_run(
 
 
 class LocalOverseer:
-    """Keeps a fleet going and sends lost messages again."""
+    """Keeps a fleet going, and sends a run's messages again when its private broker had to be restarted."""
 
     def __init__(self, fleet: Fleet, ledger: Ledger, run: Run) -> None:
         self._fleet = fleet
         self._ledger = ledger
         self._run = run
-        self._quiet_since: float | None = None
 
     def tick(self) -> None:
         if self._fleet.tick():
-            self.publish()
-            return
-        found = runs.progress(self._ledger, self._run.id)
-        broker = self._fleet.settings.broker
-        assert broker is not None  # a fleet always has a broker
-        if found.leased_chunks or queue_length(broker, EXPLAIN_QUEUE):
-            self._quiet_since = None
-        elif self._quiet_since is None:
-            self._quiet_since = time.monotonic()
-        elif time.monotonic() - self._quiet_since > QUIET_SECONDS:
-            self._quiet_since = None
             self.publish()
 
     def publish(self, on_wait: Callable[[], object] | None = None) -> int:

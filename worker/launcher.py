@@ -22,6 +22,7 @@ from db.workers import list_workers, note_worker, register_worker, remove_worker
 from worker.devices import Device
 from worker.queueing import TRAIN_QUEUE
 from worker.settings import Settings
+from worker.sweeper import Sweeper
 from worker.training_queue import send_queued
 
 log = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ class Launcher:
         ]
         self._stopping = threading.Event()
         self._next_heartbeat = 0.0
+        self._sweeper = Sweeper(settings, ledger)
 
     @property
     def restarts(self) -> int:
@@ -112,13 +114,14 @@ class Launcher:
         self._stopping.set()
 
     def tick(self) -> None:
-        """Replace dead processes; tell the ledger that ours live."""
+        """Replace dead processes, send again what was lost, tell the ledger that our workers live."""
         moment = time.monotonic()
         for node in self.nodes:
             if node.process is not None and node.process.poll() is not None:
                 self._note_death(node, moment)
             if node.process is None and moment >= node.next_start:
                 self._spawn(node)
+        self._sweeper.tick()
         if moment >= self._next_heartbeat:
             self._next_heartbeat = moment + HEARTBEAT_SECONDS
             try:
@@ -217,6 +220,7 @@ class Launcher:
         if process.stdin is not None:
             process.stdin.close()
         node.process = None
+        self._sweeper.resend_held_by(node.name)
         node.died_with.append(process.returncode)
         quick = moment - node.started < QUICK_DEATH_SECONDS
         node.quick_deaths = node.quick_deaths + 1 if quick else 1

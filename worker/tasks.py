@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 from typing import Any
 
 from celery import shared_task
@@ -11,7 +12,7 @@ from celery.signals import worker_process_init
 
 import worker.reload  # noqa: F401 - registers the control command, and must be imported before the fork
 from db.errors import LedgerError
-from db.work import Refusal
+from db.work import Refusal, mark_sent
 from worker.errors import XraycamError
 from worker.queueing import EXPLAIN_CHUNK, TRAIN, TRAIN_QUEUE
 
@@ -49,6 +50,7 @@ def explain_chunk(task: Any, run: int, chunk: int) -> None:
         refusal = explain(station(), run, chunk)
     except (XraycamError, LedgerError) as error:
         log.error("run %d chunk %d waits: %s", run, chunk, error)
+        _note_held_back(run, chunk)
         raise task.retry(countdown=FAULT_SECONDS, exc=error, **readable) from error
     except Exception as error:
         # A fault of ours. Tried again, as after a worker's death: the attempts in the ledger end it.
@@ -69,3 +71,11 @@ def train(training: int) -> None:
 
     here = station()
     run_training(here.settings, here.ledger, here.name, training)
+
+
+def _note_held_back(run: int, chunk: int) -> None:
+    """Keep the sweepers from taking a message for lost that waits in this worker."""
+    from worker.station import station
+
+    with suppress(XraycamError, LedgerError):
+        mark_sent(station().ledger, run, [chunk])

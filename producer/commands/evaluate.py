@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 @click.command("evaluate")
 @click.argument("dataset", type=click.Path(path_type=Path))
 @click.option("--model", help="Model version; without it the current one.")
-@click.option("--output", type=click.Path(path_type=Path, file_okay=False), help="Folder for metrics.json.")
+@click.option(
+    "--output", type=click.Path(path_type=Path, file_okay=False), help="Folder for figures and pictures."
+)
 def command(dataset: Path, model: str | None, output: Path | None) -> None:
     """Measure a model version on DATASET, a folder with one sub-folder of images per class.
 
@@ -51,7 +53,7 @@ def command(dataset: Path, model: str | None, output: Path | None) -> None:
         raise SystemExit(status)
     found = json.loads((target / "metrics.json").read_text(encoding="utf-8"))
     session.out.print(_table(found))
-    session.out.print(f"all figures: {target / 'metrics.json'}", soft_wrap=True, markup=False)
+    session.out.print(f"all figures, and pictures: {target}", soft_wrap=True, markup=False)
 
 
 def _table(found: dict[str, Any]) -> Table:

@@ -1,0 +1,96 @@
+"""A mistake ends in one line that says what is wrong and how to mend it; never in a traceback."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from installation import Installation, draw_many
+
+
+def refused(installation: Installation, *arguments: object) -> str:
+    done = installation.xraycam(*arguments, status=2)
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    return str(done.stderr)
+
+
+def test_missing_and_empty_folders_are_named(installation: Installation) -> None:
+    assert "nowhere" in refused(installation, "run", "nowhere")
+    (installation.folder / "void").mkdir()
+    assert "holds no image" in refused(installation, "run", "void")
+    (installation.folder / "void" / "notes.txt").write_text("no image")
+    assert "such as notes.txt" in refused(installation, "run", "void")
+
+
+def test_unknown_layer_class_model_and_run_are_answered_with_what_is_known(
+    installation: Installation,
+) -> None:
+    xrays = draw_many(installation.folder / "xrays", 1)
+    assert "block_15_add" in refused(installation, "run", xrays, "--layer", "block_15_ad")
+    assert "Normal, Tuberculosis" in refused(installation, "run", xrays, "--target", "TB")
+    assert "known: small" in refused(installation, "run", xrays, "--model", "big")
+    assert "xraycam runs" in refused(installation, "results", 7)
+    assert installation.counts() == {"images": 0}
+
+
+def test_servers_that_do_not_answer_are_named_without_their_password(installation: Installation) -> None:
+    xrays = draw_many(installation.folder / "xrays", 1)
+    installation.set(broker_url="redis://:hush-hush@127.0.0.1:1/0")
+    message = refused(installation, "enqueue", xrays)
+    assert "XRAYCAM_BROKER_URL" in message
+    assert "hush" not in message
+    installation.set(database_url="postgresql+psycopg://me:hush-hush@127.0.0.1:1/x")
+    message = refused(installation, "runs")
+    assert "XRAYCAM_DATABASE_URL" in message
+    assert "hush" not in message
+
+
+def test_enqueue_without_a_broker_names_the_setting_and_the_other_way(installation: Installation) -> None:
+    xrays = draw_many(installation.folder / "xrays", 1)
+    message = refused(installation, "enqueue", xrays)
+    assert "XRAYCAM_BROKER_URL" in message
+    assert "xraycam run" in message
+
+
+def test_a_sqlite_ledger_with_a_broker_elsewhere_is_refused(installation: Installation) -> None:
+    installation.set(broker_url="redis://10.1.2.3/0")
+    assert "XRAYCAM_DATABASE_URL" in refused(installation, "runs")
+
+
+def test_a_misspelt_setting_is_refused_with_the_near_name(installation: Installation) -> None:
+    installation.set(chunk_sise=8)
+    assert "XRAYCAM_CHUNK_SIZE" in refused(installation, "runs")
+
+
+@pytest.mark.parametrize("fault", ["weights", "description", "missing"])
+def test_a_damaged_model_is_refused_before_anything_is_enqueued(
+    installation: Installation, fault: str
+) -> None:
+    xrays = draw_many(installation.folder / "xrays", 1)
+    folder = installation.home / "models" / "small"
+    if fault == "weights":
+        damage(folder / "weights.safetensors")
+    elif fault == "description":
+        text = json.loads((folder / "model.json").read_text())
+        (folder / "model.json").write_text(json.dumps(text | {"classes": ["B", "A"]}))
+    else:
+        folder.rename(folder.with_name("elsewhere"))
+    assert "model small" in refused(installation, "run", xrays)
+    assert installation.counts() == {"images": 0}
+
+
+def damage(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def test_doctor_tells_all_at_once_and_fails_when_something_is_wrong(installation: Installation) -> None:
+    fine = installation.xraycam("doctor").stdout
+    assert "current is small" in fine
+    installation.set(broker_url="redis://:hush@127.0.0.1:1/0")
+    wrong = installation.xraycam("doctor", status=2).stdout
+    assert "wrong" in wrong
+    assert "hush" not in wrong
