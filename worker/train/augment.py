@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from worker.model.description import Preprocessing
 from worker.train.recipe import ChestAugmentation
 
 _BILINEAR = Image.Resampling.BILINEAR
+Box = tuple[float, float, float, float]
 
 
 def chest_view(
@@ -20,58 +22,78 @@ def chest_view(
     preprocessing: Preprocessing,
     settings: ChestAugmentation,
     key: tuple[int, int, int],
-) -> Pixels:
-    """One random view, uint8 (size, size); equal keys (seed, image, view) give equal views.
+    marked: Image.Image | None = None,
+) -> tuple[Pixels, Pixels | None]:
+    """One random view, uint8 (size, size), and what it shows of the area `marked`, alike (None: None).
 
-    Position first, from the full image and with the interpolation of `network_input`, so that a view of
-    no change equals it; then exposure; then what hides parts of it.
+    Equal keys (seed, image, view) give equal views. Position first, from the full image and with the
+    interpolation of `network_input`, so that a view of no change equals it; then exposure; then covers.
     """
     rng = np.random.default_rng(key)
-    seen = _positioned(radiograph.pixels, preprocessing, settings, rng)
+    side = preprocessing.size
+    box = preprocessing.box(radiograph.width, radiograph.height)
+    position = _draw_position(box, settings, rng)
+    seen = position.apply(radiograph.pixels, side)
     if rng.random() < settings.blur:
-        seen = seen.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.2) * preprocessing.size / 224))
+        seen = seen.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.2) * side / 224))
     exposed = _exposed(np.asarray(seen, np.float32) / 255, settings, rng)
-    return _hidden((exposed * 255 + 0.5).astype(np.uint8), settings, rng)
+    view = (exposed * 255 + 0.5).astype(np.uint8)
+    area = None if marked is None else np.array(position.apply(marked, side, black=True))
+    for rows, columns, gray in _draw_covers(side, settings, rng):
+        view[rows, columns] = gray
+        if area is not None:
+            area[rows, columns] = 0
+    return view, area
 
 
-def _positioned(
-    image: Image.Image, preprocessing: Preprocessing, settings: ChestAugmentation, rng: np.random.Generator
-) -> Image.Image:
-    """Turned, moved, magnified, stretched, mirrored."""
-    left, upper, right, lower = preprocessing.box(*image.size)
-    angle = rng.uniform(-settings.rotation, settings.rotation)
-    if abs(angle) > 0.3:
-        image = image.rotate(angle, _BILINEAR, fillcolor=int(rng.integers(0, 30)))
+@dataclass(frozen=True)
+class _Position:
+    """Turned by `angle` degrees, cut to `box`, mirrored. What lies outside is `outside` gray, or, if None,
+    what the edge shows."""
+
+    angle: float
+    corner: int
+    box: Box
+    outside: int | None
+    mirrored: bool
+
+    def apply(self, image: Image.Image, side: int, *, black: bool = False) -> Image.Image:
+        """`image` in this position as `side` x `side`; `black`: nothing is invented outside of it."""
+        if abs(self.angle) > 0.3:
+            image = image.rotate(self.angle, _BILINEAR, fillcolor=0 if black else self.corner)
+        box = self.box
+        beyond = max(-box[0], -box[1], box[2] - image.width, box[3] - image.height)
+        if beyond > 0:
+            more = int(beyond) + 1
+            gray = 0 if black else self.outside
+            if gray is not None:
+                image = ImageOps.expand(image, more, gray)
+            else:
+                image = Image.fromarray(np.pad(np.asarray(image), more, mode="edge"))
+            box = (box[0] + more, box[1] + more, box[2] + more, box[3] + more)
+        image = image.resize((side, side), _BILINEAR, box=box, reducing_gap=3.0)
+        return ImageOps.mirror(image) if self.mirrored else image
+
+
+def _draw_position(box: Box, settings: ChestAugmentation, rng: np.random.Generator) -> _Position:
+    left, upper, right, lower = box
     part = np.exp(rng.uniform(*np.log(settings.window)))
     stretch = np.exp(rng.uniform(-settings.aspect, settings.aspect) / 2)
     width, height = (right - left) * part * stretch, (lower - upper) * part / stretch
-    # A window smaller than the whole may lie anywhere in it, and `shift` beyond.
-    across = _offset(right - left, width, settings.shift, rng)
-    down = _offset(lower - upper, height, settings.shift, rng)
-    x, y = (left + right) / 2 + across, (upper + lower) / 2 + down
-    box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-    image, box = _padded(image, box, rng)
-    image = image.resize((preprocessing.size, preprocessing.size), _BILINEAR, box=box, reducing_gap=3.0)
-    return ImageOps.mirror(image) if rng.random() < settings.flip else image
+    x = (left + right) / 2 + _offset(right - left, width, settings.shift, rng)
+    y = (upper + lower) / 2 + _offset(lower - upper, height, settings.shift, rng)
+    return _Position(
+        angle=rng.uniform(-settings.rotation, settings.rotation),
+        corner=int(rng.integers(0, 30)),
+        box=(x - width / 2, y - height / 2, x + width / 2, y + height / 2),
+        outside=int(rng.integers(0, 20)) if rng.random() < 0.5 else None,
+        mirrored=rng.random() < settings.flip,
+    )
 
 
 def _offset(whole: float, part: float, shift: float, rng: np.random.Generator) -> float:
+    """A window smaller than the whole may lie anywhere in it, and `shift` beyond."""
     return float(rng.uniform(-1, 1) * shift * whole + rng.uniform(-0.5, 0.5) * max(0.0, whole - part))
-
-
-def _padded(
-    image: Image.Image, box: tuple[float, float, float, float], rng: np.random.Generator
-) -> tuple[Image.Image, tuple[float, float, float, float]]:
-    """`image` enlarged until `box` lies in it, with black or with what its edge shows."""
-    beyond = max(-box[0], -box[1], box[2] - image.width, box[3] - image.height)
-    if beyond <= 0:
-        return image, box
-    more = int(beyond) + 1
-    if rng.random() < 0.5:
-        image = ImageOps.expand(image, more, int(rng.integers(0, 20)))
-    else:
-        image = Image.fromarray(np.pad(np.asarray(image), more, mode="edge"))
-    return image, (box[0] + more, box[1] + more, box[2] + more, box[3] + more)
 
 
 def _exposed(values: Any, settings: ChestAugmentation, rng: np.random.Generator) -> Any:
@@ -85,19 +107,23 @@ def _exposed(values: Any, settings: ChestAugmentation, rng: np.random.Generator)
     return np.clip(values, 0, 1)
 
 
-def _hidden(view: Pixels, settings: ChestAugmentation, rng: np.random.Generator) -> Pixels:
-    """`view` with rectangles and edges painted over, where markers would give the class away."""
-    side = view.shape[0]
+def _draw_covers(
+    side: int, settings: ChestAugmentation, rng: np.random.Generator
+) -> list[tuple[slice, slice, int]]:
+    """Rectangles and edges to paint over, (rows, columns, gray): markers would give the class away."""
+    covers = []
     if rng.random() < settings.erase:
         for _ in range(int(rng.integers(1, 4))):
             height, width = (rng.uniform(0.06, 0.22, 2) * side).astype(int)
             top, left = int(rng.uniform(0, side - height)), int(rng.uniform(0, side - width))
-            view[top : top + height, left : left + width] = rng.integers(0, 256)
+            covers.append((slice(top, top + height), slice(left, left + width), int(rng.integers(0, 256))))
     if rng.random() < settings.border:
         depths = (rng.uniform(0, 0.12, 4) * side).astype(int) * (rng.random(4) < 0.6)
-        gray = int(rng.integers(0, 256))
-        view[: depths[0]] = gray
-        view[side - depths[1] :] = gray
-        view[:, : depths[2]] = gray
-        view[:, side - depths[3] :] = gray
-    return view
+        gray, everything = int(rng.integers(0, 256)), slice(None)
+        covers += [
+            (slice(None, depths[0]), everything, gray),
+            (slice(side - depths[1], None), everything, gray),
+            (everything, slice(None, depths[2]), gray),
+            (everything, slice(side - depths[3], None), gray),
+        ]
+    return covers

@@ -12,8 +12,8 @@ where the score came from, not where the disease is.
 """
 
 _LIMITS = """\
-- Trained on frontal radiographs of one source. Other hospitals, devices, projections, children and other diseases
-  than those of the classes are outside of what it has seen; expect lower figures there.
+- Trained on frontal radiographs of one source. Other hospitals, devices, projections, children and diseases
+  other than those of the classes are outside of what it has seen; expect lower figures there.
 - It says one of its classes for every image, also for one that is not a chest radiograph.
 - What gives a class away in the training images without being disease (markers, film borders, devices) may
   have been learned. Look at where the heat falls before believing a figure.

@@ -22,6 +22,7 @@ from worker.train.dataset import Labelled
 from worker.train.evaluate import area_under_curve, log_loss, softmax
 from worker.train.learner import Arrays, Learner
 from worker.train.recipe import Recipe, Stage
+from worker.train.regions import Regions
 from worker.train.splitting import Split
 from worker.train.start_weights import load_start_weights
 from worker.train.views import Views
@@ -63,7 +64,15 @@ class Trainer:
     What the frozen part makes of the images is computed once and shared by all of them.
     """
 
-    def __init__(self, dataset: Labelled, recipe: Recipe, *, start_from: str, memory: int) -> None:
+    def __init__(
+        self,
+        dataset: Labelled,
+        recipe: Recipe,
+        *,
+        start_from: str,
+        regions: Regions | None = None,
+        memory: int = 2_000_000_000,
+    ) -> None:
         """Raises StartWeightsError or RecipeError when weights or recipe do not fit."""
         self.dataset, self.recipe = dataset, recipe
         keras.utils.set_random_seed(recipe.seed)
@@ -72,8 +81,10 @@ class Trainer:
             recipe.preprocessing.size, len(dataset.classes), recipe.head, recipe.alpha
         )
         self.started_from = load_start_weights(self.network, start_from, alpha=recipe.alpha)
-        self._cut = cut_network(self.network, recipe.frozen_through)
-        self._views = Views(dataset, recipe, self._cut.front, memory)
+        self.regions = regions if recipe.region_loss else None
+        layers = recipe.region_layers if self.regions else ()
+        self._cut = cut_network(self.network, recipe.frozen_through, layers)
+        self._views = Views(dataset, recipe, self._cut.front, memory, self.regions)
         self._first = Learner(self._cut, recipe).weights()
 
     def fit(
@@ -115,7 +126,7 @@ class Trainer:
     def fingerprint(self, split: Split) -> str:
         """Equal for two trainings only if they would give the same result."""
         digest = hashlib.sha256(self.recipe.model_dump_json().encode())
-        digest.update(f"{self.dataset.digest} {split.training}".encode())
+        digest.update(f"{self.dataset.digest} {split.training} {self.regions is None}".encode())
         for array in self._first:
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
@@ -127,6 +138,7 @@ def fit(
     recipe: Recipe,
     *,
     start_from: str,
+    regions: Regions | None = None,
     progress: Callable[[Epoch], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
     checkpoint: Path | None = None,
@@ -135,10 +147,11 @@ def fit(
     """Train one network on one split.
 
     `progress` is called after each epoch; `should_stop` is asked before each batch and ends the training
-    with TrainingStopped. `checkpoint` is written after each epoch and, if it exists, gone on from.
+    with TrainingStopped. `regions` marks findings, which the network then learns to find beside the class, if
+    the recipe says so. `checkpoint` is written after each epoch and, if it exists, gone on from.
     `memory` (bytes) bounds what is kept of the frozen part's output.
     """
-    trainer = Trainer(dataset, recipe, start_from=start_from, memory=memory)
+    trainer = Trainer(dataset, recipe, start_from=start_from, regions=regions, memory=memory)
     return trainer.fit(split, progress=progress, should_stop=should_stop, checkpoint=checkpoint)
 
 
@@ -211,10 +224,8 @@ class _Session:
                 raise TrainingStopped(f"stopped in epoch {done + 1}, as asked")
             views = self.recipe.views
             numbers = rng.integers(0, views, len(indices)) if views else np.full(len(indices), done)
-            features, targets = self.trainer.augmented(indices, numbers), self.targets[indices]
-            if self.recipe.mixup:
-                features, targets = _mixed(features, targets, self.recipe.mixup, rng)
-            losses.append(self.learner.learn(features, targets, self.weights[indices]))
+            features, areas = self.trainer.augmented(indices, numbers)
+            losses.append(self.learner.learn(features, self.targets[indices], self.weights[indices], areas))
         return float(np.mean(losses))
 
     def _record(self, stage: Stage, loss: float, started: float) -> None:
@@ -260,13 +271,3 @@ def _image_weights(labels: Any, training: Any, balanced: bool) -> Any:
     return np.array(
         [even / counts[int(label)] if counts[int(label)] else 0.0 for label in labels], np.float32
     )
-
-
-def _mixed(features: Any, targets: Any, parameter: float, rng: np.random.Generator) -> tuple[Any, Any]:
-    """Each image blended with another one, and so its target (mixup, arXiv 1710.09412)."""
-    share = rng.beta(parameter, parameter, len(features)).astype(np.float32)
-    share = np.maximum(share, 1 - share)
-    other = rng.permutation(len(features))
-    wide = share.reshape(-1, *([1] * (features.ndim - 1)))
-    blended = wide * features + (1 - wide) * features[other]
-    return blended.astype(np.float32), share[:, None] * targets + (1 - share[:, None]) * targets[other]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import keras
@@ -25,41 +26,40 @@ class Learner:
 
     def __init__(self, cut: Cut, recipe: Recipe) -> None:
         self._recipe, self._from_pixels = recipe, cut.front is None
-        self._tail = tail = cut.tail
+        self._tail, self._learning = cut.tail, cut.learning
         self._until_pool = cut.pooling
-        self._weights = [v for v in tail.variables if "seed_generator" not in v.path]
-        self._generators = [v for v in tail.variables if "seed_generator" in v.path]
+        self._weights = [v for v in cut.learning.variables if "seed_generator" not in v.path]
+        self._generators = [v for v in cut.learning.variables if "seed_generator" in v.path]
         self._averages = [tf.Variable(v.value, trainable=False) for v in self._weights]
         self._steps = tf.Variable(0.0, trainable=False)
         self._optimizer: Any = None
         self._step: Any = None
         self._pool = tf.function(self._pooled, reduce_retracing=True)
         self._predict = tf.function(self._scores, reduce_retracing=True)
-        for layer in tail.layers:
+        for layer in cut.learning.layers:
             is_norm = isinstance(layer, keras.layers.BatchNormalization)
             layer.trainable = layer.name.startswith(HEAD) or not is_norm or recipe.batch_norm == "released"
 
     def begin_stage(self, stage: Stage, batches: int) -> None:
         """Start a stage of `batches` steps an epoch with a fresh optimizer."""
         learning = [
-            v for v in self._tail.trainable_variables if not stage.head_only or v.path.startswith(HEAD)
+            v for v in self._learning.trainable_variables if not stage.head_only or v.path.startswith(HEAD)
         ]
         self._optimizer = _optimizer(self._recipe, stage, batches)
         self._optimizer.build(learning)
         # A function of its own for each stage: a compiled one goes on using the optimizer it was traced with.
-        self._step = tf.function(
-            lambda features, targets, weights: self._learn(features, targets, weights, learning),
-            reduce_retracing=True,
-        )
+        self._step = tf.function(partial(self._learn, learning), reduce_retracing=True)
 
     def begin_epoch(self, key: int) -> None:
         """Make dropout in this epoch depend on `key` alone, not on the epochs before it."""
         for number, generator in enumerate(self._generators):
             generator.assign(np.array([key, number], np.uint32))
 
-    def learn(self, features: Any, targets: Any, weights: Any) -> float:
-        """One step. `targets` float32 (B, classes), `weights` float32 (B,). The loss before the step."""
-        return float(self._step(features, tf.constant(targets), tf.constant(weights)))
+    def learn(self, features: Any, targets: Any, weights: Any, areas: Any = None) -> float:
+        """One step. `targets` float32 (B, classes), `weights` float32 (B,), `areas` float32 (B, h, w): the
+        share of each cell that is marked, negative where nobody looked. The loss before the step."""
+        areas = () if areas is None else (tf.constant(areas),)
+        return float(self._step(features, tf.constant(targets), tf.constant(weights), areas))
 
     def scores(self, features: Any) -> Any:
         """Scores of any number of images with the weights as they are now: float32 (N, classes)."""
@@ -133,11 +133,14 @@ class Learner:
     def _scores(self, features: Any, training: bool = False) -> Any:
         return self._tail(self._input(features), training=training)
 
-    def _learn(self, features: Any, targets: Any, weights: Any, learning: list[Any]) -> Any:
+    def _learn(self, learning: list[Any], features: Any, targets: Any, weights: Any, areas: Any) -> Any:
         with tf.GradientTape() as tape:
-            scores = self._scores(features, training=True)
+            outputs = self._learning(self._input(features), training=True)
+            scores, *maps = outputs if isinstance(outputs, list) else [outputs]
             cross_entropy = tf.nn.softmax_cross_entropy_with_logits(targets, scores)
-            loss = tf.reduce_mean(weights * cross_entropy) + tf.add_n(self._tail.losses)
+            loss = tf.reduce_mean(weights * cross_entropy) + tf.add_n(self._learning.losses)
+            for area in areas:
+                loss += sum(self._recipe.region_loss * _region_loss(logits, area) for logits in maps)
         gradients = tape.gradient(loss, [v.value for v in learning])
         if self._recipe.clip_norm:
             gradients, _ = tf.clip_by_global_norm(gradients, self._recipe.clip_norm)
@@ -165,6 +168,15 @@ def _optimizer(recipe: Recipe, stage: Stage, batches: int) -> Any:
     optimizer = keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
+
+
+def _region_loss(logits: Any, areas: Any) -> Any:
+    """Cross-entropy of a map of logits (B, h, w, 1) against the share of each cell that is marked, where
+    half a cell counts as all of it. Scaled so that a weight of 1 is of the order of the loss of the class."""
+    wanted = tf.image.resize(areas[..., tf.newaxis], logits.shape[1:3], method="area")
+    known = tf.cast(wanted >= 0, tf.float32)
+    loss = tf.nn.sigmoid_cross_entropy_with_logits(tf.clip_by_value(2.0 * wanted, 0.0, 1.0), logits)
+    return 5.0 * tf.reduce_mean(known * loss)
 
 
 def _measure(norm: Any, values: Any) -> None:

@@ -86,7 +86,12 @@ class Recipe(_Part):
     weight_decay: float = Field(1e-4, ge=0.0, description="adamw: not on biases and batch norms")
     clip_norm: float = Field(5.0, ge=0.0, description="of the whole gradient; 0: no limit")
     label_smoothing: float = Field(0.05, ge=0.0, lt=1.0)
-    mixup: float = Field(0.0, ge=0.0, description="parameter of the beta distribution; 0: no mixup")
+    region_loss: float = Field(
+        1.0, ge=0.0, description="weight of finding the marked areas, where the data has them; 0: not used"
+    )
+    region_layers: tuple[str, ...] = Field(
+        ("out_relu",), description="layers from whose map the marked areas must be found"
+    )
     class_weights: bool = Field(True, description="rare classes count as much as frequent ones")
     averaging: float = Field(
         0.98, ge=0.0, lt=1.0, description="decay of the weights' moving average; 0: none"
@@ -120,6 +125,7 @@ REFERENCE = Recipe(
     optimizer="adam",
     clip_norm=0.0,
     label_smoothing=0.0,
+    region_loss=0.0,
     class_weights=False,
     averaging=0.0,
     settle_on=0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,10 @@ def load_start_weights(network: Any, source: str, *, alpha: float) -> str:
         )
     base = _headless(alpha)
     try:
-        base.load_weights(path)
+        with warnings.catch_warnings():
+            # What a file lacks, Keras leaves at random values and merely warns.
+            warnings.simplefilter("error", UserWarning)
+            base.load_weights(path)
     except Exception as error:  # h5py and Keras raise many kinds for a file that does not fit
         cause = " ".join(str(error).split())[:200]
         raise StartWeightsError(

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from PIL import Image
 
 from worker.explain.preprocess import Pixels, network_input
 from worker.explain.scaling import scale
@@ -19,8 +20,13 @@ from worker.train.augment import chest_view
 from worker.train.dataset import Labelled
 from worker.train.random_layers import RandomLayers
 from worker.train.recipe import ChestAugmentation, KerasAugmentation, Recipe
+from worker.train.regions import Regions
 
 Features = np.ndarray[Any, Any]
+_View = tuple[Features, Features]
+
+
+REGION_GRID = 28  # cells to a side in which marked areas are kept
 
 
 class Views:
@@ -30,11 +36,19 @@ class Views:
     (B, size, size) in 0..255.
     """
 
-    def __init__(self, dataset: Labelled, recipe: Recipe, front: Any | None, memory: int) -> None:
+    def __init__(
+        self,
+        dataset: Labelled,
+        recipe: Recipe,
+        front: Any | None,
+        memory: int,
+        regions: Regions | None = None,
+    ) -> None:
         """`memory`: bytes that kept features may take."""
+        self._regions = regions
         self._dataset, self._recipe = dataset, recipe
         self._left = memory
-        self._kept: dict[tuple[int, int], Features] = {}
+        self._kept: dict[tuple[int, int], _View] = {}
         self._pool = ThreadPoolExecutor(os.cpu_count())
         self._forward = None if front is None else _compiled(front, recipe)
         self._random_layers = (
@@ -57,35 +71,47 @@ class Views:
             parts.append(self._features(np.stack(pixels)))
         return np.concatenate(parts)
 
-    def augmented(self, indices: Sequence[int], numbers: Sequence[int]) -> Features:
-        """Features of at most one batch: the view `numbers[i]` of the image `indices[i]`."""
+    def augmented(self, indices: Sequence[int], numbers: Sequence[int]) -> tuple[Features, Features | None]:
+        """At most one batch: the view `numbers[i]` of the image `indices[i]`, and what it shows of the marked
+        areas: float32 (B, 28, 28), the share of each cell, -1 where nobody looked; None without regions."""
         if self._random_layers is not None:
             pixels = np.stack(list(self._pool.map(self._input, indices)))
-            return self._features(self._random_layers(pixels))
+            return self._features(self._random_layers(pixels)), None
         keys = [(int(index), int(number)) for index, number in zip(indices, numbers, strict=True)]
         missing = [key for key in dict.fromkeys(keys) if key not in self._kept]
-        fresh: dict[tuple[int, int], Features] = {}
+        fresh: dict[tuple[int, int], _View] = {}
         if missing:
-            made = self._features(np.stack(list(self._pool.map(self._view, missing))))
-            fresh = dict(zip(missing, made, strict=True))
+            drawn = list(self._pool.map(self._view, missing))
+            features = self._features(np.stack([pixels for pixels, _ in drawn]))
+            areas = [area for _, area in drawn]
+            fresh = dict(zip(missing, zip(features, areas, strict=True), strict=True))
             self._keep(fresh)
-        return np.stack([fresh[key] if key in fresh else self._kept[key] for key in keys])
+        batch = [fresh[key] if key in fresh else self._kept[key] for key in keys]
+        seen = None if self._regions is None else np.stack([area for _, area in batch])
+        return np.stack([feature for feature, _ in batch]), seen
 
-    def _keep(self, fresh: dict[tuple[int, int], Features]) -> None:
-        for key, feature in fresh.items():
+    def _keep(self, fresh: dict[tuple[int, int], _View]) -> None:
+        for key, (feature, area) in fresh.items():
             if self._recipe.views and feature.nbytes <= self._left:
                 self._left -= feature.nbytes
-                self._kept[key] = feature.copy()
+                self._kept[key] = (feature.copy(), area)
 
     def _input(self, index: int) -> Pixels:
         return network_input(self._dataset.radiograph(int(index)), self._recipe.preprocessing)
 
-    def _view(self, key: tuple[int, int]) -> Pixels:
+    def _view(self, key: tuple[int, int]) -> _View:
         recipe = self._recipe
         if not isinstance(recipe.augmentation, ChestAugmentation):
-            return self._input(key[0])
-        radiograph = self._dataset.radiograph(key[0])
-        return chest_view(radiograph, recipe.preprocessing, recipe.augmentation, (recipe.seed, *key))
+            return self._input(key[0]), _cells(None)
+        marked = None if self._regions is None else self._regions.of(key[0])
+        pixels, area = chest_view(
+            self._dataset.radiograph(key[0]),
+            recipe.preprocessing,
+            recipe.augmentation,
+            (recipe.seed, *key),
+            marked,
+        )
+        return pixels, _cells(area)
 
     def _features(self, pixels: Any) -> Features:
         if self._forward is None:
@@ -95,6 +121,14 @@ class Views:
         padded[: len(pixels)] = pixels
         features: Features = self._forward(padded).numpy()[: len(pixels)]
         return features
+
+
+def _cells(area: Pixels | None) -> Features:
+    """The share of each cell that is marked; -1: not known."""
+    if area is None:
+        return np.full((REGION_GRID, REGION_GRID), -1, np.float32)
+    small = Image.fromarray(area).resize((REGION_GRID, REGION_GRID), Image.Resampling.BOX)
+    return np.asarray(small, np.float32) / 255
 
 
 def _compiled(front: Any, recipe: Recipe) -> Any:

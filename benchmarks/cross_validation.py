@@ -1,0 +1,191 @@
+"""k-fold cross-validation of a recipe, with where the heat falls and how figures hold on changed copies.
+
+    python -m benchmarks.cross_validation ../shared/data/shenzhen --recipe default \\
+        --start-from ../shared/weights/mobilenet_v2_imagenet_notop.weights.h5 --out default.json
+
+Every image is judged, and explained, by a network that has not seen it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from worker.errors import XraycamError
+from worker.explain.explainer import Explainer
+from worker.explain.preprocess import network_input
+from worker.model.description import Description, Weights
+from worker.model.network import spatial_layers
+from worker.train.dataset import Labelled, scan_labelled
+from worker.train.evaluate import area_under_curve, measure, softmax
+from worker.train.fit import Epoch, Trainer
+from worker.train.placement import area_seen, placement
+from worker.train.recipe import Recipe, recipe_named
+from worker.train.regions import Regions, find_regions
+from worker.train.robustness import CHANGES, changed_inputs
+from worker.train.splitting import fold_splits
+
+LAYERS = (
+    "block_12_add",
+    "block_13_project_BN",
+    "block_14_add",
+    "block_15_add",
+    "block_16_project_BN",
+    "out_relu",
+)
+
+
+def main() -> None:
+    """Run all folds and write the figures as JSON."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("dataset", type=Path, help="a folder with one sub-folder per class")
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--recipe", default="default")
+    parser.add_argument("--start-from", default="imagenet", help="imagenet, a file, or a model folder")
+    parser.add_argument("--seed", type=int, default=0, help="of the folds")
+    parser.add_argument(
+        "--regions", type=Path, help="marked findings; default: regions*.json or lesions*.json"
+    )
+    parser.add_argument("--lungs", type=Path, help="a folder of lung masks, for measuring only")
+    parser.add_argument("--out", type=Path, help="JSON file; default: cross_validation_RECIPE.json")
+    arguments = parser.parse_args()
+    recipe = recipe_named(arguments.recipe)
+    dataset = scan_labelled(arguments.dataset, min_per_class=max(recipe.min_per_class, arguments.folds))
+    source = arguments.regions or find_regions(arguments.dataset)
+    regions = None if source is None else Regions(source, dataset)
+    lungs = None if arguments.lungs is None else Regions(arguments.lungs, dataset)
+    print(f"{len(dataset)} images, {dataset.counts()}; findings: {source or 'not marked'}", flush=True)
+    figures = cross_validate(
+        dataset, recipe, arguments.folds, arguments.start_from, regions, lungs, arguments.seed
+    )
+    out = arguments.out or Path(f"cross_validation_{recipe.name}.json")
+    out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    print(f"mean AUC {figures['mean_auc']:.4f}, pooled {figures['pooled']['auc']:.4f}; all figures in {out}")
+
+
+def cross_validate(
+    dataset: Labelled,
+    recipe: Recipe,
+    folds: int,
+    start_from: str,
+    regions: Regions | None,
+    lungs: Regions | None,
+    seed: int,
+) -> dict[str, Any]:
+    """Figures in JSON's types; heat only for images on which `regions` or `lungs` mark something."""
+    trainer = Trainer(dataset, recipe, start_from=start_from, regions=regions)
+    labels = np.array(dataset.labels)
+    scores = np.zeros((len(dataset), len(dataset.classes)))
+    changed = {name: np.zeros_like(scores) for name in CHANGES}
+    heat: dict[str, dict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
+    fold_figures = []
+    for number, parts in enumerate(fold_splits(dataset, folds=folds, seed=seed), 1):
+        started = time.monotonic()
+        trained = trainer.fit(parts, progress=_tell)
+        seconds = time.monotonic() - started
+        held_out = list(parts.validation)
+        scores[held_out] = trained.scores
+        explainer = Explainer(_description(trained.network, dataset, recipe), trained.network, LAYERS)
+        for name, change in CHANGES.items():
+            radiographs = [dataset.radiograph(index) for index in held_out]
+            inputs = changed_inputs(radiographs, change, recipe.preprocessing)
+            changed[name][held_out] = _scores(explainer, inputs)
+        _explain(explainer, dataset, recipe, held_out, {"findings": regions, "lungs": lungs}, heat)
+        auc = area_under_curve(labels[held_out], softmax(trained.scores))
+        fold_figures.append({"auc": auc, "images": len(held_out), "seconds": round(seconds, 1)})
+        print(f"fold {number}/{folds}: AUC {auc:.4f} in {seconds:.0f} s", flush=True)
+    aucs = [fold["auc"] for fold in fold_figures]
+    pooled = measure(labels, scores, dataset.classes)
+    return {
+        "recipe": recipe.model_dump(mode="json"),
+        "dataset": {
+            "name": dataset.root.resolve().name,
+            "digest": dataset.digest,
+            "images": dataset.counts(),
+        },
+        "started_from": trainer.started_from,
+        "fold_seed": seed,
+        "findings_used_in_training": trainer.regions is not None,
+        "epoch_chosen_on_held_out_images": recipe.keep != "last" or recipe.patience > 0,
+        "folds": fold_figures,
+        "fold_auc": aucs,
+        "mean_auc": float(np.mean(aucs)),
+        "pooled": pooled.model_dump(mode="json"),
+        "pooled_auc_on_changed_copies": {
+            name: area_under_curve(labels, softmax(values)) for name, values in changed.items()
+        },
+        "heat": {
+            kind: {
+                layer: placement(*zip(*pairs, strict=True)).model_dump(mode="json")
+                for layer, pairs in by_layer.items()
+            }
+            for kind, by_layer in heat.items()
+        },
+    }
+
+
+def _explain(
+    explainer: Explainer,
+    dataset: Labelled,
+    recipe: Recipe,
+    held_out: list[int],
+    kinds: dict[str, Regions | None],
+    heat: dict[str, dict[str, list[Any]]],
+) -> None:
+    """Collect (heatmap, area) of the last class on held-out images of it that have something marked."""
+    last = len(dataset.classes) - 1
+    for index in held_out:
+        if dataset.labels[index] != last:
+            continue
+        seen: dict[str, Any] = {}
+        for kind, regions in kinds.items():
+            area = None if regions is None else regions.of(index)
+            if area is not None and area.getbbox() is not None:
+                seen[kind] = area_seen(area, recipe.preprocessing)
+        if not seen:
+            continue
+        pixels = network_input(dataset.radiograph(index), recipe.preprocessing)[None]
+        maps = explainer.explain(pixels, [last]).heatmaps
+        for kind, area in seen.items():
+            for layer, heatmaps in maps.items():
+                heat[kind][layer].append((heatmaps[0], area))
+
+
+def _scores(explainer: Explainer, inputs: Any) -> Any:
+    parts = [explainer.explain(inputs[start : start + 32]).scores for start in range(0, len(inputs), 32)]
+    return np.concatenate(parts)
+
+
+def _description(network: Any, dataset: Labelled, recipe: Recipe) -> Description:
+    return Description(
+        version="fold",
+        alpha=recipe.alpha,
+        classes=dataset.classes,
+        preprocessing=recipe.preprocessing,
+        head=recipe.head,
+        layers=spatial_layers(network),
+        default_layer=LAYERS[0],
+        weights=Weights(sha256="0" * 64),
+        created="",
+    )
+
+
+def _tell(epoch: Epoch) -> None:
+    print(
+        f"  {epoch.stage} {epoch.epoch}/{epoch.epochs}: loss {epoch.loss:.3f}, AUC {epoch.val_auc:.4f}",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except XraycamError as error:
+        sys.exit(f"xraycam: {error}")

@@ -1,0 +1,53 @@
+"""Recipes: the reference's numbers, and the rules of all."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from worker.train.recipe import (
+    DEFAULT,
+    REFERENCE,
+    ChestAugmentation,
+    KerasAugmentation,
+    Recipe,
+    RecipeError,
+    recipe_named,
+)
+
+
+def test_the_reference_recipe_is_the_reference() -> None:
+    assert recipe_named("reference") is REFERENCE
+    assert (REFERENCE.preprocessing.size, REFERENCE.preprocessing.scale) == (100, "unit")
+    assert (REFERENCE.validation_share, REFERENCE.seed, REFERENCE.batch) == (0.2, 12, 32)
+    augmentation = REFERENCE.augmentation
+    assert isinstance(augmentation, KerasAugmentation)
+    assert augmentation.flip == "horizontal_and_vertical"
+    assert (augmentation.rotation, augmentation.contrast) == (0.2, 1.0)
+    assert (augmentation.zoom, augmentation.translation) == ((0.5, 0.2), (0.3, 0.5))
+    assert (REFERENCE.head.units, REFERENCE.head.dropout, REFERENCE.head.l2) == (128, 0.8, 0.1)
+    (stage,) = REFERENCE.stages
+    for epoch in (0, 7, 49):
+        assert stage.rate * stage.decay**epoch == pytest.approx(1e-5 * 0.99 ** (epoch + 50))
+    assert (stage.epochs, REFERENCE.patience, REFERENCE.keep) == (50, 10, "val_accuracy")
+    assert (REFERENCE.optimizer, REFERENCE.frozen_through) == ("adam", None)
+
+
+def test_the_default_recipe_keeps_chests_upright_and_judges_no_epoch_by_what_it_reports() -> None:
+    assert recipe_named("default") is DEFAULT
+    assert isinstance(DEFAULT.augmentation, ChestAugmentation)
+    assert DEFAULT.augmentation.rotation <= 20
+    assert DEFAULT.stages[0].head_only
+    assert not DEFAULT.stages[-1].head_only
+
+
+def test_a_recipe_survives_json() -> None:
+    for recipe in (DEFAULT, REFERENCE):
+        assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+
+
+def test_an_unknown_recipe_or_number_is_refused_by_name() -> None:
+    with pytest.raises(RecipeError, match=r"'defualt'.*did you mean default"):
+        recipe_named("defualt")
+    with pytest.raises(ValidationError, match="leraning"):
+        Recipe.model_validate({**DEFAULT.model_dump(), "leraning": 1})
