@@ -1,6 +1,6 @@
 """Measures a version on a labelled folder: `python -m worker.evaluate_model DATASET OUTPUT --model VERSION`.
 
-Writes OUTPUT/metrics.json. A program of its own, so that whoever wants figures stays free of TensorFlow.
+Writes OUTPUT/metrics.json and pictures. A program of its own, so that the command line needs no TensorFlow.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from db.models import Model, get_model
 from worker.errors import XraycamError
 from worker.explain.read import Limits
 from worker.labelled_scores import labelled_scores
+from worker.measured import Measured, measured
 from worker.model.folder import load_model
 from worker.model.store import ModelStore, ensure_current_model, store_of
 from worker.settings import Settings, load_settings
 from worker.train.dataset import scan_labelled
-from worker.train.evaluate import Metrics, measure
 
 METRICS_FILE = "metrics.json"
 
 
 def evaluate_model(
     settings: Settings, model: Model, store: ModelStore, folder: Path, output: Path
-) -> Metrics:
+) -> Measured:
     """Measure `model` on all images of `folder`, whose sub-folders are named as its classes.
 
     Calibration uses the temperature of the version's own validation part. Raises XraycamError.
@@ -51,21 +51,19 @@ def evaluate_model(
 
     scores = labelled_scores(network, description.preprocessing, dataset, progress=progress)
     temperature = description.training.get("validation", {}).get("temperature", 1.0)
-    metrics = measure(dataset.labels, scores, dataset.classes, temperature=temperature)
-    found = {
+    found = measured(dataset, range(total), scores, temperature)
+    content = {
         "model": model.version,
         "dataset": str(folder),
         "digest": dataset.digest,
-        "left_out": [
-            {"file": str(item.file), "reason": item.reason, "message": item.message}
-            for item in dataset.left_out
-        ],
-        "figures": json.loads(metrics.model_dump_json()),  # what is not a finite number becomes null
+        "left_out": found.left_out,
+        "figures": found.figures,
     }
     output.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(found, indent=1, ensure_ascii=False)
+    text = json.dumps(content, indent=1, ensure_ascii=False)
     (output / METRICS_FILE).write_text(text + "\n", encoding="utf-8")
-    return metrics
+    found.draw(output)
+    return found
 
 
 def main() -> None:

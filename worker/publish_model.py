@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from db.ledger import Ledger
 from db.models import add_model
 from worker.errors import ModelError
+from worker.measured import Measured
 from worker.model.description import Description, read_description
 from worker.model.integrity import check_folder, digest_of
 from worker.model.store import ModelStore
-from worker.train.dataset import Labelled
 from worker.train.fit import Trained
+from worker.train.pictures import learning_curves
 from worker.train.recipe import Recipe
+from worker.train.regions import Regions
 from worker.train.splitting import Split
 from worker.train.starter import save_version
 from worker.train_options import TrainOptions
@@ -38,31 +41,54 @@ def write_version(
     folder: Path,
     version: str,
     trained: Trained,
-    dataset: Labelled,
     parts: Split,
     recipe: Recipe,
-    measured: dict[str, Any],
+    validation: Measured,
+    test: Measured | None,
+    regions: Regions | None,
 ) -> Path:
-    """Write the model folder of a training, whole or not at all, below its own `folder`.
+    """Write the model folder of a training, with figures and pictures, below the training's own `folder`.
 
-    `measured`, in JSON's types, becomes metrics.json, and its part `test` goes into the description.
+    Whole or not at all.
     """
+    figures: dict[str, Any] = {} if test is None else {"test": _of_test(test)}
+    if regions is not None:
+        figures["findings"] = {"file": regions.source.name, "images": regions.images}
     building, ready = folder / "building", folder / "ready"
     shutil.rmtree(building, ignore_errors=True)
     shutil.rmtree(ready, ignore_errors=True)
     save_version(
         trained,
-        dataset,
+        validation.dataset,
         parts,
         recipe,
         building,
         version=version,
         default_layer=DEFAULT_LAYER,
-        figures={"test": measured["test"]} if measured["test"] else {},
+        figures=figures,
     )
-    text = json.dumps(measured, indent=1, ensure_ascii=False, allow_nan=False)
+    learning_curves([asdict(epoch) for epoch in trained.history], building / "learning_curves.png")
+    validation.draw(building)
+    if test is not None:
+        test.draw(building, "test_")
+    found = {
+        "dataset": str(validation.dataset.root),
+        "left_out": validation.left_out,
+        "validation": validation.figures,
+        "test": figures.get("test"),
+        "history": [asdict(epoch) for epoch in trained.history],
+    }
+    text = json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False)
     (building / METRICS_FILE).write_text(text + "\n", encoding="utf-8")
     return building.rename(ready)
+
+
+def _of_test(test: Measured) -> dict[str, Any]:
+    return test.figures | {
+        "folder": str(test.dataset.root),
+        "left_out": test.left_out,
+        "also_in_dataset": len(test.dataset) - len(test.indices),
+    }
 
 
 def publish(ledger: Ledger, store: ModelStore, folder: Path, *, source: str, promote: bool) -> Description:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +29,19 @@ from worker.errors import XraycamError
 from worker.explain.read import Limits
 from worker.labelled_scores import labelled_scores
 from worker.lease_keeper import LeaseKeeper
+from worker.measured import Measured, measured
+from worker.model.description import read_description
+from worker.model.folder import round_as_stored
 from worker.model.store import store_of
 from worker.promotion import verdict_on
 from worker.publish_model import publish, ready_folder, write_version
 from worker.reload import announce
 from worker.settings import Settings
 from worker.train.dataset import DatasetError, Labelled, scan_labelled
-from worker.train.evaluate import Metrics, measure
 from worker.train.fit import Epoch, Trained, TrainingStopped, fit
 from worker.train.recipe import Recipe
-from worker.train.splitting import split
+from worker.train.regions import Regions, find_regions
+from worker.train.splitting import Split, split
 from worker.train_options import TrainOptions
 from worker.version_names import version_name
 
@@ -109,13 +111,20 @@ class _Work:
         parts = split(dataset, share=self.recipe.validation_share, seed=self.recipe.seed)
         ready = ready_folder(self.folder, self.options)
         if ready is None:
-            trained = self._fit(dataset, parts)
+            regions = self._regions(dataset)
+            trained = self._fit(dataset, parts, regions)
             self._at("measuring")
+            round_as_stored(trained.network)
+            scores = labelled_scores(trained.network, self.recipe.preprocessing, dataset, parts.validation)
+            trained = replace(trained, scores=scores)
             version = version_name(self.ledger, self.store, self.training, self.options)
-            measured = self._measured(dataset, parts, test, trained)
-            ready = write_version(self.folder, version, trained, dataset, parts, self.recipe, measured)
+            validation = measured(dataset, parts.validation, trained.scores)
+            tested = self._tested(test, trained, validation)
+            ready = write_version(
+                self.folder, version, trained, parts, self.recipe, validation, tested, regions
+            )
         self._at("comparing")
-        auc = json.loads((ready / "metrics.json").read_text(encoding="utf-8"))["validation"]["auc"]
+        auc = read_description(ready).training["validation"]["auc"]
         verdict = verdict_on(auc, self.options, self.ledger, self.store, dataset, parts.validation)
         self._at(PUBLISHING)  # from here on it cannot be cancelled
         source = f"training {self.training.id} on {self.training.dataset}"
@@ -157,7 +166,12 @@ class _Work:
             )
         return test, unseen
 
-    def _fit(self, dataset: Labelled, parts: Any) -> Trained:
+    def _regions(self, dataset: Labelled) -> Regions | None:
+        """The findings marked in a file beside the class folders, if there is one and the recipe uses it."""
+        source = find_regions(dataset.root)
+        return Regions(source, dataset) if source is not None and self.recipe.region_loss else None
+
+    def _fit(self, dataset: Labelled, parts: Split, regions: Regions | None) -> Trained:
         checkpoint = self.folder / CHECKPOINT_FILE
         if self.history and not checkpoint.exists():
             log.warning("training %d starts anew: there is no %s here", self.training.id, checkpoint)
@@ -166,6 +180,7 @@ class _Work:
             parts,
             self.recipe,
             start_from=self._start_from(),
+            regions=regions,
             progress=self._progress,
             should_stop=lambda: self.keeper.lost,
             checkpoint=checkpoint,
@@ -196,36 +211,11 @@ class _Work:
             self.ledger, self.owner, doing=f"training {self.training.id}: epoch {epoch.epoch}/{epoch.epochs}"
         )
 
-    def _measured(
-        self, dataset: Labelled, parts: Any, test: tuple[Labelled, list[int]] | None, trained: Trained
-    ) -> dict[str, Any]:
-        """The content of metrics.json."""
-        labels = np.array(dataset.labels)
-        validation = measure(labels[list(parts.validation)], trained.scores, dataset.classes)
-        found: dict[str, Any] = {
-            "dataset": str(dataset.root),
-            "left_out": [
-                {"file": str(item.file), "reason": item.reason, "message": item.message}
-                for item in dataset.left_out
-            ],
-            "validation": _plain(validation),
-            "test": None,
-        }
-        if test is not None:
-            folder, unseen = test
-            scores = labelled_scores(trained.network, self.recipe.preprocessing, folder, unseen)
-            figures = measure(
-                np.array(folder.labels)[unseen], scores, dataset.classes, temperature=validation.temperature
-            )
-            found["test"] = _plain(figures) | {
-                "folder": str(folder.root),
-                "left_out": len(folder.left_out),
-                "also_in_dataset": len(folder) - len(unseen),
-            }
-        return found
-
-
-def _plain(metrics: Metrics) -> dict[str, Any]:
-    """In JSON's types; what is not a finite number is null."""
-    plain: dict[str, Any] = json.loads(metrics.model_dump_json())
-    return plain
+    def _tested(
+        self, test: tuple[Labelled, list[int]] | None, trained: Trained, validation: Measured
+    ) -> Measured | None:
+        if test is None:
+            return None
+        folder, unseen = test
+        scores = labelled_scores(trained.network, self.recipe.preprocessing, folder, unseen)
+        return measured(folder, unseen, scores, validation.metrics.temperature)

@@ -35,6 +35,8 @@ def save_model(network: Any, folder: Path, *, description: dict[str, Any]) -> De
             if "seed_generator" not in variable.path
         }
         save_file(arrays, half_done / "weights.safetensors")
+        # safetensors makes files that only their owner may read; other machines' workers read this one.
+        (half_done / "weights.safetensors").chmod(0o644)
         digest = sha256_of(half_done / "weights.safetensors")
         whole = Description.model_validate({**description, "weights": Weights(sha256=digest)})
         write_description(half_done, whole)
@@ -44,6 +46,13 @@ def save_model(network: Any, folder: Path, *, description: dict[str, Any]) -> De
         shutil.rmtree(half_done, ignore_errors=True)
         raise
     return whole
+
+
+def round_as_stored(network: Any) -> None:
+    """Give `network` the weights it will have when it is loaded again, so that figures are of those."""
+    for variable in network.variables:
+        if "seed_generator" not in variable.path:
+            variable.assign(_to_disk(np.asarray(variable.value)).astype(np.float32))
 
 
 def load_model(folder: Path) -> tuple[Description, Any]:
