@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, delete, exists, func, select, update
-from sqlalchemy.dialects.postgresql import insert as insert_postgresql
-from sqlalchemy.dialects.sqlite import insert as insert_sqlite
+from sqlalchemy import Connection, bindparam, case, delete, func, select, update
 
+from db.bulk import among, insert_rows
 from db.clock import now
 from db.ledger import Ledger
-from db.runs import OPEN, Run
-from db.schema import chunks, images, results, runs
+from db.runs import OPEN, SCANNING, Run
+from db.schema import images, results, runs
+from db.tally import last_chunk, lock_chunks, lock_run, recount, remove_empty
 
 
-@dataclass(frozen=True, slots=True)
-class ScannedFile:
+class ScannedFile(NamedTuple):
     """A file as the scan saw it; `path` is relative to the run's root."""
 
     path: str
@@ -33,133 +32,185 @@ class IntakeCounts:
     repeated: int = 0
 
 
+@dataclass(frozen=True)
+class _Filling:
+    """The chunk that is being filled.
+
+    `last`: the run's last chunk when we left it. `alone`: all of the run's images are from us.
+    """
+
+    alone: bool
+    number: int = 0
+    filled: int = 0
+    last: int = 0
+
+
 class Intake:
     """Adds scanned files to one run, batch by batch, each batch one transaction.
 
     Files that already have a `done` result are left alone, unless their size or modification time
-    changed; failed ones are given another try.
+    changed; failed ones are given another try. Several may add to one run at the same time.
     """
 
     def __init__(self, ledger: Ledger, run: Run, *, is_new: bool) -> None:
         self.ledger = ledger
         self.run = run
         self.counts = IntakeCounts()
-        self._insert = insert_sqlite if ledger.is_sqlite else insert_postgresql
-        self._may_hold_rows = not is_new
-        self._needs_recount = not is_new
-        self._chunk = _first_free_chunk(ledger, run.id)
-        self._filled = 0
+        self._filling = _Filling(alone=is_new)
 
     def add(self, files: Sequence[ScannedFile]) -> None:
         """Add a batch (a few thousand files at most)."""
-        state = (self._chunk, self._filled)
-
-        def work(connection: Connection) -> IntakeCounts:
-            self._chunk, self._filled = state  # a transaction that is tried again starts afresh
-            return self._add(connection, files)
-
-        found = self.ledger.write(work)
+        found, self._filling = self.ledger.write(lambda connection: self._add(connection, files))
         self.counts.new += found.new
         self.counts.unchanged += found.unchanged
         self.counts.changed += found.changed
         self.counts.repeated += found.repeated
 
     def close(self) -> None:
-        """End the scan: the run is open for workers, its chunks counted."""
+        """End the scan: the run is open for workers, unless it was cancelled meanwhile."""
+        state = case((runs.c.state == SCANNING, OPEN), else_=runs.c.state)
 
         def work(connection: Connection) -> None:
-            if self._needs_recount:
-                recount(connection, self.run.id)
             connection.execute(
-                update(runs).where(runs.c.id == self.run.id).values(state=OPEN, scanned_at=now())
+                update(runs).where(runs.c.id == self.run.id).values(state=state, scanned_at=now())
             )
 
         self.ledger.write(work)
 
-    def _add(self, connection: Connection, files: Sequence[ScannedFile]) -> IntakeCounts:
-        counts = IntakeCounts()
+    def _add(self, connection: Connection, files: Sequence[ScannedFile]) -> tuple[IntakeCounts, _Filling]:
+        run_id = self.run.id
+        lock_run(connection, run_id)
+        counts, filling, last = IntakeCounts(), self._filling, last_chunk(connection, run_id)
+        if last != filling.last:
+            # The run had chunks before us, somebody else adds to it, or our last commit was not
+            # confirmed to us.
+            filling = _Filling(alone=False, last=last)
         fresh: Sequence[ScannedFile] = files
-        if self._may_hold_rows:
-            fresh, again = self._compare(connection, files, counts)
-            if again:
-                connection.execute(
-                    delete(results).where(results.c.image_id.in_([row["key"] for row in again]))
-                )
-                for row in again:
-                    row["to_chunk"] = self._next_chunk(connection)
-                connection.execute(_MOVE_IMAGE, again)
+        again: list[dict[str, Any]] = []
+        left: list[int] = []
+        if not filling.alone:
+            fresh, again, left = self._compare(connection, files, counts)
+        if not (fresh or again):
+            return counts, filling
+        numbers, filling = self._assign(filling, len(again) + len(fresh))
+        touched = sorted({*numbers, *left})
+        lock_chunks(connection, run_id, touched)
+        if again:
+            _move(connection, again, numbers)
         if fresh:
-            run_id = self.run.id
             rows = [
-                {
-                    "run_id": run_id,
-                    "chunk": self._next_chunk(connection),
-                    "path": file.path,
-                    "size": file.size,
-                    "modified_ns": file.modified_ns,
-                }
-                for file in fresh
+                (run_id, number, path, size, modified_ns)
+                for number, (path, size, modified_ns) in zip(numbers[len(again) :], fresh, strict=True)
             ]
-            statement = self._insert(images).on_conflict_do_nothing(index_elements=["run_id", "path"])
-            inserted = connection.execute(statement, rows).rowcount
-            if 0 <= inserted < len(rows):
-                # Somebody else enqueues the same folder: their rows stand, and chunks must be recounted.
-                self._needs_recount = True
-            counts.new += inserted if inserted >= 0 else len(rows)
-        self._save_chunk(connection)
-        return counts
+            counts.new += insert_rows(
+                connection, images, ("run_id", "chunk", "path", "size", "modified_ns"), rows
+            )
+        recount(connection, run_id, touched)
+        if left:
+            remove_empty(connection, run_id, left)
+        return counts, filling
 
     def _compare(
         self, connection: Connection, files: Sequence[ScannedFile], counts: IntakeCounts
-    ) -> tuple[list[ScannedFile], list[dict[str, Any]]]:
-        """Part the files in those without a row and those whose row is to be done again."""
-        known = {
-            row.path: row
-            for row in connection.execute(
-                select(images.c.id, images.c.path, images.c.size, images.c.modified_ns, results.c.status)
-                .outerjoin(results, results.c.image_id == images.c.id)
-                .where(images.c.run_id == self.run.id, images.c.path.in_([file.path for file in files]))
+    ) -> tuple[list[ScannedFile], list[dict[str, Any]], list[int]]:
+        """Part the files in those without a row and those to be done again, with the latter's chunks."""
+        wanted = among(images.c.path, [file.path for file in files], connection)
+        rows = connection.execute(
+            select(
+                images.c.path,
+                images.c.id,
+                images.c.chunk,
+                images.c.size,
+                images.c.modified_ns,
+                results.c.status,
             )
-        }
+            .outerjoin(results, results.c.image_id == images.c.id)
+            .where(images.c.run_id == self.run.id, wanted)
+        )
+        known = {path: (key, *rest) for path, key, *rest in rows.tuples()}
         fresh: list[ScannedFile] = []
         again: list[dict[str, Any]] = []
+        left: set[int] = set()
         for file in files:
             row = known.get(file.path)
             if row is None:
                 fresh.append(file)
                 continue
-            changed = (row.size, row.modified_ns) != (file.size, file.modified_ns)
-            if not changed and row.status != "failed":
+            key, chunk, size, modified_ns, status = row
+            changed = size != file.size or modified_ns != file.modified_ns
+            if not changed and status != "failed":
                 counts.unchanged += 1
                 continue
             if changed:
                 counts.changed += 1
             else:
                 counts.repeated += 1
-            again.append({"key": row.id, "to_size": file.size, "to_modified_ns": file.modified_ns})
-        return fresh, again
+            again.append({"key": key, "to_size": file.size, "to_modified_ns": file.modified_ns})
+            left.add(chunk)
+        return fresh, again, sorted(left)
 
-    def _next_chunk(self, connection: Connection) -> int:
-        if self._filled == self.run.chunk_size:
-            self._save_chunk(connection)
-            self._chunk += 1
-            self._filled = 0
-        self._filled += 1
-        return self._chunk
+    def _assign(self, filling: _Filling, count: int) -> tuple[list[int], _Filling]:
+        """Chunk numbers for so many images: the chunk being filled first, then new ones."""
+        size = self.run.chunk_size
+        room = min(size - filling.filled, count) if filling.number else 0
+        numbers = [filling.number] * room
+        numbers += [filling.last + 1 + place // size for place in range(count - room)]
+        if count == room:
+            return numbers, replace(filling, filled=filling.filled + room)
+        filled = (count - room - 1) % size + 1
+        return numbers, replace(filling, number=numbers[-1], filled=filled, last=numbers[-1])
 
-    def _save_chunk(self, connection: Connection) -> None:
-        if not self._filled:
-            return
-        values = {"run_id": self.run.id, "number": self._chunk, "images": self._filled}
-        statement = self._insert(chunks).values(values)
-        connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["run_id", "number"], set_={"images": self._filled, "finished_at": None}
-            )
+
+def return_failed(ledger: Ledger, run: Run, reasons: Sequence[str] = ()) -> int:
+    """Make a run's failed images (of `reasons`, or all) pending again; returns how many."""
+    is_wanted = (images.c.run_id == run.id) & (results.c.status == "failed")
+    if reasons:
+        is_wanted &= results.c.reason.in_(reasons)
+    joined = images.join(results, results.c.image_id == images.c.id)
+
+    def work(connection: Connection) -> int:
+        lock_run(connection, run.id)
+        left = list(
+            connection.execute(
+                select(images.c.chunk).select_from(joined).where(is_wanted).distinct()
+            ).scalars()
         )
+        lock_chunks(connection, run.id, left)
+        place = func.row_number().over(order_by=images.c.id) - 1
+        failed = (
+            select(images.c.id, place.label("place"))
+            .select_from(joined)
+            .where(is_wanted, among(images.c.chunk, left, connection))
+            .subquery()
+        )
+        last = last_chunk(connection, run.id)
+        moved = connection.execute(
+            update(images)
+            .where(images.c.id == failed.c.id)
+            .values(chunk=last + 1 + failed.c.place // run.chunk_size, attempts=0)
+        ).rowcount
+        if not moved:
+            return 0
+        keys = select(images.c.id).where(images.c.run_id == run.id, images.c.chunk > last)
+        connection.execute(delete(results).where(results.c.image_id.in_(keys)))
+        recount(connection, run.id, [*left, *range(last + 1, last + 2 + (moved - 1) // run.chunk_size)])
+        remove_empty(connection, run.id, left)
+        connection.execute(update(runs).where(runs.c.id == run.id).values(state=OPEN))
+        return moved
+
+    return ledger.write(work)
 
 
-_MOVE_IMAGE = (
+def _move(connection: Connection, again: list[dict[str, Any]], numbers: Sequence[int]) -> None:
+    """Make known images pending again, in other chunks."""
+    keys = [row["key"] for row in again]
+    connection.execute(delete(results).where(among(results.c.image_id, keys, connection)))
+    for row, number in zip(again, numbers, strict=False):
+        row["to_chunk"] = number
+    connection.execute(_MOVE, again)
+
+
+_MOVE = (
     update(images)
     .where(images.c.id == bindparam("key"))
     .values(
@@ -169,78 +220,3 @@ _MOVE_IMAGE = (
         attempts=0,
     )
 )
-
-
-def return_failed(ledger: Ledger, run: Run, reasons: Sequence[str] = ()) -> int:
-    """Make a run's failed images (of `reasons`, or all) pending again; returns how many."""
-
-    def work(connection: Connection) -> int:
-        failed = select(results.c.image_id).where(results.c.run_id == run.id, results.c.status == "failed")
-        if reasons:
-            failed = failed.where(results.c.reason.in_(reasons))
-        keys = list(connection.execute(failed).scalars())
-        first = _first_free_chunk_in(connection, run.id)
-        for start in range(0, len(keys), 500):
-            part = keys[start : start + 500]
-            connection.execute(delete(results).where(results.c.image_id.in_(part)))
-            moved = [
-                {"key": key, "to_chunk": first + (start + offset) // run.chunk_size}
-                for offset, key in enumerate(part)
-            ]
-            connection.execute(
-                update(images)
-                .where(images.c.id == bindparam("key"))
-                .values(chunk=bindparam("to_chunk"), attempts=0),
-                moved,
-            )
-        if keys:
-            recount(connection, run.id)
-            connection.execute(update(runs).where(runs.c.id == run.id).values(state=OPEN))
-        return len(keys)
-
-    return ledger.write(work)
-
-
-def recount(connection: Connection, run_id: int) -> None:
-    """Count a run's chunks afresh from its images, after rows moved between chunks."""
-    of_chunk = (images.c.run_id == chunks.c.run_id) & (images.c.chunk == chunks.c.number)
-    held = select(func.count()).select_from(images).where(of_chunk).scalar_subquery()
-
-    def with_status(status: str) -> Any:
-        joined = images.join(results, results.c.image_id == images.c.id)
-        return (
-            select(func.count())
-            .select_from(joined)
-            .where(of_chunk, results.c.status == status)
-            .scalar_subquery()
-        )
-
-    numbers = select(images.c.run_id, images.c.chunk, func.count()).where(images.c.run_id == run_id)
-    missing = numbers.where(
-        ~exists().where(chunks.c.run_id == images.c.run_id, chunks.c.number == images.c.chunk)
-    ).group_by(images.c.run_id, images.c.chunk)
-    connection.execute(chunks.insert().from_select(["run_id", "number", "images"], missing))
-    of_run = chunks.c.run_id == run_id
-    connection.execute(
-        update(chunks)
-        .where(of_run)
-        .values(images=held, done=with_status("done"), failed=with_status("failed"))
-    )
-    connection.execute(delete(chunks).where(of_run, chunks.c.images == 0))
-    has_pending = chunks.c.done + chunks.c.failed < chunks.c.images
-    connection.execute(update(chunks).where(of_run, has_pending).values(finished_at=None))
-    connection.execute(
-        update(chunks)
-        .where(of_run, ~has_pending, chunks.c.finished_at.is_(None))
-        .values(finished_at=now(), owner=None, lease_until=None)
-    )
-
-
-def _first_free_chunk(ledger: Ledger, run_id: int) -> int:
-    with ledger.read() as connection:
-        return _first_free_chunk_in(connection, run_id)
-
-
-def _first_free_chunk_in(connection: Connection, run_id: int) -> int:
-    last = connection.execute(select(func.max(images.c.chunk)).where(images.c.run_id == run_id)).scalar()
-    return (last or 0) + 1

@@ -10,102 +10,151 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from db.errors import LedgerUnreachable
+from db.faults import is_passing, is_users
 
 T = TypeVar("T")
 
 BUSY_SECONDS = 30.0
 
+# A machine that vanished is noticed after 20 + 4 x 5 s, by the server as by us: the locks that its
+# transactions held would bar others for hours else.
+_KEEPALIVES = {"keepalives_idle": 20, "keepalives_interval": 5, "keepalives_count": 4}
+_SESSION = {
+    "tcp_keepalives_idle": "20s",
+    "tcp_keepalives_interval": "5s",
+    "tcp_keepalives_count": "4",
+    "lock_timeout": "20s",
+}
+_HOW = "write sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/NAME"
+
 
 class Ledger:
     """A database that holds runs, images, results, models and workers.
 
-    `patience`: seconds for which a transaction is tried again while the database is away or locked.
+    `patience`: seconds for which it is tried again while the database is away or locked.
     """
 
     def __init__(self, url: str, patience: float = 60.0) -> None:
         try:
             self.url = make_url(url)
-        except ArgumentError:
-            raise LedgerUnreachable(
-                "the database URL cannot be understood; write sqlite:///FILE or "
-                "postgresql+psycopg://USER:PASSWORD@HOST/NAME"
-            ) from None
+        except (ArgumentError, ValueError):
+            raise LedgerUnreachable(f"the database URL cannot be understood; {_HOW}") from None
         if self.url.drivername == "postgresql":
             self.url = self.url.set(drivername="postgresql+psycopg")
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         if not self.is_sqlite and self.url.get_backend_name() != "postgresql":
             raise LedgerUnreachable(
-                f"the ledger lives in SQLite or Postgres, not in {self.url.get_backend_name()!r}; "
-                "write sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/NAME"
+                f"the ledger lives in SQLite or Postgres, not in {self.url.get_backend_name()!r}; {_HOW}"
             )
+        password = self.url.query.get("password")
+        if isinstance(password, str):
+            # Where str() knows to hide it.
+            self.url = self.url.difference_update_query(["password"]).set(password=password)
         self.patience = patience
-        self.engine = self._engine()
+        self.engine = self._sqlite() if self.is_sqlite else self._postgres()
 
     def __str__(self) -> str:
         return self.url.render_as_string(hide_password=True)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A connection for looking things up; sees one consistent state."""
-        try:
-            with self.engine.connect() as connection:
+        """A connection for looking things up; sees one consistent state.
+
+        Raises LedgerUnreachable when the database is away for longer than `patience`, or goes away in
+        between.
+        """
+        end = time.monotonic() + self.patience
+        pauses = _pauses()
+        while True:
+            try:
+                connection = self.engine.connect()
+                break
+            except DBAPIError as error:
+                self._wait_or_give_up(error, pauses, end)
+        with connection:
+            if not self.is_sqlite:
+                connection = connection.execution_options(isolation_level="REPEATABLE READ")
+            try:
                 yield connection
-        except OperationalError as error:
-            raise self._unreachable(error) from error
+            except DBAPIError as error:
+                raise self._explained(error) from error
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """Do `work` in one transaction, again from its start if the database was away or locked.
 
-        Raises LedgerUnreachable when `patience` is used up.
+        The connection may break just when the transaction is committed: `work` is then done twice, and
+        must bear it. Raises LedgerUnreachable when `patience` is used up.
         """
         end = time.monotonic() + self.patience
-        pause = 0.05
+        pauses = _pauses()
         while True:
             try:
                 with self.engine.connect().execution_options(write=True) as connection, connection.begin():
                     return work(connection)
             except DBAPIError as error:
-                if not _is_passing(error):
-                    raise
-                if time.monotonic() + pause > end:
-                    raise self._unreachable(error) from error
-            time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries, guards nothing
-            pause = min(pause * 2, 2.0)
+                self._wait_or_give_up(error, pauses, end)
 
     def close(self) -> None:
         self.engine.dispose()
 
-    def _engine(self) -> Engine:
-        if self.is_sqlite:
-            if self.url.database and self.url.database != ":memory:":
-                try:
-                    Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
-                except OSError as error:
-                    raise LedgerUnreachable(
-                        f"no folder for the ledger {self.url.database}: {error.strerror}"
-                    ) from error
-            engine = create_engine(self.url, connect_args={"timeout": BUSY_SECONDS})
-            event.listen(engine, "connect", _prepare_sqlite)
-            event.listen(engine, "begin", _begin_sqlite)
-            return engine
-        try:
-            return create_engine(self.url, pool_pre_ping=True, connect_args={"connect_timeout": 5})
-        except (NoSuchModuleError, ImportError) as error:
-            raise LedgerUnreachable(f"no driver for {self}: {error}") from error
+    def _wait_or_give_up(self, error: DBAPIError, pauses: Iterator[float], end: float) -> None:
+        pause = next(pauses)
+        if not is_passing(error) or time.monotonic() + pause > end:
+            raise self._explained(error) from error
+        time.sleep(pause)
 
-    def _unreachable(self, error: DBAPIError) -> LedgerUnreachable:
-        cause = str(error.orig).strip().splitlines()[0] if error.orig else str(error)
-        return LedgerUnreachable(f"the database {self} does not answer: {cause}; check XRAYCAM_DATABASE_URL")
+    def _sqlite(self) -> Engine:
+        if not self.url.database or self.url.database == ":memory:":
+            raise LedgerUnreachable("a ledger in memory is seen by one process alone; write sqlite:///FILE")
+        try:
+            Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LedgerUnreachable(
+                f"no folder for the ledger {self.url.database}: {error.strerror}; "
+                "set XRAYCAM_HOME or XRAYCAM_DATABASE_URL to a place of yours"
+            ) from error
+        engine = create_engine(self.url, hide_parameters=True, connect_args={"timeout": BUSY_SECONDS})
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+
+    def _postgres(self) -> Engine:
+        defaults = {"connect_timeout": 5, "tcp_user_timeout": 40_000, "application_name": "xraycam"}
+        arguments = {
+            name: value for name, value in (defaults | _KEEPALIVES).items() if name not in self.url.query
+        }
+        try:
+            engine = create_engine(self.url, hide_parameters=True, pool_pre_ping=True, connect_args=arguments)
+        except (NoSuchModuleError, ImportError) as error:
+            raise LedgerUnreachable(f"no driver for {self}: {error}; {_HOW}") from error
+        event.listen(engine, "connect", _prepare_postgres)
+        return engine
+
+    def _explained(self, error: DBAPIError) -> Exception:
+        """The error in the user's words; the error itself if it is a fault of ours."""
+        if not is_users(error):
+            return error
+        cause = " ".join(str(error.orig).split())[:300]
+        if self.url.password:
+            cause = cause.replace(str(self.url.password), "***")
+        what = "does not answer" if is_passing(error) else "cannot be used"
+        return LedgerUnreachable(f"the database {self} {what}: {cause}; check XRAYCAM_DATABASE_URL")
+
+
+def _pauses() -> Iterator[float]:
+    pause = 0.05
+    while True:
+        yield pause * random.uniform(0.5, 1.0)  # noqa: S311 - spreads retries, guards nothing
+        pause = min(pause * 2, 2.0)
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     # The driver must not begin transactions by itself: `_begin_sqlite` says which kind.
     connection.isolation_level = None
     cursor = connection.cursor()
-    cursor.execute("PRAGMA busy_timeout = 30000")
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = NORMAL")
     cursor.execute("PRAGMA foreign_keys = ON")
@@ -118,16 +167,7 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
 
 
-def _is_passing(error: DBAPIError) -> bool:
-    """Whether the same transaction may succeed a moment later."""
-    if error.connection_invalidated:
-        return True
-    state = getattr(error.orig, "sqlstate", None)
-    if state is not None:
-        # connection failures, admin shutdown, starting up, serialisation, deadlock, lock timeout
-        return str(state).startswith("08") or state in ("57P01", "57P02", "57P03", "40001", "40P01", "55P03")
-    text = str(error.orig).lower()
-    if isinstance(error, OperationalError):
-        passing = ("locked", "busy", "connection", "disk i/o error", "disk is full")
-        return any(word in text for word in passing)
-    return False
+def _prepare_postgres(connection: Any, _record: Any) -> None:
+    settings = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in _SESSION.items())
+    connection.execute(f"SELECT {settings}")
+    connection.commit()

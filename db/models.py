@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, func, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_postgresql
 from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
@@ -46,11 +46,13 @@ def add_model(
         "source": source,
         "metrics": metrics,
         "created_at": now(),
-        "promoted_at": now() if promote else None,
     }
 
     def work(connection: Connection) -> None:
-        connection.execute(insert(models).values(values).on_conflict_do_nothing())
+        statement = insert(models).values(values).on_conflict_do_nothing().returning(models.c.version)
+        is_new = connection.execute(statement).scalar() is not None
+        if is_new and promote:
+            _promote(connection, version)
 
     ledger.write(work)
 
@@ -87,11 +89,17 @@ def list_models(ledger: Ledger) -> list[Model]:
 def promote_model(ledger: Ledger, version: str) -> None:
     """Make a version current. Raises UnknownModel."""
     get_model(ledger, version)
+    ledger.write(lambda connection: _promote(connection, version))
 
-    def work(connection: Connection) -> None:
-        connection.execute(update(models).where(models.c.version == version).values(promoted_at=now()))
 
-    ledger.write(work)
+def _promote(connection: Connection, version: str) -> None:
+    # Later than every other, even within the same millisecond or after the clock was set back.
+    moment, last = connection.execute(
+        select(now(), select(func.max(models.c.promoted_at)).scalar_subquery())
+    ).one()
+    if last is not None:
+        moment = max(moment, last + timedelta(milliseconds=1))
+    connection.execute(update(models).where(models.c.version == version).values(promoted_at=moment))
 
 
 def _model(row: Row[Any]) -> Model:

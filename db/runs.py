@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy.dialects.postgresql import insert as insert_postgresql
+from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
 from db.clock import now
 from db.errors import UnknownRun
@@ -76,6 +77,7 @@ def open_run(
     which the run's own folder is named.
     """
     signature = signature_of(root, output, model_version, options)
+    insert = insert_sqlite if ledger.is_sqlite else insert_postgresql
 
     def work(connection: Connection) -> tuple[Run, bool]:
         newest = connection.execute(
@@ -95,17 +97,15 @@ def open_run(
             "state": SCANNING,
             "created_at": now(),
         }
-        key = connection.execute(insert(runs).values(values)).inserted_primary_key
-        assert key is not None  # narrows the type; an insert of one row has a key
-        run_output = f"{output}/run-{key[0]:06d}"
-        connection.execute(update(runs).where(runs.c.id == key[0]).values(output=run_output))
-        return _run(connection.execute(select(runs).where(runs.c.id == key[0])).one()), True
+        statement = insert(runs).values(values).on_conflict_do_nothing().returning(runs.c.id)
+        key = connection.execute(statement).scalar()
+        if key is None:
+            # Somebody opened the same run between our look and our insert: look again.
+            return work(connection)
+        connection.execute(update(runs).where(runs.c.id == key).values(output=f"{output}/run-{key:06d}"))
+        return _run(connection.execute(select(runs).where(runs.c.id == key)).one()), True
 
-    try:
-        return ledger.write(work)
-    except IntegrityError:
-        # Somebody opened the same run between our look and our insert: theirs is ours.
-        return ledger.write(work)
+    return ledger.write(work)
 
 
 def get_run(ledger: Ledger, run_id: int) -> Run:

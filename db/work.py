@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_postgresql
 from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
+from db.bulk import among
 from db.clock import now
 from db.ledger import Ledger
 from db.runs import CANCELLED
 from db.schema import chunks, images, results, runs
+from db.tally import lock_chunks, recount
 
 
 @dataclass(frozen=True)
@@ -67,12 +70,11 @@ def lease_chunk(ledger: Ledger, run_id: int, number: int, owner: str, seconds: f
             .where(images.c.run_id == run_id, images.c.chunk == number, results.c.image_id.is_(None))
             .order_by(images.c.attempts, images.c.id)
         ).all()
-        untried = [row.id for row in rows if row.attempts == 0]
-        if untried:
-            connection.execute(update(images).where(images.c.id.in_(untried)).values(attempts=1))
         if not rows:
-            _count_chunk(connection, run_id, number)
+            recount(connection, run_id, [number])
             return Refusal.FINISHED
+        untried = [row.id for row in rows if row.attempts == 0]
+        connection.execute(update(images).where(among(images.c.id, untried, connection)).values(attempts=1))
         return Lease(run_id, number, tuple(PendingImage(row.id, row.path, row.attempts) for row in rows))
 
     return ledger.write(work)
@@ -111,8 +113,11 @@ def release_lease(ledger: Ledger, lease: Lease, owner: str) -> None:
         if connection.execute(
             update(chunks).where(*_held(lease, owner)).values(owner=None, lease_until=None)
         ).rowcount:
-            without_result = ~select(results.c.image_id).where(results.c.image_id == images.c.id).exists()
-            connection.execute(update(images).where(images.c.id.in_(keys), without_result).values(attempts=0))
+            connection.execute(
+                update(images)
+                .where(among(images.c.id, keys, connection), _without_result())
+                .values(attempts=0)
+            )
 
     ledger.write(work)
 
@@ -134,7 +139,12 @@ def release_owner(ledger: Ledger, owner: str, *, blameless: bool = False) -> int
             for run_id, number in held:
                 connection.execute(
                     update(images)
-                    .where(images.c.run_id == run_id, images.c.chunk == number, images.c.attempts > 0)
+                    .where(
+                        images.c.run_id == run_id,
+                        images.c.chunk == number,
+                        images.c.attempts > 0,
+                        _without_result(),
+                    )
                     .values(attempts=images.c.attempts - 1)
                 )
         return len(held)
@@ -158,7 +168,8 @@ def record_results(ledger: Ledger, lease: Lease, rows: Sequence[dict[str, Any]])
     """Record results of a leased chunk, all in one transaction; `done` is never overwritten.
 
     Each row has `image_id`, `status` and columns of `results`. The chunk is finished by the
-    transaction that records its last image.
+    transaction that records its last image. Results of images that are no longer in the chunk are
+    dropped: they were enqueued anew, since their files changed or another try was asked for.
     """
     insert = insert_sqlite if ledger.is_sqlite else insert_postgresql
     names = [column.name for column in results.columns if column.name not in ("image_id", "finished_at")]
@@ -169,37 +180,33 @@ def record_results(ledger: Ledger, lease: Lease, rows: Sequence[dict[str, Any]])
         where=results.c.status != "done",
     )
     whole = [
-        {"image_id": row["image_id"], **{name: row.get(name) for name in names}, "run_id": lease.run_id}
+        {"image_id": row["image_id"], **{name: _storable(row.get(name)) for name in names}}
+        | {"run_id": lease.run_id}
         for row in rows
     ]
+    ours = select(images.c.id).where(images.c.run_id == lease.run_id, images.c.chunk == lease.number)
 
     def work(connection: Connection) -> None:
-        if whole:
-            connection.execute(statement, whole)
-        _count_chunk(connection, lease.run_id, lease.number)
+        lock_chunks(connection, lease.run_id, [lease.number])
+        held = set(connection.execute(ours).scalars())
+        kept = [row for row in whole if row["image_id"] in held]
+        if kept:
+            connection.execute(statement, kept)
+        if held:
+            recount(connection, lease.run_id, [lease.number])
 
     ledger.write(work)
 
 
-def _count_chunk(connection: Connection, run_id: int, number: int) -> None:
-    """Set a chunk's counts from its rows, so that a result recorded twice is counted once."""
-    held = (images.c.run_id == run_id) & (images.c.chunk == number)
-    status = results.c.status
-    total, done, failed = connection.execute(
-        select(
-            func.count(),
-            func.count().filter(status == "done"),
-            func.count().filter(status == "failed"),
-        )
-        .select_from(images.outerjoin(results, results.c.image_id == images.c.id))
-        .where(held)
-    ).one()
-    values: dict[str, Any] = {"images": total, "done": done, "failed": failed}
-    if done + failed == total:
-        values |= {"finished_at": now(), "owner": None, "lease_until": None}
-    connection.execute(
-        update(chunks).where(chunks.c.run_id == run_id, chunks.c.number == number).values(values)
-    )
+def _storable(value: Any) -> Any:
+    """A value as both databases take it: hostile files put NUL and broken Unicode into messages."""
+    if isinstance(value, str):
+        return value.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_storable(name): _storable(part) for name, part in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 def unfinished_chunks(ledger: Ledger, run_id: int, batch: int = 1000) -> Iterator[list[int]]:
@@ -231,6 +238,10 @@ def mark_sent(ledger: Ledger, run_id: int, numbers: Sequence[int]) -> None:
         )
 
     ledger.write(work)
+
+
+def _without_result() -> ColumnElement[bool]:
+    return ~select(results.c.image_id).where(results.c.image_id == images.c.id).exists()
 
 
 def _held(lease: Lease, owner: str) -> tuple[ColumnElement[bool], ...]:

@@ -1,0 +1,169 @@
+"""Leasing chunks: one owner at a time, by the database's clock, attempts counted."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from at_once import at_once
+from made_runs import finish, lease, some_files, take
+from sqlalchemy import select, update
+
+from db.clock import now
+from db.ledger import Ledger
+from db.runs import CANCELLED, Run, progress, set_state
+from db.schema import chunks
+from db.work import (
+    Lease,
+    Refusal,
+    count_attempt,
+    lease_chunk,
+    mark_sent,
+    record_results,
+    release_lease,
+    release_owner,
+    renew_lease,
+    unfinished_chunks,
+)
+
+
+def try_to_lease(url: str, run_id: int, owner: str) -> bool:
+    ledger = Ledger(url)
+    found = lease_chunk(ledger, run_id, 1, owner, 60.0)
+    ledger.close()
+    return isinstance(found, Lease)
+
+
+def attempts(found: Lease) -> list[int]:
+    return [image.attempts for image in found.images]
+
+
+def end_lease(ledger: Ledger, number: int) -> None:
+    """What the passing of time does."""
+    ledger.write(
+        lambda connection: connection.execute(
+            update(chunks).where(chunks.c.number == number).values(lease_until=now(-0.5))
+        )
+    )
+
+
+def test_chunk_is_leased_with_its_images(ledger: Ledger, run_of_ten: Run) -> None:
+    found = lease(ledger, run_of_ten, 3)
+    assert (found.run_id, found.number) == (run_of_ten.id, 3)
+    assert [image.path for image in found.images] == ["ward/x0008.png", "ward/x0009.png"]
+    assert attempts(found) == [0, 0]
+
+
+def test_chunk_of_another_owner_is_refused_until_its_lease_ends(ledger: Ledger, run_of_ten: Run) -> None:
+    lease(ledger, run_of_ten, 1, "one")
+    assert lease_chunk(ledger, run_of_ten.id, 1, "two", 60) is Refusal.HELD
+    end_lease(ledger, 1)
+    assert isinstance(lease_chunk(ledger, run_of_ten.id, 1, "two", 60), Lease)
+    assert lease_chunk(ledger, run_of_ten.id, 1, "one", 60) is Refusal.HELD
+
+
+def test_lease_ends_by_itself(ledger: Ledger, run_of_ten: Run) -> None:
+    lease(ledger, run_of_ten, 1, "one", seconds=0.2)
+    assert progress(ledger, run_of_ten.id).leased_chunks == 1
+    time.sleep(0.3)
+    assert progress(ledger, run_of_ten.id).leased_chunks == 0
+    lease(ledger, run_of_ten, 1, "two")
+
+
+def test_one_of_six_who_lease_at_once_gets_the_chunk(ledger: Ledger, run_of_ten: Run) -> None:
+    url = ledger.url.render_as_string(hide_password=False)
+    owners = [f"worker {number}" for number in range(6)]
+    assert sum(at_once(try_to_lease, [(url, run_of_ten.id, owner) for owner in owners])) == 1
+
+
+def test_lease_is_renewed_by_its_owner_alone(ledger: Ledger, run_of_ten: Run) -> None:
+    held = lease(ledger, run_of_ten, 1, "one")
+    end_lease(ledger, 1)
+    assert renew_lease(ledger, held, "two", 60) is False
+    assert renew_lease(ledger, held, "one", 60) is True
+    assert lease_chunk(ledger, run_of_ten.id, 1, "two", 60) is Refusal.HELD
+
+
+def test_lease_taken_by_another_is_not_renewed(ledger: Ledger, run_of_ten: Run) -> None:
+    held = lease(ledger, run_of_ten, 1, "one")
+    end_lease(ledger, 1)
+    lease(ledger, run_of_ten, 1, "two")
+    assert renew_lease(ledger, held, "one", 60) is False
+
+
+def test_chunk_of_a_cancelled_run_is_neither_leased_nor_renewed(ledger: Ledger, run_of_ten: Run) -> None:
+    held = lease(ledger, run_of_ten, 1)
+    set_state(ledger, run_of_ten.id, CANCELLED)
+    assert renew_lease(ledger, held, "one", 60) is False
+    assert lease_chunk(ledger, run_of_ten.id, 1, "one", 60) is Refusal.CANCELLED
+    assert lease_chunk(ledger, run_of_ten.id, 2, "one", 60) is Refusal.CANCELLED
+
+
+def test_finished_and_unknown_chunks_are_refused(ledger: Ledger, run_of_ten: Run) -> None:
+    held = lease(ledger, run_of_ten, 1)
+    finish(ledger, held)
+    assert lease_chunk(ledger, run_of_ten.id, 1, "one", 60) is Refusal.FINISHED
+    assert renew_lease(ledger, held, "one", 60) is False
+    assert lease_chunk(ledger, run_of_ten.id, 99, "one", 60) is Refusal.UNKNOWN
+    assert lease_chunk(ledger, 99, 1, "one", 60) is Refusal.UNKNOWN
+
+
+def test_only_images_without_a_result_are_leased_again(ledger: Ledger, run_of_ten: Run) -> None:
+    held = lease(ledger, run_of_ten, 1)
+    record_results(ledger, held, [{"image_id": held.images[0].id, "status": "done"}])
+    again = lease(ledger, run_of_ten, 1)
+    assert again.images == tuple(type(image)(image.id, image.path, attempts=1) for image in held.images[1:])
+
+
+def test_owner_that_died_is_known_by_the_attempts(ledger: Ledger, run_of_ten: Run) -> None:
+    assert attempts(lease(ledger, run_of_ten, 1, "one")) == [0] * 4
+    # The same owner again: its earlier process is dead.
+    taken_over = lease(ledger, run_of_ten, 1, "one")
+    assert attempts(taken_over) == [1] * 4
+    # Attempts made together are counted once; those alone, each as it starts.
+    assert attempts(lease(ledger, run_of_ten, 1, "one")) == [1] * 4
+    assert count_attempt(ledger, taken_over.images[2].id) == 2
+    again = lease(ledger, run_of_ten, 1, "one")
+    assert attempts(again) == [1, 1, 1, 2]
+    assert again.images[-1] == type(again.images[-1])(
+        taken_over.images[2].id, taken_over.images[2].path, attempts=2
+    )
+
+
+def test_lease_given_back_costs_no_attempt(ledger: Ledger, run_of_ten: Run) -> None:
+    held = lease(ledger, run_of_ten, 1, "one")
+    release_lease(ledger, held, "two")
+    assert lease_chunk(ledger, run_of_ten.id, 1, "two", 60) is Refusal.HELD
+    release_lease(ledger, held, "one")
+    assert attempts(lease(ledger, run_of_ten, 1, "two")) == [0] * 4
+
+
+def test_lease_given_back_keeps_attempts_counted_before(ledger: Ledger, run_of_ten: Run) -> None:
+    lease(ledger, run_of_ten, 1, "one")
+    held = lease(ledger, run_of_ten, 1, "one")
+    release_lease(ledger, held, "one")
+    assert attempts(lease(ledger, run_of_ten, 1, "two")) == [1] * 4
+
+
+@pytest.mark.parametrize(("blameless", "counted"), [(False, 1), (True, 0)])
+def test_everything_of_an_owner_is_given_back(
+    ledger: Ledger, run_of_ten: Run, blameless: bool, counted: int
+) -> None:
+    lease(ledger, run_of_ten, 1, "one")
+    lease(ledger, run_of_ten, 2, "one")
+    lease(ledger, run_of_ten, 3, "two")
+    assert release_owner(ledger, "one", blameless=blameless) == 2
+    assert release_owner(ledger, "one", blameless=blameless) == 0
+    assert attempts(lease(ledger, run_of_ten, 1, "three")) == [counted] * 4
+    assert attempts(lease(ledger, run_of_ten, 2, "three")) == [counted] * 4
+    assert lease_chunk(ledger, run_of_ten.id, 3, "three", 60) is Refusal.HELD
+
+
+def test_unfinished_chunks_are_listed_in_batches_in_order(ledger: Ledger) -> None:
+    run, _ = take(ledger, some_files(7), chunk_size=1)
+    finish(ledger, lease(ledger, run, 3))
+    assert list(unfinished_chunks(ledger, run.id, batch=4)) == [[1, 2, 4, 5], [6, 7]]
+    mark_sent(ledger, run.id, [1, 2])
+    with ledger.read() as connection:
+        sent = connection.execute(select(chunks.c.number).where(chunks.c.sent_at.is_not(None)))
+        assert sorted(sent.scalars()) == [1, 2]

@@ -1,0 +1,198 @@
+"""Recording results: `done` stands, counts are right, a chunk is finished with its last image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from at_once import at_once
+from made_runs import counts_by_rows, counts_of_chunks, finish, lease, some_files, take
+from sqlalchemy import select
+
+from db.ledger import Ledger
+from db.runs import Run, classes_found, count_images, failures_by_reason, get_run, progress
+from db.schema import chunks, results
+from db.work import Lease, PendingImage, Refusal, lease_chunk, record_results
+
+WRITERS = 6
+CHUNKS_EACH = 10
+
+
+def work_off(url: str, run_id: int, writer: int) -> int:
+    """As a worker process: lease whatever is free and record it, image by image and all at once."""
+    ledger = Ledger(url)
+    recorded = 0
+    for turn in range(WRITERS * CHUNKS_EACH):
+        number = (turn + writer * CHUNKS_EACH) % (WRITERS * CHUNKS_EACH) + 1
+        held = lease_chunk(ledger, run_id, number, f"worker {writer}", 60.0)
+        if isinstance(held, Refusal):
+            continue
+        rows = [{"image_id": image.id, "status": "done", "class": "Normal"} for image in held.images]
+        for row in rows[:2]:
+            record_results(ledger, held, [row])
+        record_results(ledger, held, rows[2:])
+        recorded += len(rows)
+    ledger.close()
+    return recorded
+
+
+def record_part(url: str, held: Lease, image: PendingImage) -> None:
+    """As a worker process whose lease ended unnoticed: record one image of the same chunk."""
+    ledger = Ledger(url)
+    for _ in range(5):
+        record_results(ledger, held, [{"image_id": image.id, "status": "done"}])
+    ledger.close()
+
+
+def row_of(ledger: Ledger, image: PendingImage) -> Any:
+    with ledger.read() as connection:
+        return connection.execute(select(results).where(results.c.image_id == image.id)).one()
+
+
+def test_everything_that_made_a_result_is_kept(ledger: Ledger, run_of_ten: Run) -> None:
+    held = lease(ledger, run_of_ten, 1)
+    row = {
+        "sha256": "ab" * 32,
+        "width": 512,
+        "height": 400,
+        "class": "Tuberculosis",
+        "probability": 0.75,
+        "probabilities": {"Normal": 0.25, "Tuberculosis": 0.75},
+        "explained_class": "Tuberculosis",
+        "score": 1.5,
+        "layer": "block_15_add,out_relu",
+        "method": "gradcam",
+        "heatmap_max": {"block_15_add": 2.5, "out_relu": 0.0},
+        "blank": True,
+        "overlay": "/overlays/x.jpg",
+        "heatmap": None,
+        "model_version": "first",
+        "worker": "one",
+        "attempts": 1,
+    }
+    record_results(ledger, held, [{"image_id": held.images[0].id, "status": "done", **row}])
+    found = row_of(ledger, held.images[0])._mapping
+    assert {name: found[name] for name in row} == row
+    assert (found["status"], found["run_id"]) == ("done", run_of_ten.id)
+    assert found["finished_at"].tzinfo is not None
+
+
+def test_absent_values_are_null_in_sql_too(ledger: Ledger, run_of_ten: Run) -> None:
+    finish(ledger, lease(ledger, run_of_ten, 1), status="failed", reason="empty")
+    with ledger.read() as connection:
+        nulls = select(results).where(results.c.probabilities.is_(None), results.c.heatmap_max.is_(None))
+        assert len(connection.execute(nulls).all()) == 4
+
+
+def test_late_duplicate_does_not_overwrite_done(ledger: Ledger, run_of_ten: Run) -> None:
+    held = lease(ledger, run_of_ten, 1)
+    finish(ledger, held, overlay="/overlays/right.jpg")
+    finish(ledger, held, overlay="/overlays/late.jpg")
+    finish(ledger, held, status="failed", reason="missing")
+    assert {row_of(ledger, image).overlay for image in held.images} == {"/overlays/right.jpg"}
+    assert counts_of_chunks(ledger, run_of_ten)[1] == (4, 4, 0)
+
+
+def test_failed_may_become_done(ledger: Ledger, run_of_ten: Run) -> None:
+    held = lease(ledger, run_of_ten, 1)
+    finish(ledger, held, status="failed", reason="write-failed", error="no space left")
+    assert counts_of_chunks(ledger, run_of_ten)[1] == (4, 0, 4)
+    finish(ledger, held, status="done", overlay="/overlays/x.jpg")
+    assert counts_of_chunks(ledger, run_of_ten)[1] == (4, 4, 0)
+    row = row_of(ledger, held.images[0])
+    assert (row.status, row.reason, row.error) == ("done", None, None)
+
+
+def test_chunk_is_finished_exactly_with_its_last_image(ledger: Ledger, run_of_ten: Run) -> None:
+    held = lease(ledger, run_of_ten, 1)
+    for place, image in enumerate(held.images):
+        assert progress(ledger, run_of_ten.id).finished_chunks == 0
+        status = "failed" if place == 1 else "done"
+        record_results(ledger, held, [{"image_id": image.id, "status": status}])
+    found = progress(ledger, run_of_ten.id)
+    assert (found.finished_chunks, found.leased_chunks, found.done, found.failed) == (1, 0, 3, 1)
+    with ledger.read() as connection:
+        row = connection.execute(select(chunks).where(chunks.c.number == 1)).one()
+    assert (row.owner, row.lease_until) == (None, None)
+    assert row.finished_at is not None
+
+
+def test_time_of_finishing_is_not_moved_by_a_duplicate(ledger: Ledger, run_of_ten: Run) -> None:
+    held = lease(ledger, run_of_ten, 1)
+    finish(ledger, held)
+    statement = select(chunks.c.finished_at).where(chunks.c.number == 1)
+    with ledger.read() as connection:
+        before = connection.execute(statement).scalar_one()
+    finish(ledger, held)
+    with ledger.read() as connection:
+        assert connection.execute(statement).scalar_one() == before
+
+
+def test_recording_nothing_changes_nothing(ledger: Ledger, run_of_ten: Run) -> None:
+    held = lease(ledger, run_of_ten, 1)
+    record_results(ledger, held, [])
+    assert counts_of_chunks(ledger, run_of_ten)[1] == (4, 0, 0)
+
+
+def test_hostile_text_and_numbers_are_stored_on_both_databases(ledger: Ledger, run_of_ten: Run) -> None:
+    held = lease(ledger, run_of_ten, 1)
+    nan = float("nan")
+    row = {"error": "cut\0off \udcff", "probabilities": {"A\0": nan, "B": 0.5}, "score": nan}
+    record_results(ledger, held, [{"image_id": held.images[0].id, "status": "failed", **row}])
+    found = row_of(ledger, held.images[0])
+    assert found.error == "cut\ufffdoff ?"
+    assert found.probabilities == {"A\ufffd": None, "B": 0.5}
+    assert found.score is None
+
+
+def test_summaries_count_what_was_recorded(ledger: Ledger, run_of_ten: Run) -> None:
+    finish(ledger, lease(ledger, run_of_ten, 1), **{"class": "Normal"})
+    finish(ledger, lease(ledger, run_of_ten, 3), **{"class": "Tuberculosis"})
+    held = lease(ledger, run_of_ten, 2)
+    reasons = ["empty", "truncated", "empty"]
+    record_results(
+        ledger,
+        held,
+        [
+            {"image_id": image.id, "status": "failed", "reason": reason}
+            for image, reason in zip(held.images, reasons, strict=False)
+        ],
+    )
+    assert list(classes_found(ledger, run_of_ten.id).items()) == [("Normal", 4), ("Tuberculosis", 2)]
+    assert list(failures_by_reason(ledger, run_of_ten.id).items()) == [("empty", 2), ("truncated", 1)]
+    found = progress(ledger, run_of_ten.id)
+    assert (found.images, found.done, found.failed, found.pending) == (10, 6, 3, 1)
+    assert not found.is_complete
+
+
+def test_six_workers_lose_nothing_and_do_nothing_twice(ledger: Ledger) -> None:
+    run, _ = take(ledger, some_files(WRITERS * CHUNKS_EACH * 5), batch=1000, chunk_size=5)
+    url = ledger.url.render_as_string(hide_password=False)
+    recorded = at_once(work_off, [(url, run.id, writer) for writer in range(WRITERS)])
+    assert sum(recorded) == count_images(ledger, run.id) == WRITERS * CHUNKS_EACH * 5
+    found = progress(ledger, run.id)
+    assert found.is_complete
+    assert (found.done, found.finished_chunks) == (WRITERS * CHUNKS_EACH * 5, WRITERS * CHUNKS_EACH)
+    assert counts_of_chunks(ledger, run) == counts_by_rows(ledger, run)
+
+
+def test_chunk_recorded_by_six_at_once_is_counted_right_and_finished(ledger: Ledger) -> None:
+    run, _ = take(ledger, some_files(6), chunk_size=6)
+    held = lease(ledger, run, 1)
+    url = ledger.url.render_as_string(hide_password=False)
+    at_once(record_part, [(url, held, image) for image in held.images])
+    assert counts_of_chunks(ledger, run) == {1: (6, 6, 0)}
+    assert progress(ledger, run.id).finished_chunks == 1
+    assert get_run(ledger, run.id).id == run.id
+
+
+@pytest.mark.parametrize("seconds", [0.0])
+def test_result_recorded_after_the_lease_ended_counts(
+    ledger: Ledger, run_of_ten: Run, seconds: float
+) -> None:
+    held = lease(ledger, run_of_ten, 1, "one", seconds)
+    other = lease(ledger, run_of_ten, 1, "two")
+    finish(ledger, held)
+    assert counts_of_chunks(ledger, run_of_ten)[1] == (4, 4, 0)
+    finish(ledger, other, status="failed", reason="missing")
+    assert counts_of_chunks(ledger, run_of_ten)[1] == (4, 4, 0)
