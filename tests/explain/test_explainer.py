@@ -97,7 +97,8 @@ def test_several_layers_at_once_equal_each_alone(
     assert tuple(together.heatmaps) == LAYERS
     for layer in LAYERS:
         alone = Explainer(*model, [layer]).explain(batch)
-        np.testing.assert_allclose(alone.heatmaps[layer], together.heatmaps[layer], atol=1e-5)
+        # Not to the last digit: a convolution that is asked for is not folded.
+        np.testing.assert_allclose(alone.heatmaps[layer], together.heatmaps[layer], atol=5e-5)
 
 
 def test_predicted_class_is_explained_where_no_target_is_given(explainer: Explainer, batch: Pixels) -> None:

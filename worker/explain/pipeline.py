@@ -78,9 +78,9 @@ class Pipeline:
     """
 
     # Processor time an image (2 cores, 512x512 PNG, 224 px, block_15_add; ms): read 2.0, resize 0.5,
-    # explain 7.2 in batches of 8, 6.4 of 16, 6.1 of 64, render 1.6, encode 0.6, write 0.2. So 16 has most of
-    # what batching gives, for a quarter of the memory; and with two threads a stage that is alone at
-    # work, as at both ends of a run, still uses both cores.
+    # explain 7.2 in batches of 8, 6.4 of 16, 6.1 of 64, render 1.6, encode 0.6, write 0.2. So 16, to which
+    # the explainer fills batches up anyway, has most of what batching gives. With two threads a stage that
+    # is alone at work, as at both ends of a run, still uses both cores.
     def __init__(
         self, readers: int = 2, renderers: int = 2, batch_size: int = 16, limits: Limits | None = None
     ) -> None:
