@@ -150,6 +150,13 @@ def parent_of(process: int) -> int:
         return 0
 
 
+def children_of(parents: Iterable[int], command: str) -> list[int]:
+    """Processes whose command line holds `command`, started by one of `parents`."""
+    wanted = set(parents)
+    numbers = [int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdigit()]
+    return [number for number in numbers if parent_of(number) in wanted and command in command_of(number)]
+
+
 def draw_xrays(folder: Path, count: int) -> Path:
     """A folder with small synthetic X-rays."""
     make_phantoms(folder, count, seed=3, size=128)

@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from installation import Installation, command_of, draw_many, parent_of
+from installation import Installation, children_of, command_of, draw_many, parent_of
 from PIL import Image
 from servers import Valkey, wait_until
 from sqlalchemy import select
@@ -161,7 +161,7 @@ def test_private_broker_killed_in_mid_run_is_started_again(installation: Install
     installation.sabotage(seconds=0.02)
     run = installation.start("run", xrays)
     wait_until(lambda: installation.home.exists() and installation.some_done(16), 60, "some images done")
-    (server,) = [number for number in installation.processes() if "valkey-server" in command_of(number)]
+    (server,) = children_of(installation.processes(), "valkey-server")
 
     installation.kill(server)
 
