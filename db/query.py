@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, func, select
+from sqlalchemy import ColumnElement, Select, case, func, select
 
 from db.ledger import Ledger
 from db.runs import CANCELLED
@@ -32,14 +32,17 @@ def read_predictions(ledger: Ledger, wanted: Filter) -> Iterator[dict[str, Any]]
 
     Asks the tables rather than the view, so that the indexes serve however large the run is.
     """
+    with ledger.read() as connection:
+        for row in connection.execution_options(yield_per=1000).execute(statement_for(wanted)):
+            yield dict(row._mapping)
+
+
+def statement_for(wanted: Filter) -> Select[*tuple[Any, ...]]:
+    """The query for the wanted predictions, in the order in which they were enqueued."""
     statement = _PREDICTIONS.order_by(images.c.run_id, images.c.chunk, images.c.id)
     for condition in _conditions(wanted):
         statement = statement.where(condition)
-    if wanted.limit is not None:
-        statement = statement.limit(wanted.limit)
-    with ledger.read() as connection:
-        for row in connection.execution_options(yield_per=1000).execute(statement):
-            yield dict(row._mapping)
+    return statement if wanted.limit is None else statement.limit(wanted.limit)
 
 
 def _conditions(wanted: Filter) -> Iterator[ColumnElement[bool]]:

@@ -1,0 +1,60 @@
+"""Workers: who lives, by the database's clock."""
+
+from __future__ import annotations
+
+from sqlalchemy import update
+
+from db.clock import now
+from db.ledger import Ledger
+from db.schema import workers
+from db.workers import Worker, list_workers, note_worker, register_worker, remove_worker
+
+
+def register(ledger: Ledger, name: str) -> None:
+    register_worker(ledger, name=name, host="host", pid=7, device="gpu0", queues="explain")
+
+
+def only(ledger: Ledger) -> Worker:
+    (worker,) = list_workers(ledger)
+    return worker
+
+
+def silence(ledger: Ledger, seconds: float) -> None:
+    """What the passing of time does."""
+    ledger.write(lambda connection: connection.execute(update(workers).values(seen_at=now(-seconds))))
+
+
+def test_worker_lives_as_long_as_it_is_heard_of(ledger: Ledger) -> None:
+    register(ledger, "one")
+    assert only(ledger).is_live
+    silence(ledger, 61)
+    assert not only(ledger).is_live
+    silence(ledger, 50)
+    assert only(ledger).is_live
+    assert not list_workers(ledger, silent_seconds=40)[0].is_live
+
+
+def test_note_of_a_worker_shows_what_changed_and_that_it_lives(ledger: Ledger) -> None:
+    register(ledger, "one")
+    silence(ledger, 100)
+    note_worker(ledger, "one", doing="run 1, chunk 2", model_version="first")
+    note_worker(ledger, "one", fault="no space left")
+    worker = only(ledger)
+    assert (worker.doing, worker.model_version, worker.fault) == ("run 1, chunk 2", "first", "no space left")
+    assert worker.is_live
+
+
+def test_worker_that_starts_again_starts_afresh(ledger: Ledger) -> None:
+    register(ledger, "one")
+    note_worker(ledger, "one", fault="no space left", doing="run 1, chunk 2")
+    register(ledger, "one")
+    assert (only(ledger).fault, only(ledger).doing) == (None, None)
+
+
+def test_workers_are_listed_by_name_and_forgotten_when_they_end(ledger: Ledger) -> None:
+    for name in ("b", "a"):
+        register(ledger, name)
+    assert [worker.name for worker in list_workers(ledger)] == ["a", "b"]
+    remove_worker(ledger, "a")
+    note_worker(ledger, "a", doing="nothing")
+    assert [worker.name for worker in list_workers(ledger)] == ["b"]
