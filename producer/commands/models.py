@@ -96,7 +96,7 @@ def import_(folder: Path, promote: bool) -> None:
         digest=digest,
         classes=description.classes,
         source=f"imported from {folder.absolute()}",
-        metrics=description.training.get("metrics", {}),
+        metrics=description.training.get("validation", {}),
     )
     if get_model(session.ledger, version).digest != digest:
         raise ModelError(f"another model {version} is registered already; give this one another version")

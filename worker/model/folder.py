@@ -37,6 +37,8 @@ def save_model(network: Any, folder: Path, *, description: dict[str, Any]) -> De
         save_file(arrays, half_done / "weights.safetensors")
         # safetensors makes files that only their owner may read; other machines' workers read this one.
         (half_done / "weights.safetensors").chmod(0o644)
+        # Written for its owner alone; a store is shared as its folder says.
+        (half_done / "weights.safetensors").chmod(0o644)
         digest = sha256_of(half_done / "weights.safetensors")
         whole = Description.model_validate({**description, "weights": Weights(sha256=digest)})
         write_description(half_done, whole)

@@ -121,7 +121,7 @@ def ensure_current_model(ledger: Ledger, store: ModelStore) -> Model:
         digest=digest_of(STARTER),
         classes=description.classes,
         source="shipped with xraycam",
-        metrics=description.training.get("figures", {}),
+        metrics=description.training.get("validation", {}),
         promote=True,
     )
     model = current_model(ledger)

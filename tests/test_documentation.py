@@ -1,0 +1,62 @@
+"""The README is true: its commands, its settings, its columns; and every option explains itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from db.query import COLUMNS
+from producer.cli import cli
+from worker.settings import PREFIX, Settings
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def commands() -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(cli)
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        assert command is not None
+        yield name, command
+        if isinstance(command, click.Group):
+            for inner in command.list_commands(context):
+                found = command.get_command(context, inner)
+                assert found is not None
+                yield f"{name} {inner}", found
+
+
+@pytest.mark.parametrize(("name", "command"), list(commands()))
+def test_every_command_and_option_has_help(name: str, command: click.Command) -> None:
+    assert command.help, name
+    if " " not in name:
+        assert "xample" in command.help + (command.epilog or ""), f"{name} shows no example"
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, f"{name} {parameter.opts[0]}"
+
+
+@pytest.mark.parametrize("name", [name for name, _ in commands() if " " not in name])
+def test_every_command_is_in_the_readme(name: str) -> None:
+    assert re.search(rf"`(?:[a-z, `]*`)?{name}\b", README), name
+
+
+@pytest.mark.parametrize("field", list(Settings.model_fields))
+def test_every_setting_is_in_the_readme(field: str) -> None:
+    assert f"`{PREFIX}{field.upper()}`" in README
+
+
+def test_every_column_of_the_view_is_in_the_readme() -> None:
+    missing = [name for name in COLUMNS if f"`{name}`" not in README]
+    assert not missing
+
+
+def test_every_reason_of_failure_is_in_the_readme() -> None:
+    source = "\n".join(path.read_text() for path in (ROOT / "worker").rglob("*.py"))
+    reasons = set(re.findall(r'ImageError\(\s*"([a-z-]+)"', source)) | {"killed-worker"}
+    assert len(reasons) > 5
+    assert not [reason for reason in reasons if f"`{reason}`" not in README]
