@@ -37,7 +37,8 @@ def labelled_scores(
     def forward(pixels: Any) -> Any:
         return network(scale(pixels, preprocessing), training=False)
 
-    predict = tf.function(forward, reduce_retracing=True)
+    side = preprocessing.size
+    predict = tf.function(forward, input_signature=[tf.TensorSpec((None, side, side), tf.uint8)])
     parts = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(chosen), BATCH):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import shutil
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
 
 from db.errors import LedgerError, LedgerUnreachable
 from db.ledger import Ledger
@@ -103,6 +105,7 @@ class _Work:
         self.store = store_of(settings)
         self.folder = settings.home / "trainings" / str(training.id)
         self.history = list(training.history)
+        self.taken = False
 
     def run(self) -> None:
         self._at("reading")
@@ -173,7 +176,10 @@ class _Work:
 
     def _fit(self, dataset: Labelled, parts: Split, regions: Regions | None) -> Trained:
         checkpoint = self.folder / CHECKPOINT_FILE
-        if self.history and not checkpoint.exists():
+        if checkpoint.exists():
+            # It may be ahead of the ledger, which takes no epoch of a training that was cancelled.
+            self.history = _epochs_in(checkpoint) or self.history
+        elif self.history:
             log.warning("training %d starts anew: there is no %s here", self.training.id, checkpoint)
         trained = fit(
             dataset,
@@ -182,7 +188,7 @@ class _Work:
             start_from=self._start_from(),
             regions=regions,
             progress=self._progress,
-            should_stop=lambda: self.keeper.lost,
+            should_stop=lambda: self.taken or self.keeper.lost,
             checkpoint=checkpoint,
             memory=self.settings.train_memory // 2,
         )
@@ -204,9 +210,10 @@ class _Work:
                 "lower rates: --set stages.0.rate=..."
             )
         self.history = [known for known in self.history if known["epoch"] < epoch.epoch] + [asdict(epoch)]
-        recent = [known["seconds"] for known in self.history if known["stage"] == epoch.stage][-3:]
-        left = float(np.mean(recent)) * (epoch.epochs - epoch.epoch)
-        note_epoch(self.ledger, self.training, self.history, left)
+        # The first epoch of a stage compiles its step, and says little about those that follow.
+        of_stage = [known["seconds"] for known in self.history if known["stage"] == epoch.stage]
+        left = float(np.mean((of_stage[1:] or of_stage)[-3:])) * (epoch.epochs - epoch.epoch)
+        self.taken = not note_epoch(self.ledger, self.training, self.history, left)
         note_worker(
             self.ledger, self.owner, doing=f"training {self.training.id}: epoch {epoch.epoch}/{epoch.epochs}"
         )
@@ -219,3 +226,13 @@ class _Work:
         folder, unseen = test
         scores = labelled_scores(trained.network, self.recipe.preprocessing, folder, unseen)
         return measured(folder, unseen, scores, validation.metrics.temperature)
+
+
+def _epochs_in(checkpoint: Path) -> list[dict[str, Any]]:
+    """The epochs that a checkpoint holds; none if it cannot be read, which `fit` will say."""
+    try:
+        with safe_open(checkpoint, framework="numpy") as stored:
+            position = json.loads((stored.metadata() or {})["position"])
+    except (SafetensorError, OSError, KeyError, ValueError):
+        return []
+    return list(position["history"])

@@ -1,0 +1,11 @@
+"""Imported by Python at the start of every process that has this folder in PYTHONPATH.
+
+Makes the broker's visibility timeout, and Celery's time limit for a task, a few seconds.
+"""
+
+import os
+
+if "SHORT_LIMIT_SECONDS" in os.environ:
+    import worker.queueing
+
+    worker.queueing.VISIBILITY_SECONDS = worker.queueing.TASK_SECONDS = int(os.environ["SHORT_LIMIT_SECONDS"])

@@ -1,0 +1,296 @@
+"""Figures of a version are those of its weights as stored; it is promoted by rule and published once."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from db.ledger import Ledger
+from db.migrate import migrate
+from db.models import add_model, current_model, get_model
+from db.trainings import Training, add_training, get_training
+from worker.errors import ModelError
+from worker.evaluate_model import evaluate_model
+from worker.explain.preprocess import network_input
+from worker.model.folder import load_model, save_model
+from worker.model.integrity import digest_of
+from worker.model.network import build_network, spatial_layers
+from worker.model.store import ModelStore, store_of
+from worker.promotion import compared, verdict_on
+from worker.publish_model import publish, ready_folder
+from worker.settings import Settings, load_settings
+from worker.train.dataset import Labelled, scan_labelled
+from worker.train.evaluate import measure
+from worker.train.recipe import Recipe
+from worker.train_options import TrainOptions
+from worker.training import run_training
+from worker.version_names import version_name
+
+MakeFolder = Callable[..., Path]
+
+
+@pytest.fixture
+def settings(home: Path) -> Settings:  # noqa: ARG001 - sets the environment
+    return load_settings()
+
+
+@pytest.fixture
+def known(settings: Settings) -> Iterator[Ledger]:
+    ledger = Ledger(settings.database)
+    migrate(ledger)
+    yield ledger
+    ledger.close()
+
+
+@pytest.fixture
+def store(settings: Settings) -> ModelStore:
+    return store_of(settings)
+
+
+@pytest.fixture
+def dataset(make_folder: MakeFolder) -> Labelled:
+    return scan_labelled(make_folder("data", Clear=10, Opaque=10), min_per_class=4)
+
+
+def make_version(
+    folder: Path, version: str, recipe: Recipe, classes: tuple[str, ...], bias: float = 0
+) -> Path:
+    """A model folder with random weights; `bias` favours the last class."""
+    network = build_network(recipe.preprocessing.size, len(classes), recipe.head, recipe.alpha)
+    score = network.get_layer("score")
+    score.bias.assign(np.eye(len(classes), dtype=np.float32)[-1] * bias)
+    save_model(
+        network,
+        folder,
+        description={
+            "version": version,
+            "alpha": recipe.alpha,
+            "classes": classes,
+            "preprocessing": recipe.preprocessing,
+            "head": recipe.head,
+            "layers": spatial_layers(network),
+            "default_layer": "block_15_add",
+            "created": "2025-01-01T00:00:00Z",
+            "training": {"validation": {"auc": 0.5, "temperature": 1.5}},
+        },
+    )
+    return folder
+
+
+def make_current(ledger: Ledger, store: ModelStore, folder: Path, version: str, classes: Any) -> None:
+    store.publish(folder)
+    add_model(
+        ledger, version=version, digest=digest_of(folder), classes=classes, source="a test", metrics={},
+        promote=True,
+    )  # fmt: skip
+
+
+def ask(ledger: Ledger, dataset: Path, recipe: Recipe, **options: Any) -> Training:
+    return add_training(
+        ledger,
+        dataset=str(dataset),
+        recipe=recipe.model_dump(mode="json"),
+        start_from="none",
+        options=TrainOptions(**options).model_dump(mode="json"),
+        epochs=recipe.epochs,
+    )
+
+
+def test_the_rule_allows_as_much_less_as_it_says() -> None:
+    assert compared(0.90, "v1", 0.90, 0.0).promote
+    assert compared(0.89, "v1", 0.90, 0.01).promote
+    assert not compared(0.889, "v1", 0.90, 0.01).promote
+    assert not compared(float("nan"), "v1", 0.90, 0.01).promote
+    reason = compared(0.889, "v1", 0.90, 0.01).reason
+    assert reason == (
+        "not promoted: AUC 0.8890, the current version v1 has 0.9000 on the same images, "
+        "and 0.01 less is allowed"
+    )
+
+
+def test_a_version_is_compared_with_the_current_one_on_the_same_images(
+    known: Ledger, store: ModelStore, dataset: Labelled, tiny_recipe: Recipe, tmp_path: Path
+) -> None:
+    folder = make_version(tmp_path / "made", "before-1", tiny_recipe, dataset.classes)
+    make_current(known, store, folder, "before-1", dataset.classes)
+    images = (0, 1, 2, 10, 11, 12)
+    before = measure(
+        np.array(dataset.labels)[list(images)],
+        reference_scores(folder, dataset)[list(images)],
+        dataset.classes,
+    ).auc
+    options = TrainOptions(tolerance=0.05)
+    better = verdict_on(before - 0.04, options, known, store, dataset, images)
+    worse = verdict_on(before - 0.06, options, known, store, dataset, images)
+    assert (better.promote, worse.promote) == (True, False)
+    assert f"the current version before-1 has {before:.4f} on the same images" in worse.reason
+    always = TrainOptions(promote="always")
+    assert verdict_on(0.0, always, known, store, dataset, images).promote
+    assert not verdict_on(1.0, TrainOptions(promote="never"), known, store, dataset, images).promote
+
+
+def test_what_cannot_be_compared_is_not_promoted_and_says_so(
+    known: Ledger, store: ModelStore, dataset: Labelled, tiny_recipe: Recipe, tmp_path: Path
+) -> None:
+    others = ("Clear", "Opaque", "Other")
+    folder = make_version(tmp_path / "made", "three-1", tiny_recipe, others)
+    make_current(known, store, folder, "three-1", others)
+    verdict = verdict_on(1.0, TrainOptions(), known, store, dataset, (0, 10))
+    assert not verdict.promote
+    assert "classes of the current version three-1 are Clear, Opaque, Other" in verdict.reason
+    folder = make_version(tmp_path / "two", "two-1", tiny_recipe, dataset.classes)
+    make_current(known, store, folder, "two-1", dataset.classes)
+    weights = Path(store.url) / "two-1" / "weights.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    verdict = verdict_on(1.0, TrainOptions(), known, store, dataset, (0, 10))
+    assert not verdict.promote
+    assert "cannot be measured" in verdict.reason
+    assert "SHA-256" in verdict.reason
+
+
+def reference_scores(folder: Path, dataset: Labelled) -> Any:
+    """Scores one image at a time, written out."""
+    description, network = load_model(folder)
+    assert description.preprocessing.scale == "symmetric"
+    scores = []
+    for index in range(len(dataset)):
+        gray = network_input(dataset.radiograph(index), description.preprocessing).astype(np.float32)
+        image = np.repeat((gray / 127.5 - 1)[None, :, :, None], 3, axis=3)
+        scores.append(network.predict(image, verbose=0)[0])
+    return np.array(scores)
+
+
+def test_evaluate_gives_the_figures_that_measure_gives(
+    known: Ledger,
+    settings: Settings,
+    store: ModelStore,
+    dataset: Labelled,
+    tiny_recipe: Recipe,
+    tmp_path: Path,
+) -> None:
+    folder = make_version(tmp_path / "made", "v-1", tiny_recipe, dataset.classes)
+    make_current(known, store, folder, "v-1", dataset.classes)
+    (dataset.root / "Clear" / "broken.png").write_bytes(b"\x89PNG")
+    found = evaluate_model(settings, get_model(known, "v-1"), store, dataset.root, tmp_path / "out")
+    expected = measure(
+        np.array(dataset.labels), reference_scores(folder, dataset), dataset.classes, temperature=1.5
+    )
+    assert found.metrics.confusion == expected.confusion
+    for name in ("auc", "accuracy", "log_loss", "brier", "brier_with_temperature", "sensitivity"):
+        assert getattr(found.metrics, name) == pytest.approx(getattr(expected, name), abs=1e-5), name
+    written = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert written["figures"] == json.loads(found.metrics.model_dump_json())
+    assert written["model"] == "v-1"
+    assert [item["reason"] for item in written["left_out"]] == ["truncated"]
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {
+        "metrics.json", "roc.png", "confusion.png", "reliability.png", "worst_mistakes.png",
+    }  # fmt: skip
+
+
+def test_a_name_that_is_taken_is_never_taken_twice(
+    known: Ledger, store: ModelStore, tiny_recipe: Recipe, tmp_path: Path
+) -> None:
+    training = ask(known, tmp_path / "My Data!", tiny_recipe)
+    options = TrainOptions()
+    assert version_name(known, store, training, options) == "my-data-1"
+    store.publish(make_version(tmp_path / "a", "my-data-1", tiny_recipe, ("a", "b")))
+    assert version_name(known, store, training, options) == "my-data-1-2"
+    with pytest.raises(ModelError, match="my-data-1 already; 'xraycam train --resume 1 --version NAME'"):
+        version_name(known, store, training, TrainOptions(version="my-data-1"))
+
+
+def test_publishing_again_after_a_crash_gives_one_version_and_another_content_is_refused(
+    known: Ledger,
+    store: ModelStore,
+    dataset: Labelled,
+    settings: Settings,
+    tiny_recipe: Recipe,
+    tmp_path: Path,
+) -> None:
+    training = ask(known, dataset.root, tiny_recipe, promote="always")
+    run_training(settings, known, "trainer", training.id)
+    assert get_training(known, training.id).error is None
+    version = get_training(known, training.id).version
+    assert version == "data-1"
+    folder = store.fetch(version, get_model(known, version).digest)
+    publish(known, store, folder, source="again", promote=True)
+    assert current_model(known) == get_model(known, version)
+    assert get_model(known, version).source.startswith("training 1 on ")
+    other = make_version(tmp_path / "other", version, tiny_recipe, dataset.classes)
+    with pytest.raises(ModelError, match=version):
+        publish(known, store, other, source="other", promote=True)
+    assert ready_folder(tmp_path / "nothing", TrainOptions()) is None
+
+
+def test_the_figures_of_a_version_are_those_of_its_stored_weights(
+    known: Ledger,
+    store: ModelStore,
+    dataset: Labelled,
+    settings: Settings,
+    tiny_recipe: Recipe,
+    make_folder: MakeFolder,
+) -> None:
+    test = make_folder("test", seed=2, Clear=5, Opaque=5)
+    # One image of the test folder was trained on.
+    (test / "Clear" / "seen.png").write_bytes(dataset.files[0].read_bytes())
+    training = ask(known, dataset.root, tiny_recipe, promote="always", test=str(test), version="mine")
+    run_training(settings, known, "trainer", training.id)
+    done = get_training(known, training.id)
+    assert (done.state, done.version, done.error) == ("done", "mine", None)
+    folder = store.fetch("mine", get_model(known, "mine").digest)
+    description, _ = load_model(folder)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["test"]["images"] == {"Clear": 5, "Opaque": 5}
+    assert metrics["test"]["also_in_dataset"] == 1
+    assert metrics["validation"] == description.training["validation"]
+    (test / "Clear" / "seen.png").unlink()
+    found = evaluate_model(settings, get_model(known, "mine"), store, test, folder.parent / "out")
+    for name in ("auc", "brier", "log_loss", "brier_with_temperature"):
+        assert found.figures[name] == pytest.approx(metrics["test"][name], abs=1e-6), name
+    assert found.figures["confusion"] == metrics["test"]["confusion"]
+    names = {file.name for file in folder.iterdir()}
+    pictures = {"roc.png", "confusion.png", "reliability.png", "worst_mistakes.png"}
+    assert names == {
+        "model.json", "weights.safetensors", "MODEL_CARD.md", "metrics.json", "learning_curves.png",
+        *pictures, *(f"test_{name}" for name in pictures),
+    }  # fmt: skip
+    assert get_model(known, "mine").metrics["auc"] == metrics["validation"]["auc"]
+    assert not (settings.home / "trainings" / "1").exists()
+
+
+def test_a_training_that_cannot_be_done_says_why_in_its_row(
+    known: Ledger, settings: Settings, dataset: Labelled, tiny_recipe: Recipe
+) -> None:
+    for file in (dataset.root / "Opaque").iterdir():
+        file.write_bytes(b"not an image")
+    training = ask(known, dataset.root, tiny_recipe)
+    run_training(settings, known, "trainer", training.id)
+    failed = get_training(known, training.id)
+    assert (failed.state, failed.version) == ("failed", None)
+    assert failed.error == (
+        f"{dataset.root}: too few usable images in Opaque (0); each class needs at least 4"
+    )
+    assert current_model(known) is None
+
+
+def test_a_training_that_diverges_publishes_nothing(
+    known: Ledger, settings: Settings, store: ModelStore, dataset: Labelled, tiny_recipe: Recipe
+) -> None:
+    stages = ({"epochs": 3, "rate": 1e30, "schedule": "constant"},)
+    recipe = Recipe.model_validate(
+        tiny_recipe.model_dump() | {"stages": stages, "clip_norm": 0.0, "averaging": 0.0, "settle_on": 0}
+    )
+    training = ask(known, dataset.root, recipe, promote="always")
+    run_training(settings, known, "trainer", training.id)
+    failed = get_training(known, training.id)
+    assert failed.state == "failed"
+    assert re.search("diverged|NaN", failed.error or "")
+    assert not store.holds("data-1")

@@ -1,0 +1,130 @@
+"""What the ledger knows of trainings, on both databases."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from db.errors import TrainingNotResumable, UnknownTraining
+from db.ledger import Ledger
+from db.trainings import (
+    PUBLISHING,
+    Training,
+    add_training,
+    cancel_training,
+    fail_training,
+    finish_training,
+    get_training,
+    list_trainings,
+    note_epoch,
+    note_stage,
+    queued_trainings,
+    renew_training,
+    requeue_training,
+    return_trainings,
+    start_training,
+)
+
+
+def ask(ledger: Ledger, **options: Any) -> Training:
+    return add_training(
+        ledger, dataset="/data", recipe={"name": "tiny"}, start_from="none", options=options, epochs=4
+    )
+
+
+def start(ledger: Ledger, number: int, seconds: float = 60) -> Training:
+    training = start_training(ledger, number, "trainer", seconds)
+    assert training is not None
+    return training
+
+
+def epoch(number: int, **figures: float) -> dict[str, Any]:
+    return {"stage": "head", "epoch": number, "loss": 0.7, "val_loss": 0.6, "val_auc": 0.8} | figures
+
+
+def test_a_training_is_started_once(ledger: Ledger) -> None:
+    asked = ask(ledger)
+    assert (asked.state, asked.start) == ("queued", 0)
+    started = start(ledger, asked.id)
+    assert (started.state, started.start, started.owner) == ("running", 1, "trainer")
+    assert start_training(ledger, asked.id, "another", 60) is None
+    assert start_training(ledger, 99, "another", 60) is None
+
+
+def test_a_training_whose_lease_ended_is_lost_to_readers_and_nothing_is_stored(ledger: Ledger) -> None:
+    training = start(ledger, ask(ledger).id, seconds=0.2)
+    time.sleep(0.3)
+    assert get_training(ledger, training.id).state == "lost"
+    # Its trainer was only slow: nobody else has it.
+    assert renew_training(ledger, training, 60)
+    assert get_training(ledger, training.id).state == "running"
+
+
+def test_a_lost_training_is_not_started_by_a_second_delivery_but_when_resumed(ledger: Ledger) -> None:
+    first = start(ledger, ask(ledger).id, seconds=0.1)
+    time.sleep(0.2)
+    assert start_training(ledger, first.id, "another", 60) is None
+    assert requeue_training(ledger, first.id).state == "queued"
+    second = start(ledger, first.id)
+    assert second.start == 2
+    # The first trainer comes back, and can do nothing any more.
+    assert not renew_training(ledger, first, 60)
+    assert not note_epoch(ledger, first, [epoch(1)], 10.0)
+    assert not finish_training(ledger, first, version="v", verdict="promoted")
+    assert not fail_training(ledger, first, "no")
+    assert renew_training(ledger, second, 60)
+
+
+def test_epochs_and_the_time_left_are_kept(ledger: Ledger) -> None:
+    training = start(ledger, ask(ledger).id)
+    assert note_epoch(ledger, training, [epoch(1), epoch(2, loss=float("nan"), val_auc=0.9)], 100.0)
+    found = get_training(ledger, training.id)
+    assert (found.epoch, found.stage, found.loss, found.val_auc) == (2, "head", None, 0.9)
+    assert [known["epoch"] for known in found.history] == [1, 2]
+    assert found.seconds_left is not None
+    time.sleep(0.2)
+    later = get_training(ledger, training.id).seconds_left
+    assert later is not None
+    assert 90 < later < found.seconds_left <= 100
+
+
+def test_a_cancelled_training_is_no_longer_its_trainers(ledger: Ledger) -> None:
+    training = start(ledger, ask(ledger).id)
+    assert cancel_training(ledger, training.id).state == "cancelled"
+    assert not renew_training(ledger, training, 60)
+    assert not note_stage(ledger, training, PUBLISHING)
+    assert requeue_training(ledger, training.id, version="renamed").options["version"] == "renamed"
+
+
+def test_a_training_that_is_published_is_not_cancelled_unless_its_trainer_is_lost(ledger: Ledger) -> None:
+    training = start(ledger, ask(ledger).id)
+    assert note_stage(ledger, training, PUBLISHING)
+    assert cancel_training(ledger, training.id).state == "running"
+    assert return_trainings(ledger, "trainer") == 0
+    assert renew_training(ledger, training, 0.05)
+    time.sleep(0.1)
+    assert cancel_training(ledger, training.id).state == "cancelled"
+
+
+def test_a_done_or_running_training_is_not_resumed(ledger: Ledger) -> None:
+    training = start(ledger, ask(ledger).id)
+    with pytest.raises(TrainingNotResumable, match="running, on trainer; 'xraycam cancel --training 1'"):
+        requeue_training(ledger, training.id)
+    assert finish_training(ledger, training, version="data-1", verdict="promoted")
+    with pytest.raises(TrainingNotResumable, match="done and made model data-1"):
+        requeue_training(ledger, training.id)
+    assert cancel_training(ledger, training.id).state == "done"
+    with pytest.raises(UnknownTraining, match="no training 7"):
+        requeue_training(ledger, 7)
+
+
+def test_what_a_stopped_trainer_had_in_hand_waits_for_another(ledger: Ledger) -> None:
+    first, second = ask(ledger), ask(ledger)
+    training = start(ledger, first.id)
+    assert return_trainings(ledger, "nobody") == 0
+    assert return_trainings(ledger, "trainer") == 1
+    assert not renew_training(ledger, training, 60)
+    assert [waiting.id for waiting in queued_trainings(ledger)] == [first.id, second.id]
+    assert [known.id for known in list_trainings(ledger)] == [second.id, first.id]
