@@ -94,6 +94,13 @@ class Installation:
     def some_done(self, at_least: int, run: int = 1) -> bool:
         return self.counts(run).get("done", 0) >= at_least
 
+    def wait_done(self, at_least: int, run: int = 1, seconds: float = 120) -> None:
+        """Wait until so many images of a run are done."""
+        try:
+            wait_until(lambda: self.some_done(at_least, run), seconds, f"{at_least} images done")
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {self.counts(run)}\n{self.logs()}") from error
+
     def wait_complete(self, run: int = 1, seconds: float = 120) -> None:
         def complete() -> bool:
             found = self.counts(run)

@@ -65,7 +65,7 @@ def test_killed_worker_child_is_replaced_and_its_chunk_done_again(
 ) -> None:
     distributed.start("worker")
     enqueue(distributed, xrays)
-    wait_until(lambda: distributed.some_done(40), 90, "40 images done")
+    distributed.wait_done(40)
     (child,) = children(distributed)
 
     distributed.kill(child)
@@ -77,7 +77,7 @@ def test_killed_worker_child_is_replaced_and_its_chunk_done_again(
 def test_killed_worker_process_is_restarted_by_its_launcher(distributed: Installation, xrays: Path) -> None:
     distributed.start("worker")
     enqueue(distributed, xrays)
-    wait_until(lambda: distributed.some_done(40), 90, "40 images done")
+    distributed.wait_done(40)
     (node,) = nodes(distributed)
 
     distributed.kill(node)
@@ -92,7 +92,7 @@ def test_whole_machine_killed_then_worker_and_resume_complete_the_run(
 ) -> None:
     distributed.start("worker")
     enqueue(distributed, xrays)
-    wait_until(lambda: distributed.some_done(40), 90, "40 images done")
+    distributed.wait_done(40)
 
     for process in distributed.processes():
         distributed.kill(process)
@@ -108,7 +108,7 @@ def test_whole_machine_killed_then_worker_and_resume_complete_the_run(
 def test_workers_end_when_their_launcher_is_killed(distributed: Installation, xrays: Path) -> None:
     launcher = distributed.start("worker")
     enqueue(distributed, xrays)
-    wait_until(lambda: distributed.some_done(8), 90, "8 images done")
+    distributed.wait_done(8)
 
     launcher.kill()
 
@@ -121,7 +121,7 @@ def test_killed_broker_comes_back_and_the_run_completes(
 ) -> None:
     distributed.start("worker")
     enqueue(distributed, xrays)
-    wait_until(lambda: distributed.some_done(40), 90, "40 images done")
+    distributed.wait_done(40)
 
     valkey.restart()
     distributed.xraycam("resume", 1)
@@ -133,7 +133,7 @@ def test_killed_broker_comes_back_and_the_run_completes(
 def test_wiped_broker_is_mended_by_resume(distributed: Installation, xrays: Path, valkey: Valkey) -> None:
     distributed.start("worker")
     enqueue(distributed, xrays)
-    wait_until(lambda: distributed.some_done(40), 90, "40 images done")
+    distributed.wait_done(40)
 
     valkey.client().flushall()
     distributed.xraycam("resume", 1)
@@ -197,7 +197,7 @@ def test_sigterm_lets_a_worker_finish_its_chunk_and_blames_no_image(
 ) -> None:
     worker = distributed.start("worker")
     enqueue(distributed, xrays)
-    wait_until(lambda: distributed.some_done(40), 90, "40 images done")
+    distributed.wait_done(40)
 
     worker.send_signal(signal.SIGTERM)
 

@@ -63,7 +63,7 @@ def test_cancelled_run_stops_and_resume_completes_it(distributed: Installation) 
     xrays = draw_many(distributed.folder / "xrays", 150)
     distributed.start("worker")
     distributed.xraycam("enqueue", xrays)
-    wait_until(lambda: distributed.some_done(16), 60, "some images done")
+    distributed.wait_done(16)
 
     assert "have no result" in distributed.xraycam("cancel", 1).stdout
 

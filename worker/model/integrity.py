@@ -20,24 +20,29 @@ def digest_of(folder: Path) -> str:
     return sha256_of(folder / DESCRIPTION_FILE)
 
 
-def check_folder(folder: Path, digest: str | None = None) -> Description:
+def check_folder(folder: Path, digest: str | None = None, *, origin: str | None = None) -> Description:
     """Read the description and check the weights' SHA-256, and with `digest` that of model.json.
 
+    `origin`: the place to name in messages, where `folder` is but a copy.
     Raises ModelError when anything is missing or damaged.
     """
     description = read_description(folder)
+    place = origin or str(folder)
     if digest is not None and digest_of(folder) != digest:
         raise ModelError(
-            f"model {description.version}: {folder / DESCRIPTION_FILE} was changed since it was published; "
+            f"model {description.version}: {place}/{DESCRIPTION_FILE} was changed since it was published; "
             "restore or import it again"
         )
     file = folder / description.weights.file
     if not file.is_file():
-        raise ModelError(f"model {description.version}: {file} is missing; restore or import it again")
+        raise ModelError(
+            f"model {description.version}: {place}/{description.weights.file} is missing; "
+            "restore or import it again"
+        )
     found = sha256_of(file)
     if found != description.weights.sha256:
         raise ModelError(
-            f"model {description.version}: {file} is damaged: its SHA-256 is {found[:12]}..., "
-            f"model.json says {description.weights.sha256[:12]}...; restore or import it again"
+            f"model {description.version}: {place}/{description.weights.file} is damaged: its SHA-256 is "
+            f"{found[:12]}..., model.json says {description.weights.sha256[:12]}...; restore or import it again"
         )
     return description

@@ -85,7 +85,7 @@ class ModelStore:
                 for name in files.ls(f"{root}/{version}", detail=False):
                     if files.isfile(name):
                         files.get_file(name, str(folder / Path(name).name))
-                check_folder(folder, digest)
+                check_folder(folder, digest, origin=f"{self.url}/{version}")
         return kept
 
     def _file_system(self) -> tuple[Any, str]:
