@@ -182,7 +182,8 @@ class Launcher:
         ]  # fmt: skip
         if node.queue == TRAIN_QUEUE:
             # TensorFlow gives memory back, on a GPU above all, only when its process ends.
-            options += ["--max-tasks-per-child", "1"]
+            # One that waits is not to wait for a busy trainer while another is free.
+            options += ["--max-tasks-per-child", "1", "--disable-prefetch"]
         environment = {
             **os.environ,
             **self.settings.as_environment(),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from installation import Installation, command_of, parent_of
-from servers import wait_until
+from servers import Valkey, wait_until
 from watched import START_SECONDS, Watched
 
 from db.models import current_model, list_models
@@ -252,3 +252,22 @@ def test_a_preview_shows_samples_under_their_class(
         width, height = picture.size
     assert 4 / 3 < height / width < 4 / 3 * 1.25  # four rows of three, with their titles
     alone.xraycam("preview", data, "--output", "p.jpg", status=2)
+
+
+def test_a_busy_trainer_keeps_no_other_training_to_itself(
+    distributed: Installation, make_folder: MakeFolder, recipe_file: Path, valkey: Valkey
+) -> None:
+    data = make_folder("data", Clear=10, Opaque=10)
+    start_trainer(distributed)
+    # A trainer that starts sends what is queued again; this one has nothing to send.
+    wait_until(lambda: trainer_children(distributed), START_SECONDS, "a trainer")
+    watched = Watched(distributed)
+    first = train(distributed, data, "--recipe", recipe_file, "--set", "stages.0.epochs=900")
+    watched.wait(lambda t: t.epoch >= 1, "an epoch", first)
+    second = train(distributed, data, "--recipe", recipe_file)
+    seen = watched.get(first)
+    watched.wait(lambda t: t.epoch > seen.epoch + 2, "more epochs", first)
+    assert valkey.client().llen("train") == 1
+    distributed.xraycam("cancel", "--training", first)
+    done = watched.wait(lambda t: t.has_ended, "the end of the second", second)
+    assert (done.state, done.version) == ("done", "data-2")
