@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from installation import Installation
 from servers import CannotStart, Postgres, Valkey
 
 from db.ledger import Ledger
@@ -163,3 +164,33 @@ def model_store(small_model: Path) -> InstallModel:
         return model
 
     return install
+
+
+@pytest.fixture
+def installation(tmp_path: Path, model_store: InstallModel) -> Iterator[Installation]:
+    """An installation without servers of its own, with the small model as current."""
+    made = Installation(tmp_path)
+    ledger = made.ledger
+    migrate(ledger)
+    model_store(ledger, made.home)
+    yield made
+    made.stop_all()
+
+
+@pytest.fixture
+def distributed(
+    tmp_path: Path,
+    model_store: InstallModel,
+    valkey: Valkey,
+    request: pytest.FixtureRequest,
+) -> Iterator[Installation]:
+    """An installation with a broker of its own and, by parameter `postgres`, with Postgres."""
+    made = Installation(tmp_path, broker_url=valkey.url)
+    if getattr(request, "param", "sqlite") == "postgres":
+        server: Postgres = request.getfixturevalue("postgres")
+        made.set(database_url=server.new_database())
+    ledger = made.ledger
+    migrate(ledger)
+    model_store(ledger, made.home)
+    yield made
+    made.stop_all()
