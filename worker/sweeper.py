@@ -13,8 +13,9 @@ from db.ledger import Ledger
 from db.sweep import IdleChunks, claim_unsent, free_expired, free_held_by
 from worker.broker import BrokerUnreachable, queue_length
 from worker.messages import send_chunks
-from worker.queueing import EXPLAIN_QUEUE, make_app
+from worker.queueing import EXPLAIN_QUEUE, TRAIN_QUEUE, make_app
 from worker.settings import Settings
+from worker.training_queue import send_queued
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,9 @@ class Sweeper:
             broker = self._settings.broker
             if broker is not None and queue_length(broker, EXPLAIN_QUEUE) == 0:
                 self._send(claim_unsent(self._ledger, LOST_SECONDS), "their messages were lost")
+            # Trainers hold no message back: without one in the queue, those that wait have none.
+            if broker is not None and queue_length(broker, TRAIN_QUEUE) == 0:
+                send_queued(self._settings, self._ledger)
         except (LedgerError, BrokerUnreachable, OperationalError, OSError) as error:
             log.warning("nothing swept: %s", error)
 

@@ -14,6 +14,7 @@ from watched import START_SECONDS, Watched
 
 from db.models import current_model, list_models
 from worker.settings import Settings
+from worker.sweeper import Sweeper
 from worker.training_queue import send_training
 
 MakeFolder = Callable[..., Path]
@@ -271,3 +272,15 @@ def test_a_busy_trainer_keeps_no_other_training_to_itself(
     distributed.xraycam("cancel", "--training", first)
     done = watched.wait(lambda t: t.has_ended, "the end of the second", second)
     assert (done.state, done.version) == ("done", "data-2")
+
+
+def test_a_training_whose_message_was_lost_is_sent_again(
+    distributed: Installation, make_folder: MakeFolder, recipe_file: Path, valkey: Valkey
+) -> None:
+    data = make_folder("data", Clear=10, Opaque=10)
+    train(distributed, data, "--recipe", recipe_file)
+    valkey.client().flushall()
+    settings = Settings(broker_url=valkey.url, database_url=str(distributed.ledger.url))
+    for _ in range(3):
+        Sweeper(settings, distributed.ledger).tick()
+    assert valkey.client().llen("train") == 1
