@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from itertools import product
 
 import pytest
@@ -16,6 +17,7 @@ from made_runs import (
     some_files,
     take,
 )
+from servers import Postgres
 from sqlalchemy import event
 
 from db.intake import Intake, IntakeCounts, ScannedFile, return_failed
@@ -157,6 +159,46 @@ def test_result_of_a_file_that_changed_meanwhile_is_dropped(ledger: Ledger) -> N
     finish(ledger, held)
     assert counts_of_chunks(ledger, run) == {1: (1, 1, 0), 2: (1, 0, 0)}
     assert [image.path for image in lease(ledger, run, 2).images] == ["ward/x0000.png"]
+
+
+def test_file_found_changed_while_its_result_is_recorded_is_done_again(ledger: Ledger) -> None:
+    run, _ = take(ledger, some_files(3), chunk_size=3)
+    held = lease(ledger, run, 1)
+    other = Ledger(ledger.url.render_as_string(hide_password=False))
+    scan = threading.Thread(target=take, args=(other, some_files(1, size=11)))
+
+    def before_commit(_: object) -> None:
+        scan.start()
+        scan.join(0.5)  # time to go on without the result, if it does not wait
+
+    event.listen(ledger.engine, "commit", before_commit, once=True)
+    finish(ledger, held)
+    scan.join(30)
+    assert counts_of_chunks(ledger, run) == {1: (2, 2, 0), 2: (1, 0, 0)} == counts_by_rows(ledger, run)
+
+
+def test_workers_record_while_a_folder_is_taken_in(postgres: Postgres, migrated_template: str) -> None:
+    url = postgres.new_database(migrated_template)
+    ledger, other = Ledger(url), Ledger(url)
+    run, _ = take(ledger, some_files(4))
+    held = lease(other, run, 1)
+    recorded = threading.Event()
+
+    def record() -> None:
+        finish(other, held)
+        recorded.set()
+
+    worker = threading.Thread(target=record)
+
+    def before_commit(_: object) -> None:
+        worker.start()
+        assert recorded.wait(10)
+
+    run, is_new = open_some_run(ledger)
+    event.listen(ledger.engine, "commit", before_commit, once=True)
+    Intake(ledger, run, is_new=is_new).add(some_files(4, first=4))
+    worker.join(30)
+    assert counts_of_chunks(ledger, run) == {1: (4, 4, 0), 2: (4, 0, 0)}
 
 
 def test_file_seen_twice_by_a_scan_is_one_image(ledger: Ledger) -> None:

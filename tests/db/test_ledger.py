@@ -225,6 +225,27 @@ def test_write_waits_for_a_locked_sqlite(
     assert notes(ledger) == 2
 
 
+def test_transaction_that_reads_first_keeps_other_writers_out_of_sqlite(tmp_path: Path) -> None:
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
+    note(ledger)
+    other = threading.Thread(target=note, args=(ledger,))
+    tries = 0
+
+    def work(connection: Connection) -> None:
+        nonlocal tries
+        tries += 1
+        connection.execute(text("SELECT count(*) FROM notes")).scalar_one()
+        if tries == 1:
+            other.start()
+            other.join(0.5)
+        connection.execute(text("INSERT INTO notes VALUES (2)"))
+
+    ledger.write(work)
+    other.join(30)
+    assert tries == 1
+    assert notes(ledger) == 3
+
+
 def test_ledger_is_opened_while_sqlite_is_locked(tmp_path: Path) -> None:
     file = tmp_path / "ledger.sqlite3"
     note(Ledger(f"sqlite:///{file}"))
