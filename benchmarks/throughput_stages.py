@@ -53,7 +53,7 @@ def in_process(
     """Images/s of the worker's own stages in this process, warm: read, explain, render, encode, write."""
     options = options or ExplainOptions()
     description, network = load_model(model_folder)
-    explainer = Explainer(description, network, layers or options.layers, options.method)
+    explainer = Explainer(description, network, layers or options.layers, options.methods)
     suffix = SUFFIXES[options.output_format]
     items = [Item(n, file, folder_out / f"{n:06}{suffix}", file.name) for n, file in enumerate(files)]
     with Pipeline(readers, renderers, batch_size) as pipeline:

@@ -14,7 +14,8 @@ from db.models import get_model
 from db.runs import Run, open_run
 from producer.scan import Folder, ScanCounts, resolve_folder, scan
 from worker.errors import XraycamError
-from worker.explain.options import PREDICTED, ExplainOptions
+from worker.explain.marked import marked_areas
+from worker.explain.options import ALL, AUTO, PREDICTED, ExplainOptions
 from worker.model.description import read_description
 from worker.model.store import ensure_current_model, store_of
 from worker.settings import Settings
@@ -52,9 +53,12 @@ def check_request(ledger: Ledger, settings: Settings, request: Request) -> tuple
     model = current if request.model is None else get_model(ledger, request.model)
     description = read_description(store.fetch(model.version, model.digest))
     for layer in request.options.layers:
-        description.require_layer(layer)
-    if request.options.target != PREDICTED:
+        if layer != AUTO:
+            description.require_layer(layer)
+    if request.options.target not in (PREDICTED, ALL):
         description.require_class(request.options.target)
+    if request.options.masks is not None:
+        marked_areas(Path(request.options.masks))
     return folder, model.version
 
 

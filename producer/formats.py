@@ -49,6 +49,9 @@ def write_parquet(ledger: Ledger, wanted: Filter, stream: IO[bytes]) -> None:
         "probability": pyarrow.float64(),
         "score": pyarrow.float64(),
         "blank": pyarrow.bool_(),
+        "heat_border": pyarrow.float64(),
+        "heat_corner": pyarrow.float64(),
+        "heat_marked": pyarrow.float64(),
         "enqueued_at": pyarrow.timestamp("ms", tz="UTC"),
         "finished_at": pyarrow.timestamp("ms", tz="UTC"),
     }
@@ -65,7 +68,7 @@ def print_table(ledger: Ledger, wanted: Filter, run: Run, console: Console) -> i
     table.add_column("image", overflow="fold", ratio=3)
     table.add_column("class", no_wrap=True)
     table.add_column("probability", justify="right", no_wrap=True)
-    table.add_column("layer", overflow="fold", ratio=2)
+    table.add_column("layer and method", overflow="fold", ratio=2)
     table.add_column("overlay, or why there is none", overflow="fold", ratio=5)
     count = 0
     for row in read_predictions(ledger, wanted):
@@ -75,11 +78,18 @@ def print_table(ledger: Ledger, wanted: Filter, run: Run, console: Console) -> i
             escape(row["path"].removeprefix(run.root.rstrip("/") + "/")),
             escape(row["class"] or row["status"]),
             "" if probability is None else f"{probability:.3f}",
-            (row["layer"] or "") + (" (blank)" if row["blank"] else "") if probability is not None else "",
+            _origin(row) if probability is not None else "",
             escape((row["overlay"] or "").removeprefix(run.output + "/") or row["error"] or ""),
         )
     console.print(table)
     return count
+
+
+def _origin(row: dict[str, Any]) -> str:
+    """Where the heatmap comes from, and what there is to say of it in a word."""
+    marked = row["heat_marked"]
+    inside = "" if marked is None else f", {marked:.0%} of the heat in the marked area"
+    return f"{row['layer']} {row['method']}" + (" (blank)" if row["blank"] else inside)
 
 
 def _text(value: Any) -> Any:

@@ -174,6 +174,9 @@ class _Chunk:
             "score": outcome.score,
             "heatmap_max": outcome.heatmap_max,
             "blank": outcome.blank,
+            "heat_border": None if outcome.heat is None else outcome.heat.border,
+            "heat_corner": None if outcome.heat is None else outcome.heat.corner,
+            "heat_marked": None if outcome.heat is None else outcome.heat.marked,
             "overlay": None if outcome.overlay is None else str(outcome.overlay),
             "heatmap": None if outcome.heatmap_file is None else str(outcome.heatmap_file),
             "attempts": attempts,
@@ -183,7 +186,7 @@ class _Chunk:
     def _with_origin(self, row: dict[str, Any]) -> dict[str, Any]:
         return row | {
             "layer": ",".join(self.explainer.layers),
-            "method": self.explainer.method.name,
+            "method": ",".join(method.name for method in self.explainer.methods),
             "model_version": self.explainer.description.version,
             "worker": self.station.name,
         }

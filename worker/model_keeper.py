@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 KEPT_EXPLAINERS = 2
 LOOK_SECONDS = 20.0
 
-_Choice = tuple[tuple[str, ...], str]  # layers and method
+_Choice = tuple[tuple[str, ...], tuple[str, ...], bool]  # layers, methods, whether every class
 
 
 class ModelKeeper:
@@ -66,7 +66,7 @@ class ModelKeeper:
     def explainer_for(self, run: Run) -> Explainer:
         """The explainer for a chunk of `run` that starts now. Raises ModelError."""
         options = ExplainOptions.model_validate(run.options)
-        choice = (options.layers, options.method)
+        choice = (options.layers, options.methods, options.every_class)
         if run.pinned_model is not None:
             return self._explainer(get_model(self._ledger, run.pinned_model), choice)
         model = ensure_current_model(self._ledger, self._store)
@@ -97,7 +97,7 @@ class ModelKeeper:
         choices = [choice for version, choice in self._explainers if version == before]
         try:
             built = {
-                (model.version, choice): self._build(model, choice) for choice in choices or [((), "gradcam")]
+                (model.version, choice): self._build(model, choice) for choice in choices or [((), (), False)]
             }
         except Exception as error:
             self._refused = (model.version, model.digest)
@@ -137,7 +137,7 @@ class ModelKeeper:
         held = self._networks.get(model.version)
         if held is None:
             held = self._networks[model.version] = load_model(self._store.fetch(model.version, model.digest))
-        (description, network), (layers, method) = held, choice
-        explainer = Explainer(description, network, layers, method)
+        (description, network), (layers, methods, every_class) = held, choice
+        explainer = Explainer(description, network, layers, methods, every_class=every_class)
         explainer.warm_up(self._batch_size)
         return explainer

@@ -13,16 +13,24 @@ if TYPE_CHECKING:
     from producer.session import Session
 
 COLORMAPS = ("inferno", "magma", "viridis", "cividis", "turbo", "gray", "blue-red")
-METHODS = ("gradcam",)
+METHODS = ("gradcam", "gradcam++", "hirescam", "layercam", "xgradcam", "eigencam", "scorecam")
+AUTO = "auto"
 FORMATS = ("jpeg", "png", "webp")
 
 _OPTIONS = (
     click.argument("folder", type=click.Path(path_type=Path)),
-    click.option("--layer", "layers", multiple=True, help="Layer to explain; repeat for a strip of several."),
-    click.option("--method", type=click.Choice(METHODS), default="gradcam", show_default=True,
-                 help="Class activation map method."),
+    click.option("--layer", "layers", multiple=True, default=(AUTO,), show_default=True,
+                 help="Layer to explain; repeat for a strip of several. 'auto': the one measured best for "
+                 "the model."),
+    click.option("--method", "methods", multiple=True, type=click.Choice((AUTO, *METHODS)), default=(AUTO,),
+                 show_default=True, help="Class activation map method; repeatable like --layer. 'auto': the "
+                 "one measured best for the model."),
     click.option("--target", default="predicted", show_default=True,
-                 help="Class to explain: 'predicted', or a class by name."),
+                 help="Class whose score is explained: 'predicted', 'all' for a map of each, or a class by "
+                 "name."),
+    click.option("--masks", type=click.Path(path_type=Path),
+                 help="Marked areas, lungs or lesions: a folder of masks named as the images, or a JSON "
+                 "file; the share of heat inside goes into the results."),
     click.option("--colormap", type=click.Choice(COLORMAPS), default="inferno", show_default=True,
                  help="Colours of the heatmap; 'blue-red' as in the reference script."),
     click.option("--opacity", type=click.FloatRange(0, 1), default=0.5, show_default=True,
@@ -50,14 +58,16 @@ def request_from(given: dict[str, Any]) -> Request:
     from producer.enqueue import Request
     from worker.explain.options import ExplainOptions
 
+    masks = given["masks"]
     options = ExplainOptions(
-        layers=given["layers"],
-        method=given["method"],
+        layers=() if given["layers"] == (AUTO,) else given["layers"],
+        methods=() if given["methods"] == (AUTO,) else given["methods"],
         target=given["target"],
         colormap=given["colormap"],
         opacity=given["opacity"],
         output_format=given["output_format"],
         heatmaps=given["heatmaps"],
+        masks=None if masks is None else str(masks.expanduser().absolute()),
     )
     return Request(given["folder"], options, given["model"], given["globs"], given["force"], given["output"])
 

@@ -40,8 +40,10 @@ def command(run: int | None, form: str, limit: int | None, output: Path | None, 
     """
     import sys
 
+    from db.heat import heat_by_class
     from db.query import Filter
     from producer import formats
+    from producer.heat_report import heat_lines
     from producer.session import open_session
 
     session = open_session()
@@ -51,6 +53,8 @@ def command(run: int | None, form: str, limit: int | None, output: Path | None, 
     chosen = Filter(run=chosen_run.id, limit=limit, **wanted)
     if form == "table" and output is None:
         rows = formats.print_table(session.ledger, chosen, chosen_run, session.out)
+        for line in heat_lines(heat_by_class(session.ledger, chosen_run.id)):
+            session.out.print(line, soft_wrap=True, markup=False)
         if rows == TABLE_ROWS == limit:
             session.err.print(f"the first {rows} rows; --limit or another --format gives more")
     elif form == "parquet":

@@ -10,8 +10,10 @@ import numpy as np
 import tensorflow as tf
 
 from worker.errors import ModelError
-from worker.explain.cam import Method, require_method
+from worker.explain.cam import Evidence, Method, require_method
 from worker.explain.layerwise import Step, Values, inference_steps
+from worker.explain.masked_scores import MaskedScores
+from worker.explain.options import AUTO
 from worker.explain.preprocess import Pixels
 from worker.explain.scaling import scale
 from worker.model.description import Description
@@ -31,8 +33,9 @@ class Explanation:
     """What the network says of a batch of B images, of K classes, and where the scores came from.
 
     `probabilities` (B, K) is the softmax of `scores` (B, K); `explained` (B,) is the class index each
-    heatmap is of. `heatmaps` holds by layer name (B, h, w) in 0..1, each image divided by its own maximum;
-    `maxima` (B,) those maxima. A maximum of 0 says that the map is blank: it is 0 everywhere.
+    heatmap is of, or with every class explained the predicted one. `heatmaps` holds by the explainer's
+    `names` (B, h, w) in 0..1, each image divided by its own maximum; `maxima` (B,) those maxima. A maximum
+    of 0 says that the map is blank: it is 0 everywhere.
     """
 
     probabilities: Floats
@@ -42,11 +45,27 @@ class Explanation:
     maxima: dict[str, Floats]
 
 
-class Explainer:
-    """A network made ready to explain batches at given layers.
+@dataclass(frozen=True)
+class Panel:
+    """One heatmap of each image: of which layer, by which method, of which class (None: that explained).
 
-    It owns the one compiled function, which therefore lives exactly as long as this model version. Several
-    layers share one forward and one backward pass. Not for use by several threads at once.
+    `name` is short: the layer, and what else tells the panels of an explainer apart. `label` is what
+    people read under a picture.
+    """
+
+    layer: str
+    method: Method
+    class_index: int | None
+    name: str
+    label: str
+
+
+class Explainer:
+    """A network made ready to explain batches at given layers by given methods.
+
+    It owns the compiled functions, which therefore live exactly as long as this model version. Layers and
+    methods share one forward and one backward pass; only Score-CAM needs passes of its own. Not for use by
+    several threads at once.
     """
 
     def __init__(
@@ -54,15 +73,31 @@ class Explainer:
         description: Description,
         network: Any,
         layers: Sequence[str] = (),
-        method: Method | str = "gradcam",
+        method: Method | str | Sequence[Method | str] = (),
+        *,
+        every_class: bool = False,
     ) -> None:
-        """`layers` by name; none: the model's default layer. Raises ModelError for an unknown layer, with
-        near names, and XraycamError for an unknown method."""
-        names = tuple(dict.fromkeys(layers)) or (description.default_layer,)
+        """`layers` and `method` by name, one or several; none, or 'auto': the model's defaults.
+        `every_class`: a map of each class instead of the target's.
+
+        Raises ModelError for an unknown layer, with near names, and XraycamError for an unknown method."""
+        names = [description.default_layer if name == AUTO else name for name in layers or (AUTO,)]
+        given = [method] if isinstance(method, Method | str) else list(method) or [AUTO]
+        known = [description.default_method if one == AUTO else one for one in given]
+        found = [require_method(one) if isinstance(one, str) else one for one in known]
         self.description = description
-        self.layers = tuple(description.require_layer(name).name for name in names)
-        self.method = require_method(method) if isinstance(method, str) else method
-        self._compiled = _compile(description, network, self.layers, self.method)
+        self.layers = tuple(description.require_layer(name).name for name in dict.fromkeys(names))
+        self.methods = tuple({one.name: one for one in found}.values())
+        self.every_class = every_class
+        self.panels = _panels(description, self.layers, self.methods, every_class)
+        self._compiled = _compile(description, network, self.panels)
+        by_masks = [panel for panel in self.panels if panel.method.needs is Evidence.MASKED_SCORES]
+        self._masked_scores = MaskedScores(network, description.preprocessing) if by_masks else None
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether one image alone takes seconds, so that images are better taken one by one."""
+        return self._masked_scores is not None
 
     def explain(self, batch: Pixels, targets: Indices | Sequence[int] | None = None) -> Explanation:
         """Explain `batch`, uint8 (B, size, size) from `network_input`.
@@ -73,16 +108,19 @@ class Explainer:
         count = len(batch)
         wanted = np.full(count, PREDICTED_CLASS) if targets is None else np.asarray(targets)
         filling = -count % BLOCK
-        scores, probabilities, explained, heatmaps, maxima = self._compiled(
+        scores, probabilities, explained, maps, activations = self._compiled(
             tf.constant(np.pad(batch, ((0, filling), (0, 0), (0, 0))), tf.uint8),
             tf.constant(np.pad(wanted, (0, filling)), tf.int32),
         )
+        classes = explained.numpy()[:count]
+        if self._masked_scores is not None:
+            maps = {**maps, **self._by_masks(batch, classes, activations)}
         explanation = Explanation(
             probabilities=probabilities.numpy()[:count],
             scores=scores.numpy()[:count],
-            explained=explained.numpy()[:count],
-            heatmaps={name: part.numpy()[:count] for name, part in zip(self.layers, heatmaps, strict=True)},
-            maxima={name: part.numpy()[:count] for name, part in zip(self.layers, maxima, strict=True)},
+            explained=classes,
+            heatmaps={panel.name: maps[panel.name][0].numpy()[:count] for panel in self.panels},
+            maxima={panel.name: maps[panel.name][1].numpy()[:count] for panel in self.panels},
         )
         sums = [explanation.scores.sum(), *(maximum.sum() for maximum in explanation.maxima.values())]
         if not np.isfinite(sums).all():
@@ -94,43 +132,84 @@ class Explainer:
     def warm_up(self, batch_size: int = 1) -> None:
         """Compile now rather than at the first batch."""
         side = self.description.preprocessing.size
-        self.explain(np.zeros((batch_size, side, side), np.uint8))
+        self.explain(np.zeros((1 if self.is_slow else batch_size, side, side), np.uint8))
+
+    def _by_masks(self, batch: Pixels, classes: Indices, activations: dict[str, Any]) -> dict[str, Any]:
+        """Heatmaps and maxima of the panels that need the scores of masked images, by panel name."""
+        assert self._masked_scores is not None
+        found = {}
+        for layer, values in activations.items():
+            maps = values[: len(batch)]
+            # (B, C, K): every class at once, whichever is explained.
+            scores = np.stack(
+                [self._masked_scores(image, one) for image, one in zip(batch, maps, strict=True)]
+            )
+            for panel in self.panels:
+                if panel.layer != layer or panel.method.needs is not Evidence.MASKED_SCORES:
+                    continue
+                of = classes if panel.class_index is None else np.full(len(batch), panel.class_index)
+                evidence = np.take_along_axis(scores, of[:, np.newaxis, np.newaxis], axis=2)[..., 0]
+                found[panel.name] = _scaled(panel.method.combine(maps, tf.constant(evidence)))
+        return found
 
 
-def _compile(description: Description, network: Any, layers: tuple[str, ...], method: Method) -> Any:
-    """The function (images, targets) -> (scores, probabilities, explained, heatmaps, maxima)."""
+def _panels(
+    description: Description, layers: Sequence[str], methods: Sequence[Method], every_class: bool
+) -> tuple[Panel, ...]:
+    classes: list[int | None] = [*range(len(description.classes))] if every_class else [None]
+    panels = []
+    for layer in layers:
+        for method in methods:
+            for index in classes:
+                of = () if index is None else (description.classes[index],)
+                name = " ".join((layer, *((method.name,) if len(methods) > 1 else ()), *of))
+                panels.append(Panel(layer, method, index, name, " ".join((layer, method.name, *of))))
+    return tuple(panels)
+
+
+def _compile(description: Description, network: Any, panels: tuple[Panel, ...]) -> Any:
+    """The function (images, targets) -> (scores, probabilities, explained, maps, activations).
+
+    `maps` holds (heatmaps, maxima) by panel, `activations` by layer what Score-CAM needs.
+    """
     preprocessing = description.preprocessing
+    layers = tuple(dict.fromkeys(panel.layer for panel in panels))
     steps = inference_steps(network, keep=layers)
     source, sink = id(network.inputs[0]), id(network.outputs[0])
     first = min(index for index, step in enumerate(steps) if step.name in layers)
     front, tail = steps[:first], steps[first:]
     side = preprocessing.size
+    of_classes = dict.fromkeys(panel.class_index for panel in panels if panel.method.needs_gradients)
 
     def explain(images: Any, targets: Any) -> Any:
         values: Values = {source: scale(images, preprocessing)}
         for step in front:
             step.run(values)
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
+        with tf.GradientTape(persistent=len(of_classes) > 1, watch_accessed_variables=False) as tape:
             activations = _run_watched(tail, values, layers, tape)
             scores = values[sink]
             highest = tf.argmax(scores, axis=-1, output_type=tf.int32)
             explained = tf.where(targets < 0, highest, targets)
             # Images do not meet in the network, so the gradient of the sum is each image's own gradient.
-            total = tf.reduce_sum(tf.gather(scores, explained, batch_dims=1))
-        if method.needs_gradients:
-            gradients = tape.gradient(total, activations, unconnected_gradients="zero")
-        else:
-            gradients = [None] * len(activations)
-        maps = [
-            tf.nn.relu(method.combine(activation, gradient))
-            for activation, gradient in zip(activations, gradients, strict=True)
-        ]
-        maxima = [tf.reduce_max(raw, axis=(1, 2)) for raw in maps]
-        heatmaps = [
-            tf.math.divide_no_nan(raw, maximum[:, tf.newaxis, tf.newaxis])
-            for raw, maximum in zip(maps, maxima, strict=True)
-        ]
-        return scores, tf.nn.softmax(scores), explained, heatmaps, maxima
+            totals = {
+                index: tf.reduce_sum(
+                    tf.gather(scores, explained, batch_dims=1) if index is None else scores[:, index]
+                )
+                for index in of_classes
+            }
+        gradients = {
+            index: tape.gradient(total, activations, unconnected_gradients="zero")
+            for index, total in totals.items()
+        }
+        maps, needed = {}, {}
+        for panel in panels:
+            activation = activations[panel.layer]
+            if panel.method.needs is Evidence.MASKED_SCORES:
+                needed[panel.layer] = activation
+                continue
+            evidence = gradients[panel.class_index][panel.layer] if panel.method.needs_gradients else None
+            maps[panel.name] = _scaled(panel.method.combine(activation, evidence))
+        return scores, tf.nn.softmax(scores), explained, maps, needed
 
     # Not with XLA (jit_compile), which makes MobileNetV2 3 to 10 times slower on a CPU.
     return tf.function(
@@ -143,7 +222,14 @@ def _compile(description: Description, network: Any, layers: tuple[str, ...], me
     )
 
 
-def _run_watched(tail: list[Step], values: Values, layers: tuple[str, ...], tape: Any) -> list[Any]:
+def _scaled(raw: Any) -> tuple[Any, Any]:
+    """Positive part of raw maps (B, h, w), each divided by its maximum, and the maxima (B,)."""
+    positive = tf.nn.relu(raw)
+    maxima = tf.reduce_max(positive, axis=(1, 2))
+    return tf.math.divide_no_nan(positive, maxima[:, tf.newaxis, tf.newaxis]), maxima
+
+
+def _run_watched(tail: list[Step], values: Values, layers: tuple[str, ...], tape: Any) -> dict[str, Any]:
     """Run `tail` under `tape`; the activations of `layers`, in their order."""
     found = {}
     for step in tail:
@@ -152,4 +238,4 @@ def _run_watched(tail: list[Step], values: Values, layers: tuple[str, ...], tape
         if step.name in layers:
             tape.watch(result)
             found[step.name] = result
-    return [found[name] for name in layers]
+    return {name: found[name] for name in layers}

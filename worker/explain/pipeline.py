@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -15,11 +15,13 @@ import numpy as np
 
 from worker.errors import ImageError
 from worker.explain.explainer import PREDICTED_CLASS, Explainer, Explanation
-from worker.explain.options import PREDICTED, ExplainOptions
+from worker.explain.heat import HeatShares, area_seen, heat_shares
+from worker.explain.marked import MarkedAreas, marked_areas
+from worker.explain.options import ALL, PREDICTED, ExplainOptions
 from worker.explain.overlay import encode, render, save_heatmaps, write_atomically
 from worker.explain.preprocess import Pixels, network_input
 from worker.explain.read import Limits, Radiograph, printable, read_radiograph
-from worker.model.description import Description, Preprocessing
+from worker.model.description import Preprocessing
 
 HEATMAP_SUFFIX = ".npz"
 
@@ -43,7 +45,10 @@ class Outcome:
     """What became of one item: all about the image, or `reason` and `error` where it failed.
 
     `probability` is that of the `predicted` class; `score` that of the `explained` class before the softmax.
-    `heatmap_max` holds by layer the heatmap's maximum before scaling; `blank` says that one of them is 0.
+    With every class explained, `explained` names them all and `score` is that of the predicted one.
+    `heatmap_max` holds by the explainer's names the heatmap's maximum before scaling; `blank` says that one
+    of them is 0. `heat` tells where the heat lies of the first map (of the predicted class, with every class
+    explained); None if that is blank.
     """
 
     item: Item
@@ -59,6 +64,7 @@ class Outcome:
     score: float = math.nan
     heatmap_max: dict[str, float] = field(default_factory=dict)
     blank: bool = False
+    heat: HeatShares | None = None
     overlay: Path | None = None
     heatmap_file: Path | None = None
 
@@ -112,19 +118,21 @@ class Pipeline:
         """Explain `items`, which are taken as they are needed; exactly one outcome for each, in any order.
 
         A file that fails takes no other with it. `progress` is called after every batch. Raises ModelError
-        for a class in `options.target` that the model does not know, and whatever the explainer raises.
+        for a class in `options.target` that the model does not know, XraycamError for marked areas that
+        cannot be read, and whatever the explainer raises.
         """
-        description = explainer.description
-        preprocessing = description.preprocessing
-        target = PREDICTED_CLASS if options.target == PREDICTED else description.require_class(options.target)
+        preprocessing = explainer.description.preprocessing
+        target = _target(explainer, options)
+        marked = None if options.masks is None else marked_areas(Path(options.masks))
+        batch_size = 1 if explainer.is_slow else self.batch_size
         waiting = iter(items)
         reading: deque[Future[_Read | Outcome]] = deque()
         rendering: deque[Future[Outcome]] = deque()
         try:
             while True:
                 batch: list[_Read] = []
-                while len(batch) < self.batch_size:
-                    for item in islice(waiting, 2 * self.batch_size - len(batch) - len(reading)):
+                while len(batch) < batch_size:
+                    for item in islice(waiting, 2 * batch_size - len(batch) - len(reading)):
                         reading.append(self._readers.submit(self._read, item, preprocessing))
                     if not reading:
                         break
@@ -138,11 +146,13 @@ class Pipeline:
                 explanation = explainer.explain(
                     np.stack([read.pixels for read in batch]), np.full(len(batch), target, np.int32)
                 )
-                while len(rendering) > self.batch_size:
+                while len(rendering) > batch_size:
                     yield rendering.popleft().result()
                 for index, read in enumerate(batch):
                     rendering.append(
-                        self._renderers.submit(self._render, read, explanation, index, description, options)
+                        self._renderers.submit(
+                            self._render, read, explanation, index, explainer, options, marked
+                        )
                     )
                 if progress is not None:
                     progress()
@@ -170,25 +180,26 @@ class Pipeline:
         read: _Read,
         explanation: Explanation,
         index: int,
-        description: Description,
+        explainer: Explainer,
         options: ExplainOptions,
+        marked: MarkedAreas | None,
     ) -> Outcome:
         item = read.item
-        heatmaps = [(name, values[index]) for name, values in explanation.heatmaps.items()]
+        preprocessing = explainer.description.preprocessing
+        heatmaps = [(panel.label, explanation.heatmaps[panel.name][index]) for panel in explainer.panels]
         kept = item.overlay.with_suffix(HEATMAP_SUFFIX) if options.heatmaps else None
         try:
             radiograph = read.radiograph or self._read_again(read)
-            picture = render(radiograph, heatmaps, description.preprocessing, options)
+            heat = _heat(item, radiograph, explanation, index, explainer, marked)
+            picture = render(radiograph, heatmaps, preprocessing, options)
             if kept is not None:
-                save_heatmaps(
-                    kept, heatmaps, preprocessing=description.preprocessing, image_sha256=read.sha256
-                )
+                save_heatmaps(kept, heatmaps, preprocessing=preprocessing, image_sha256=read.sha256)
             write_atomically(encode(picture, options.output_format), item.overlay)
         except ImageError as error:
             return Outcome(item, error.reason, str(error))
         except Exception as error:
             return _unexpected(item, error)
-        return _done(item, radiograph, explanation, index, description.classes, kept)
+        return _done(item, radiograph, explanation, index, explainer, heat, kept)
 
     def _read_again(self, read: _Read) -> Radiograph:
         radiograph = read_radiograph(read.item.source, self._limits)
@@ -199,14 +210,38 @@ class Pipeline:
         return radiograph
 
 
+def _target(explainer: Explainer, options: ExplainOptions) -> int:
+    if options.target in (PREDICTED, ALL):
+        return PREDICTED_CLASS
+    return explainer.description.require_class(options.target)
+
+
+def _heat(
+    item: Item,
+    radiograph: Radiograph,
+    explanation: Explanation,
+    index: int,
+    explainer: Explainer,
+    marked: MarkedAreas | None,
+) -> HeatShares | None:
+    of = (None, int(explanation.explained[index]))
+    leading = next(panel for panel in explainer.panels if panel.class_index in of)
+    size = (radiograph.width, radiograph.height)
+    area = None if marked is None else marked.of(item.source, size)
+    seen = None if area is None else area_seen(area, explainer.description.preprocessing)
+    return heat_shares(explanation.heatmaps[leading.name][index], seen)
+
+
 def _done(
     item: Item,
     radiograph: Radiograph,
     explanation: Explanation,
     index: int,
-    classes: Sequence[str],
+    explainer: Explainer,
+    heat: HeatShares | None,
     kept: Path | None,
 ) -> Outcome:
+    classes = explainer.description.classes
     probabilities = [float(value) for value in explanation.probabilities[index]]
     best = int(explanation.scores[index].argmax())
     explained = int(explanation.explained[index])
@@ -219,10 +254,11 @@ def _done(
         predicted=classes[best],
         probability=probabilities[best],
         probabilities=dict(zip(classes, probabilities, strict=True)),
-        explained=classes[explained],
+        explained=",".join(classes) if explainer.every_class else classes[explained],
         score=float(explanation.scores[index, explained]),
         heatmap_max=maxima,
         blank=min(maxima.values()) <= 0,
+        heat=heat,
         overlay=item.overlay,
         heatmap_file=kept,
     )

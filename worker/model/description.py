@@ -71,6 +71,7 @@ class Description(_Part):
     head: Head = Head()
     layers: tuple[Layer, ...]
     default_layer: str
+    default_method: str = "gradcam"
     weights: Weights
     created: str
     training: dict[str, Any] = Field(default_factory=dict, description="recipe, data and figures")

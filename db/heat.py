@@ -1,0 +1,50 @@
+"""Where the heat of a run's maps lies, on average."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+
+from db.ledger import Ledger
+from db.schema import results
+
+
+@dataclass(frozen=True)
+class ClassHeat:
+    """Means over the images whose heatmap is of `class_name`, blank ones left out of all but `blank`.
+
+    `border`, `corner` and `marked` are shares of the heat, as the columns of `results` say; `marked` is
+    None where no image has a marked area.
+    """
+
+    class_name: str
+    images: int
+    blank: int
+    border: float
+    corner: float
+    marked: float | None
+    marked_images: int
+
+
+def heat_by_class(ledger: Ledger, run_id: int) -> list[ClassHeat]:
+    """One entry for each class that was explained and has a map that is not blank, by name."""
+    of = results.c.explained_class
+    statement = (
+        select(
+            of,
+            func.count(results.c.heat_border),
+            func.count().filter(results.c.heat_border.is_(None)),
+            func.avg(results.c.heat_border),
+            func.avg(results.c.heat_corner),
+            func.avg(results.c.heat_marked),
+            func.count(results.c.heat_marked),
+        )
+        .where(results.c.run_id == run_id, results.c.status == "done", of.is_not(None))
+        .group_by(of)
+        .having(func.count(results.c.heat_border) > 0)
+        .order_by(of)
+    )
+    with ledger.read() as connection:
+        rows = connection.execute(statement).all()
+    return [ClassHeat(*row) for row in rows]
