@@ -27,6 +27,8 @@ COMMANDS = (
     "models",
     "workers",
     "layers",
+    "compare",
+    "sanity",
     "doctor",
     "migrate",
     "phantoms",

@@ -1,0 +1,78 @@
+"""A ranking of layers and methods as people read it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.table import Table
+
+from worker.model.description import Description
+from worker.trust.bootstrap import Mean
+from worker.trust.ranking_figures import Ranked, Ranking
+
+
+def ranking_table(ranking: Ranking) -> Table:
+    """The most faithful first, with 95% intervals; maps that know nothing last."""
+    is_located = ranking.marked_images > 0
+    title = (
+        f"model {ranking.model}: where its scores come from, on {ranking.images} images, in score units; "
+        "95% intervals"
+    )
+    table = Table(title=title, title_justify="left")
+    table.add_column("layer and method", overflow="fold")
+    for name in ("map", "faithfulness", "insertion", "deletion", "ROAD", "blank"):
+        table.add_column(name, justify="right")
+    if is_located:
+        for name in ("hit rate", "share of heat", "IoU"):
+            table.add_column(f"{name}, marked area", justify="right")
+    for row in ranking.pairs:
+        table.add_row(*_cells(row))
+    table.add_section()
+    for row in ranking.baselines:
+        table.add_row(*_cells(row))
+    return table
+
+
+def ranking_lines(ranking: Ranking, description: Description) -> Iterator[str]:
+    """What follows from it, in sentences."""
+    best, best_baseline = ranking.best, max(ranking.baselines, key=_faithfulness)
+    yield f"most faithful: {best.name}, {best.faithfulness.faithfulness}; {ranking.seconds:.0f} s"
+    if best.faithfulness.faithfulness.low <= _faithfulness(best_baseline):
+        yield (
+            f"warning: no better than a {best_baseline.name} as far as {ranking.images} images tell; do not "
+            "believe maps of this model"
+        )
+    default = f"{description.default_layer} {description.default_method}"
+    if default != best.name:
+        yield f"the default of version {description.version} is {default}: --layer and --method choose others"
+    located = [row for row in ranking.pairs if row.localisation is not None]
+    if located:
+        area = located[0].localisation
+        assert area is not None
+        yield (
+            f"the marked area covers {area.area:.1%} of the picture in {ranking.marked_images} images: that "
+            "much a map reaches that knows nothing"
+        )
+
+
+def _cells(row: Ranked) -> list[str]:
+    found = row.faithfulness
+    cells = [
+        row.name,
+        f"{row.resolution[0]} x {row.resolution[1]}",
+        _interval(found.faithfulness),
+        *(f"{mean.value:.2f}" for mean in (found.insertion, found.deletion, found.road)),
+        str(row.blank or ""),
+    ]
+    if row.localisation is not None:
+        located = row.localisation
+        cells += [_interval(mean) for mean in (located.hit, located.energy, located.iou)]
+    return cells
+
+
+def _interval(mean: Mean) -> str:
+    return f"{mean.value:.2f} ({mean.low:.2f} to {mean.high:.2f})"
+
+
+def _faithfulness(row: Ranked) -> float:
+    return row.faithfulness.faithfulness.value

@@ -1,0 +1,49 @@
+"""Tests whether a version's maps depend on its weights: `python -m worker.check_sanity OUTPUT IMAGES ...`.
+
+Writes OUTPUT/sanity.json and OUTPUT/sanity.png. A program of its own, so that the command line needs no
+TensorFlow.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from worker.explain.read import Limits
+from worker.model.folder import load_model
+from worker.model_program import model_folder, run_program, tell
+from worker.settings import load_settings
+from worker.trust.pictures import sanity_picture
+from worker.trust.sample import draw_sample
+from worker.trust.sanity import check_sanity
+from worker.trust.sanity_figures import SANITY_FILE
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("dataset", type=Path)
+    parser.add_argument("--model", help="a version; without it the current one")
+    parser.add_argument("--images", type=int, default=32)
+    parser.add_argument("--layer")
+    parser.add_argument("--method")
+    given = parser.parse_args()
+    settings = load_settings()
+    description, network = load_model(model_folder(settings, given.model))
+    limits = Limits(max_pixels=settings.max_pixels, max_bytes=settings.max_bytes)
+    sample = draw_sample(given.dataset, description, given.images, limits=limits, tell=tell)
+    found = check_sanity(
+        description,
+        network,
+        sample.pixels,
+        layer=given.layer,
+        method=given.method,
+        progress=lambda done, of: tell(f"{done} of {of} stages randomised"),
+    )
+    given.output.mkdir(parents=True, exist_ok=True)
+    (given.output / SANITY_FILE).write_text(found.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    sanity_picture(found, given.output / "sanity.png")
+
+
+if __name__ == "__main__":
+    run_program(main)

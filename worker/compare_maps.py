@@ -1,0 +1,88 @@
+"""Draws maps of several layers and methods side by side: `python -m worker.compare_maps OUTPUT SOURCE ...`.
+
+Writes a PNG for each image into OUTPUT. A program of its own, so that the command line needs no TensorFlow.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from worker.errors import ImageError, XraycamError
+from worker.explain.blend import blend
+from worker.explain.colormap import lookup_table
+from worker.explain.explainer import PREDICTED_CLASS, Explainer
+from worker.explain.options import PREDICTED
+from worker.explain.overlay import encode, write_atomically
+from worker.explain.preprocess import network_input
+from worker.explain.read import Limits, Radiograph, read_radiograph
+from worker.model.folder import load_model
+from worker.model_program import model_folder, run_program, tell
+from worker.settings import load_settings
+from worker.trust.comparison import comparison
+from worker.trust.sample import image_files
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("source", type=Path)
+    parser.add_argument("--model", help="a version; without it the current one")
+    parser.add_argument("--layer", action="append", default=[])
+    parser.add_argument("--method", action="append", default=[])
+    parser.add_argument("--target", default=PREDICTED)
+    parser.add_argument("--colormap", default="inferno")
+    parser.add_argument("--opacity", type=float, default=0.5)
+    parser.add_argument("--limit", type=int, required=True)
+    given = parser.parse_args()
+    settings = load_settings()
+    description, network = load_model(model_folder(settings, given.model))
+    target = PREDICTED_CLASS if given.target == PREDICTED else description.require_class(given.target)
+    explainer = Explainer(description, network, given.layer, given.method)
+    limits = Limits(max_pixels=settings.max_pixels, max_bytes=settings.max_bytes)
+    drawn = 0
+    for file in image_files(given.source):
+        if drawn == given.limit:
+            tell(f"the first {drawn} images only; --limit gives more")
+            break
+        try:
+            radiograph = read_radiograph(file, limits)
+            picture = _compared(explainer, radiograph, file.name, target, given.colormap, given.opacity)
+            below = file.name if given.source.is_file() else file.relative_to(given.source)
+            write_atomically(encode(picture, "png"), given.output / f"{below}.png")
+        except ImageError as error:
+            tell(f"left out: {error}")
+            continue
+        drawn += 1
+        if drawn % 10 == 0:
+            tell(f"{drawn} images compared")
+    if not drawn:
+        raise XraycamError(f"{given.source} holds no image that can be read; name a radiograph or a folder")
+
+
+def _compared(
+    explainer: Explainer, radiograph: Radiograph, name: str, target: int, colormap: str, opacity: float
+) -> Any:
+    description = explainer.description
+    pixels = network_input(radiograph, description.preprocessing)[None]
+    found = explainer.explain(pixels, [target])
+    box = description.preprocessing.box(radiograph.width, radiograph.height)
+    table = lookup_table(colormap)
+    panels = {
+        (panel.layer, panel.method.name): blend(
+            radiograph.pixels, found.heatmaps[panel.name][0], box, table, opacity
+        )
+        for panel in explainer.panels
+    }
+    best, explained = int(found.scores[0].argmax()), int(found.explained[0])
+    title = (
+        f"{name}: predicted {description.classes[best]}, probability {found.probabilities[0, best]:.3f}; "
+        f"where the score of {description.classes[explained]} came from, model {description.version}"
+    )
+    methods = [method.name for method in explainer.methods]
+    return comparison(title, radiograph.pixels.convert("RGB"), explainer.layers, methods, panels)
+
+
+if __name__ == "__main__":
+    run_program(main)

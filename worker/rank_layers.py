@@ -1,0 +1,64 @@
+"""Ranks a version's layers and methods: `python -m worker.rank_layers DATASET OUTPUT --model VERSION ...`.
+
+Writes OUTPUT/ranking.json and OUTPUT/ranking.png. A program of its own, so that the command line needs no
+TensorFlow.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from worker.explain.marked import marked_areas
+from worker.explain.read import Limits
+from worker.model.folder import load_model
+from worker.model_program import model_folder, run_program, tell
+from worker.settings import load_settings
+from worker.trust.pictures import ranking_picture
+from worker.trust.ranking import METHODS, rank
+from worker.trust.ranking_figures import RANKING_FILE
+from worker.trust.sample import draw_sample
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("dataset", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--model", help="a version; without it the current one")
+    parser.add_argument("--masks", type=Path)
+    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--layer", action="append", default=[])
+    parser.add_argument("--method", action="append", default=[])
+    given = parser.parse_args()
+    settings = load_settings()
+    description, network = load_model(model_folder(settings, given.model))
+    limits = Limits(max_pixels=settings.max_pixels, max_bytes=settings.max_bytes)
+    tell(f"reading {given.images} images of {given.dataset}")
+    sample = draw_sample(given.dataset, description, given.images, limits=limits, tell=tell)
+    marked = None
+    if given.masks is not None:
+        marked = draw_sample(
+            given.dataset,
+            description,
+            given.images,
+            marked=marked_areas(given.masks),
+            only_marked=True,
+            limits=limits,
+            tell=tell,
+        )
+    ranking = rank(
+        description,
+        network,
+        sample.pixels,
+        layers=given.layer,
+        methods=given.method or METHODS,
+        marked=marked,
+        progress=lambda done, of: tell(f"{done} of {of} images measured"),
+    )
+    given.output.mkdir(parents=True, exist_ok=True)
+    (given.output / RANKING_FILE).write_text(ranking.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    ranking_picture(ranking, given.output / "ranking.png")
+
+
+if __name__ == "__main__":
+    run_program(main)
