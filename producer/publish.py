@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
-from kombu.exceptions import OperationalError
+from celery import Celery
+from kombu.exceptions import KombuError, OperationalError
 
 from db.ledger import Ledger
 from db.runs import Run
 from db.work import mark_sent, unfinished_chunks
-from worker.broker import queue_length, unreachable
+from worker.broker import BrokerUnreachable, queue_length, unreachable
 from worker.messages import BATCH, send_chunks
 from worker.queueing import EXPLAIN_QUEUE, make_app
 from worker.settings import Settings
+
+# A long enqueue outlives a restart of the broker.
+PATIENCE_SECONDS = 60.0
+PAUSE_SECONDS = 0.2
 
 
 def publish_chunks(
@@ -21,26 +26,60 @@ def publish_chunks(
 ) -> int:
     """Send a message for every unfinished chunk of a run; returns how many.
 
-    `chunks`: how many the run has, for people to read. Waits while the queue holds more messages than
-    the setting `queue_limit`, calling `on_wait` meanwhile. Raises BrokerUnreachable. A message sent
-    twice does no harm.
+    `chunks`: how many the run has, for people to read. Waits, calling `on_wait` meanwhile, while the
+    queue holds more messages than the setting `queue_limit`, while the broker's memory is full, and for
+    a minute while it is away. Raises BrokerUnreachable after that. A message sent twice does no harm.
     """
     broker = settings.broker
     assert broker is not None  # commands make sure of a broker before they publish
     app = make_app(settings)
     sent = 0
-    batch = min(BATCH, settings.queue_limit)
-    try:
-        with app.connection_for_write() as connection:
-            producer = app.amqp.Producer(connection)
-            for numbers in unfinished_chunks(ledger, run.id, batch):
-                while queue_length(broker, EXPLAIN_QUEUE) + len(numbers) > settings.queue_limit:
-                    if on_wait is not None:
-                        on_wait()
-                    time.sleep(0.2)
-                send_chunks(app, producer, run_id=run.id, root=run.root, numbers=numbers, total=chunks)
-                mark_sent(ledger, run.id, numbers)
-                sent += len(numbers)
-    except (OperationalError, OSError) as error:
-        raise unreachable(broker, error) from error
+    at_once = most_at_once = min(BATCH, settings.queue_limit)
+    answered = time.monotonic()
+    for numbers in unfinished_chunks(ledger, run.id, most_at_once):
+        while numbers:
+            part = numbers[:at_once]
+            try:
+                has_room = queue_length(broker, EXPLAIN_QUEUE) + len(part) <= settings.queue_limit
+                if has_room:
+                    _send(app, run, part, chunks)
+                answered = time.monotonic()
+            except (BrokerUnreachable, KombuError, OperationalError, OSError) as error:
+                has_room = False
+                # Of a broker that is full some messages get through, so that a batch tried again as a
+                # whole might fill it for ever.
+                at_once = max(1, at_once // 4)
+                if _is_full(error):
+                    answered = time.monotonic()
+                elif time.monotonic() - answered > PATIENCE_SECONDS:
+                    raise unreachable(broker, list(_causes(error))[-1]) from error
+            if has_room:
+                mark_sent(ledger, run.id, part)
+                sent += len(part)
+                numbers = numbers[len(part) :]
+                at_once = min(most_at_once, at_once * 2)
+            else:
+                if on_wait is not None:
+                    on_wait()
+                time.sleep(PAUSE_SECONDS)
     return sent
+
+
+def _send(app: Celery, run: Run, numbers: Sequence[int], chunks: int) -> None:
+    with app.connection_for_write() as connection:
+        producer = app.amqp.Producer(connection)
+        send_chunks(app, producer, run_id=run.id, root=run.root, numbers=numbers, total=chunks)
+
+
+def _is_full(error: BaseException) -> bool:
+    from redis.exceptions import OutOfMemoryError
+
+    return any(isinstance(cause, OutOfMemoryError) for cause in _causes(error))
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error, and what it came from."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
+from fnmatch import translate
 from pathlib import Path
 
 from db.intake import ScannedFile
 from worker.errors import XraycamError
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".dcm", ".dicom"})
+
+# Bytes of a folder's relative path. With a file's name it must fit an index of Postgres.
+LONGEST_FOLDER = 1700
+LARGEST = 2**63 - 1
 
 
 @dataclass
@@ -27,7 +32,8 @@ class ScanCounts:
 
     def leave_out(self, kind: str, path: str) -> None:
         setattr(self, kind, getattr(self, kind) + 1)
-        self.examples.setdefault(kind, path)
+        if kind not in self.examples:
+            self.examples[kind] = _shown(path)
 
 
 @dataclass(frozen=True)
@@ -41,10 +47,19 @@ class Folder:
 def resolve_folder(given: Path) -> Folder:
     """The folder, or the file, that was named. Raises XraycamError when there is none."""
     path = given.expanduser()
-    if path.is_dir():
-        return Folder(path.resolve())
-    if path.is_file():
+    try:
         whole = path.resolve()
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except (OSError, RuntimeError) as error:
+        cause = getattr(error, "strerror", None) or error
+        raise XraycamError(
+            f"{_shown(str(given))} cannot be read: {cause}; name a folder of images"
+        ) from error
+    if not _is_utf8(str(whole)):
+        raise XraycamError(f"{_shown(str(given))}: the name is not valid UTF-8; rename it")
+    if is_folder:
+        return Folder(whole)
+    if is_file:
         return Folder(whole.parent, whole.name)
     raise XraycamError(f"there is no folder {given}; name an existing folder of images")
 
@@ -60,57 +75,78 @@ def scan(
 
     `globs`: patterns for the name, or for the relative path where the pattern has a slash; without any,
     the usual image extensions. Hidden files and folders, the folders in `left_out`, and links that lead
-    outside are passed over; linked folders inside are found where they really are.
+    outside are passed over; linked folders inside are found where they really are. Raises XraycamError
+    when the folder itself cannot be read.
     """
-    root = str(folder.root)
     if folder.only is not None:
-        status = (folder.root / folder.only).stat()
         counts.found += 1
-        yield ScannedFile(folder.only, status.st_size, status.st_mtime_ns)
+        yield _scanned(folder.only, (folder.root / folder.only).stat())
         return
     barred = {str(path) for path in left_out}
-    inside = root.rstrip("/") + "/"
+    is_wanted = _matcher(globs)
+    inside = str(folder.root).rstrip("/") + "/"
     waiting = [""]
     while waiting:
         below = waiting.pop()
         try:
-            entries = os.scandir(inside + below if below else root)
-        except OSError:
-            counts.leave_out("unreadable_folders", below)
-            continue
-        with entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                path = f"{below}/{entry.name}" if below else entry.name
-                if entry.is_dir(follow_symlinks=False):
-                    if inside + path not in barred:
-                        waiting.append(path)
-                    continue
-                if not _is_wanted(entry.name, path, globs):
-                    if not entry.is_symlink():
+            with os.scandir(inside + below) as entries:
+                for entry in entries:
+                    name = entry.name
+                    if name.startswith("."):
+                        continue
+                    path = f"{below}/{name}" if below else name
+                    if entry.is_dir(follow_symlinks=False):
+                        if len(os.fsencode(path)) > LONGEST_FOLDER:
+                            counts.leave_out("unreadable_folders", path)
+                        elif inside + path not in barred:
+                            waiting.append(path)
+                        continue
+                    wanted = is_wanted(name, path)
+                    if entry.is_symlink():
+                        if (wanted or entry.is_dir()) and _leads_outside(entry, inside):
+                            counts.leave_out("links_outside", path)
+                            continue
+                    elif not wanted:
                         counts.leave_out("other_type", path)
-                    continue
-                if entry.is_symlink() and not os.path.realpath(entry.path).startswith(inside):
-                    counts.leave_out("links_outside", path)
-                    continue
-                if not entry.is_file():
-                    continue
-                if not _is_utf8(path):
-                    counts.leave_out("names_not_utf8", ascii(path))
-                    continue
-                try:
-                    status = entry.stat()
-                except OSError:
-                    continue  # gone since the folder was listed
-                counts.found += 1
-                yield ScannedFile(path, status.st_size, status.st_mtime_ns)
+                    if not wanted or not entry.is_file():
+                        continue
+                    if not _is_utf8(path):
+                        counts.leave_out("names_not_utf8", path)
+                        continue
+                    try:
+                        status = entry.stat()
+                    except OSError:
+                        continue  # gone since the folder was listed
+                    counts.found += 1
+                    yield _scanned(path, status)
+        except OSError as error:
+            if not below:
+                raise XraycamError(
+                    f"{folder.root} cannot be read: {error.strerror}; check its permissions"
+                ) from error
+            counts.leave_out("unreadable_folders", below)
 
 
-def _is_wanted(name: str, path: str, globs: Sequence[str]) -> bool:
-    if globs:
-        return any(fnmatch(path if "/" in glob else name, glob) for glob in globs)
-    return os.path.splitext(name)[1].lower() in EXTENSIONS  # noqa: PTH122 - a Path costs ten times as much
+def _leads_outside(link: os.DirEntry[str], inside: str) -> bool:
+    return not f"{os.path.realpath(link.path)}/".startswith(inside)
+
+
+def _scanned(path: str, status: os.stat_result) -> ScannedFile:
+    # A damaged time stamp may lie beyond what a database takes for a number.
+    return ScannedFile(path, status.st_size, max(-LARGEST, min(status.st_mtime_ns, LARGEST)))
+
+
+def _matcher(globs: Sequence[str]) -> Callable[[str, str], bool]:
+    """Whether a file of this name and relative path is wanted."""
+    if not globs:
+        return lambda name, _: os.path.splitext(name)[1].lower() in EXTENSIONS  # noqa: PTH122 - a Path costs ten times as much
+    patterns = [("/" in glob, re.compile(translate(glob)).match) for glob in globs]
+    return lambda name, path: any(match(path if of_path else name) for of_path, match in patterns)
+
+
+def _shown(path: str) -> str:
+    """A path as it can be printed in one line."""
+    return path if path.isprintable() else ascii(path)
 
 
 def _is_utf8(path: str) -> bool:

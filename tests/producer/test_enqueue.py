@@ -1,0 +1,171 @@
+"""From a folder to a run: what is refused before anything is written, and what is taken in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from db.intake import IntakeCounts
+from db.ledger import Ledger
+from db.migrate import migrate
+from db.models import Model
+from db.runs import count_images, list_runs, progress
+from producer.cli import cli
+from producer.enqueue import Request, check_request, enqueue
+from worker.errors import ModelError, XraycamError
+from worker.explain.options import ExplainOptions
+from worker.settings import Settings, SettingsError, load_settings
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """Nine files: enqueuing looks at names, sizes and times only."""
+    folder = tmp_path / "archive"
+    for number in range(9):
+        file = folder / f"ward{number % 2}" / f"x{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"x" * number)
+    return folder
+
+
+@pytest.fixture
+def settings(home: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    assert home.parent.is_dir()
+    monkeypatch.setenv("XRAYCAM_CHUNK_SIZE", "4")
+    return load_settings()
+
+
+@pytest.fixture
+def model(ledger: Ledger, home: Path, model_store: Callable[[Ledger, Path], Model]) -> Model:
+    return model_store(ledger, home)
+
+
+@pytest.mark.usefixtures("model")
+def test_every_image_is_in_the_ledger_in_chunks(ledger: Ledger, settings: Settings, archive: Path) -> None:
+    enqueued = enqueue(ledger, settings, Request(archive))
+    assert enqueued.is_new
+    assert enqueued.scanned.found == count_images(ledger, enqueued.run.id) == 9
+    assert enqueued.taken == IntakeCounts(new=9)
+    found = progress(ledger, enqueued.run.id)
+    assert (found.images, found.chunks, found.pending) == (9, 3, 9)
+    assert enqueued.run.root == str(archive)
+
+
+@pytest.mark.usefixtures("model")
+def test_second_time_takes_in_what_is_new_only(ledger: Ledger, settings: Settings, archive: Path) -> None:
+    first = enqueue(ledger, settings, Request(archive))
+    (archive / "late.png").touch()
+    (archive / "ward0" / "x0.png").write_bytes(b"changed")
+    again = enqueue(ledger, settings, Request(archive))
+    assert (again.run.id, again.is_new) == (first.run.id, False)
+    assert again.taken == IntakeCounts(new=1, unchanged=8, changed=1)
+    forced = enqueue(ledger, settings, Request(archive, force=True))
+    assert forced.run.id != first.run.id
+    assert forced.taken == IntakeCounts(new=10)
+
+
+@pytest.mark.usefixtures("model")
+def test_overlays_inside_the_folder_are_no_images(ledger: Ledger, settings: Settings, archive: Path) -> None:
+    request = Request(archive, output=archive / "overlays")
+    run = enqueue(ledger, settings, request).run
+    overlay = Path(run.output) / "ward0" / "x0.png.jpg"
+    overlay.parent.mkdir(parents=True)
+    overlay.touch()
+    assert enqueue(ledger, settings, request).taken == IntakeCounts(unchanged=9)
+
+
+@pytest.mark.usefixtures("model")
+def test_folder_without_images_is_refused_and_leaves_no_run(
+    ledger: Ledger, settings: Settings, tmp_path: Path
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(XraycamError, match=r"empty holds no image \(.png, .jpg, .tif, ...\); name a folder"):
+        enqueue(ledger, settings, Request(empty))
+    (empty / "notes.txt").touch()
+    with pytest.raises(
+        XraycamError, match=r"1 files of other types \(such as notes.txt\); --glob '\*' takes"
+    ):
+        enqueue(ledger, settings, Request(empty))
+    with pytest.raises(XraycamError, match="there is no folder"):
+        enqueue(ledger, settings, Request(tmp_path / "nowhere"))
+    assert list_runs(ledger) == []
+    assert enqueue(ledger, settings, Request(empty, globs=("*",))).taken.new == 1
+
+
+def test_unknown_layer_class_and_model_are_refused_with_those_near(
+    ledger: Ledger, settings: Settings, archive: Path, model: Model
+) -> None:
+    def refused(request: Request) -> str:
+        with pytest.raises(Exception, match=model.version) as refusal:
+            check_request(ledger, settings, request)
+        assert type(refusal.value).__name__ in ("ModelError", "UnknownModel")
+        assert "\n" not in str(refusal.value)
+        return str(refusal.value)
+
+    assert "near: block_12_add" in refused(Request(archive, ExplainOptions(layers=("block_12_ad",))))
+    assert "Normal, Tuberculosis" in refused(Request(archive, ExplainOptions(target="TB")))
+    assert "there is no model 'big'" in refused(Request(archive, model="big"))
+    check_request(ledger, settings, Request(archive, ExplainOptions(target="Normal"), model=model.version))
+
+
+def test_damaged_model_is_refused_before_anything_is_written(
+    ledger: Ledger, settings: Settings, archive: Path, model: Model
+) -> None:
+    weights = settings.home / "models" / model.version / "weights.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[1000] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(ModelError, match="is damaged: its SHA-256 is"):
+        enqueue(ledger, settings, Request(archive))
+    assert list_runs(ledger) == []
+
+
+def test_dry_run_says_what_would_be_done_and_does_nothing(
+    settings: Settings, archive: Path, model_store: Callable[[Ledger, Path], Model], home: Path
+) -> None:
+    ledger = Ledger(settings.database)
+    migrate(ledger)
+    model_store(ledger, home)
+    (archive / "notes.txt").touch()
+    said = CliRunner().invoke(cli, ["enqueue", str(archive), "--dry-run"], catch_exceptions=False)
+    assert said.stdout == (
+        f"would enqueue 9 images (0.0 MB) of {archive} in 3 chunks, to be explained by model small\n"
+    )
+    assert "1 files of other types left out (--glob '*' takes them all), such as notes.txt" in said.stderr
+    assert list_runs(ledger) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("CHUNK_SIZE", "none", "XRAYCAM_CHUNK_SIZE='none'"),
+        ("CHUNK_SIZE", "0", "XRAYCAM_CHUNK_SIZE='0': Input should be greater than or equal to 1"),
+        ("CHUNK_SISE", "8", "there is no setting XRAYCAM_CHUNK_SISE; did you mean XRAYCAM_CHUNK_SIZE?"),
+        ("BROKER_URL", "amqp://:hidden@host/", "must begin with redis://, rediss:// or redis+socket://"),
+        ("BROKER_URL", "redis://:hidden@10.1.2.3/0", "names another machine (10.1.2.3), but the ledger is"),
+        ("LOG_LEVEL", "LOUD", "XRAYCAM_LOG_LEVEL='LOUD'"),
+    ],
+)
+@pytest.mark.usefixtures("home")
+def test_setting_that_cannot_be_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
+) -> None:
+    monkeypatch.setenv(f"XRAYCAM_{name}", value)
+    with pytest.raises(SettingsError) as refusal:
+        load_settings()
+    assert words in str(refusal.value)
+    assert "hidden" not in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.usefixtures("home")
+def test_remote_broker_is_accepted_with_postgres(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XRAYCAM_BROKER_URL", "redis://10.1.2.3/0")
+    monkeypatch.setenv("XRAYCAM_DATABASE_URL", "postgresql+psycopg://user:hidden@10.1.2.3/xraycam")
+    settings = load_settings()
+    assert settings.broker == "redis://10.1.2.3/0"
+    assert "hidden" not in repr(settings)
