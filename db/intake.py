@@ -127,7 +127,7 @@ class Intake:
             .outerjoin(results, results.c.image_id == images.c.id)
             .where(images.c.run_id == self.run.id, wanted)
         )
-        known = {path: (key, *rest) for path, key, *rest in rows.tuples()}
+        known = {row[0]: row for row in rows.all()}
         fresh: list[ScannedFile] = []
         again: list[dict[str, Any]] = []
         left: set[int] = set()
@@ -136,7 +136,7 @@ class Intake:
             if row is None:
                 fresh.append(file)
                 continue
-            key, chunk, size, modified_ns, status = row
+            _, key, chunk, size, modified_ns, status = row
             changed = size != file.size or modified_ns != file.modified_ns
             if not changed and status != "failed":
                 counts.unchanged += 1

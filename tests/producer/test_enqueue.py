@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -169,3 +171,13 @@ def test_remote_broker_is_accepted_with_postgres(monkeypatch: pytest.MonkeyPatch
     settings = load_settings()
     assert settings.broker == "redis://10.1.2.3/0"
     assert "hidden" not in repr(settings)
+
+
+def test_benchmark_of_enqueuing_runs() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.enqueue", "--files", "3000"],
+        cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "many again" in done.stdout
+    assert "memory for 1,000 more files" in done.stdout
