@@ -137,7 +137,7 @@ DEFAULT = Recipe(
     name="default",
     preprocessing=Preprocessing(size=224, margin=0.05),
     head=Head(units=128, dropout=0.5, l2=1e-3),
-    stages=(Stage(epochs=6, rate=1e-3, head_only=True), Stage(epochs=20, rate=2e-4)),
+    stages=(Stage(epochs=6, rate=1e-3, head_only=True), Stage(epochs=40, rate=2e-4)),
 )
 
 RECIPES = {recipe.name: recipe for recipe in (DEFAULT, REFERENCE)}

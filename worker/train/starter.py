@@ -7,22 +7,24 @@ import datetime
 import json
 import shutil
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from worker.errors import XraycamError
+from worker.labelled_scores import labelled_scores
 from worker.model.description import Description
-from worker.model.folder import save_model
+from worker.model.folder import round_as_stored, save_model
 from worker.model.network import spatial_layers
 from worker.train.card import model_card
-from worker.train.dataset import Labelled, scan_labelled
+from worker.train.dataset import DatasetError, Labelled, scan_labelled
 from worker.train.evaluate import measure
 from worker.train.fit import Epoch, Trained, fit
 from worker.train.recipe import Recipe, recipe_named
 from worker.train.record import training_record
+from worker.train.regions import Regions, find_regions
 from worker.train.splitting import Split, split
 
 STARTER = Path(__file__).parents[1] / "model" / "starter"
@@ -83,22 +85,39 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=STARTER)
     arguments = parser.parse_args()
     recipe = recipe_named(arguments.recipe)
-    dataset = scan_labelled(arguments.dataset, min_per_class=recipe.min_per_class)
-    parts = split(dataset, share=recipe.validation_share, seed=recipe.seed)
-    trained = fit(dataset, parts, recipe, start_from=arguments.start_from, progress=_tell)
     found = [json.loads(file.read_text(encoding="utf-8")) for file in arguments.cross_validation]
+    dataset = scan_labelled(arguments.dataset, min_per_class=recipe.min_per_class)
+    _refuse_other_data(found, dataset)
+    parts = split(dataset, share=recipe.validation_share, seed=recipe.seed)
+    marked = find_regions(arguments.dataset) if recipe.region_loss else None
+    regions = None if marked is None else Regions(marked, dataset)
+    trained = fit(dataset, parts, recipe, start_from=arguments.start_from, regions=regions, progress=_tell)
+    round_as_stored(trained.network)
+    scores = labelled_scores(trained.network, recipe.preprocessing, dataset, parts.validation)
+    figures: dict[str, Any] = {"cross_validation": {one["recipe"]["name"]: one for one in found}}
+    if regions is not None:
+        figures["findings"] = {"file": regions.source.name, "images": regions.images}
     shutil.rmtree(arguments.out, ignore_errors=True)
     description = save_version(
-        trained,
+        replace(trained, scores=scores),
         dataset,
         parts,
         recipe,
         arguments.out,
         version=arguments.version,
         default_layer=arguments.default_layer,
-        figures={"cross_validation": {one["recipe"]["name"]: one for one in found}},
+        figures=figures,
     )
     print(f"{arguments.out}: {description.version}, AUC {description.training['validation']['auc']:.3f}")
+
+
+def _refuse_other_data(found: list[dict[str, Any]], dataset: Labelled) -> None:
+    for one in found:
+        if one["dataset"]["digest"] != dataset.digest:
+            raise DatasetError(
+                f"the cross-validation of recipe {one['recipe']['name']} was made on other data than "
+                f"{dataset.root}; run it again"
+            )
 
 
 def _tell(epoch: Epoch) -> None:
