@@ -25,6 +25,7 @@ from worker.explain.explainer import Explainer
 from worker.explain.options import ExplainOptions
 from worker.explain.overlay import SUFFIXES
 from worker.explain.pipeline import Item, Outcome
+from worker.file_names import on_disk, printable
 from worker.lease_keeper import LeaseKeeper
 from worker.station import Station
 from worker.watchdog import Watchdog, watchdog
@@ -93,6 +94,8 @@ class _Chunk:
         self.explainer = explainer
         self.keeper = keeper
         self.options = ExplainOptions.model_validate(run.options)
+        # Without links, so that any link met below has been put there.
+        self.root, self.output = Path(os.path.realpath(run.root)), Path(os.path.realpath(run.output))
 
     def do_together(self, images: list[PendingImage], dog: Watchdog) -> None:
         if images:
@@ -135,20 +138,19 @@ class _Chunk:
 
     def _item(self, image: PendingImage) -> Item:
         """Where an image is read and written. Raises ImageError for a path that leaves the run's folders."""
-        parts = PurePosixPath(image.path).parts
-        source = os.path.realpath(os.path.join(self.run.root, image.path))  # noqa: PTH118
-        if (
-            ".." in parts
-            or image.path.startswith("/")
-            or not source.startswith(self.run.root.rstrip("/") + "/")
-        ):
+        way = PurePosixPath(image.path)
+        source = self.root
+        if "\0" not in image.path:
+            # Not Path.resolve, which raises for links in a circle.
+            source = Path(os.path.realpath(self.root / on_disk(str(self.root), image.path)))
+        if ".." in way.parts or way.is_absolute() or self.root not in source.parents:
             raise ImageError(
                 "outside-root",
-                f"{image.path}: lies outside {self.run.root}, where this run may read; "
+                f"{printable(image.path)}: lies outside {printable(self.run.root)}, where this run may read; "
                 "enqueue the folder it is in",
             )
-        overlay = Path(self.run.output, image.path + SUFFIXES[self.options.output_format])
-        return Item(image.id, Path(source), overlay, image.path)
+        overlay = self.output / (image.path + SUFFIXES[self.options.output_format])
+        return Item(image.id, source, overlay, image.path, self.root, self.output)
 
     def _failed(self, image_id: int, reason: str, error: str, attempts: int) -> dict[str, Any]:
         row = {

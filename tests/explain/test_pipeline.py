@@ -151,10 +151,10 @@ def test_fault_of_ours_in_one_image_does_not_take_the_batch(
     pipeline: Pipeline,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def faulty(file: Path, limits: Limits) -> Any:
+    def faulty(file: Path, limits: Limits, root: Path | None) -> Any:
         if file.name == "1.png":
             raise RuntimeError("nobody thought\nof this")
-        return read_radiograph(file, limits)
+        return read_radiograph(file, limits, root)
 
     monkeypatch.setattr(pipeline_module, "read_radiograph", faulty)
     files = [image_file(f"{n}.png", seed=n) for n in range(3)]
@@ -175,7 +175,7 @@ def test_image_too_large_to_hold_is_read_again_and_drawn_alike(
     (item,) = items_of([image_file()], tmp_path / "out")
     (held,) = pipeline.run(explainer, [item], OPTIONS)
     content = item.overlay.read_bytes()
-    monkeypatch.setattr(pipeline_module, "_HELD_PIXELS", 100)
+    monkeypatch.setattr(pipeline_module, "LARGE_PIXELS", 100)
     (read_again,) = pipeline.run(explainer, [item], OPTIONS)
     assert read_again == held
     assert item.overlay.read_bytes() == content

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +13,7 @@ from PIL import Image
 from worker.errors import ImageError, XraycamError
 from worker.explain.blend import Heatmap, blend
 from worker.explain.colormap import lookup_table
+from worker.explain.confined import write_below
 from worker.explain.options import ExplainOptions, OutputFormat
 from worker.explain.read import Limits, Radiograph, printable, read_radiograph
 from worker.explain.strip import strip
@@ -67,29 +66,33 @@ def encode(image: Image.Image, output_format: OutputFormat) -> bytes:
     return buffer.getvalue()
 
 
-def write_atomically(content: bytes, file: Path) -> None:
-    """Write `file`, whole or not at all; parent folders are made. Raises ImageError `write-failed`."""
-    unfinished = None
+def write_atomically(content: bytes, file: Path, root: Path | None = None) -> None:
+    """Write `file`, whole or not at all; parent folders are made.
+
+    With `root`, nothing is written that lies outside, nor through a link. Raises ImageError `write-failed`,
+    or `outside-root`.
+    """
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle, unfinished = tempfile.mkstemp(prefix=".unfinished-", dir=file.parent)
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-        Path(unfinished).replace(file)
+        write_below(root or file.parent, file, content)
     except OSError as error:
-        if unfinished is not None:
-            Path(unfinished).unlink(missing_ok=True)
         raise ImageError(
             "write-failed",
             f"{printable(file)} cannot be written: {error.strerror}; mend the output folder and retry",
         ) from error
 
 
-def save_heatmaps(file: Path, heatmaps: Heatmaps, *, preprocessing: Preprocessing, image_sha256: str) -> None:
+def save_heatmaps(
+    file: Path,
+    heatmaps: Heatmaps,
+    *,
+    preprocessing: Preprocessing,
+    image_sha256: str,
+    root: Path | None = None,
+) -> None:
     """Keep `heatmaps` as a NumPy archive (.npz, no pickle): float16 (h, w) in 0..1 by layer name.
 
     Beside them, what drawing needs: the margin the network did not see and the image's SHA-256.
-    Raises ImageError `write-failed`.
+    `root` as for `write_atomically`, which raises the same.
     """
     buffer = io.BytesIO()
     arrays = {name: heatmap.astype(np.float16) for name, heatmap in heatmaps}
@@ -99,7 +102,7 @@ def save_heatmaps(file: Path, heatmaps: Heatmaps, *, preprocessing: Preprocessin
         **arrays,
         **{_MARGIN: np.float64(preprocessing.margin), _SHA256: np.str_(image_sha256)},
     )
-    write_atomically(buffer.getvalue(), file)
+    write_atomically(buffer.getvalue(), file, root)
 
 
 def recolour(

@@ -6,6 +6,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -20,24 +21,32 @@ from worker.explain.marked import MarkedAreas, marked_areas
 from worker.explain.options import ALL, PREDICTED, ExplainOptions
 from worker.explain.overlay import encode, render, save_heatmaps, write_atomically
 from worker.explain.preprocess import Pixels, network_input
-from worker.explain.read import Limits, Radiograph, printable, read_radiograph
+from worker.explain.read import (
+    LARGE_PIXELS,
+    Limits,
+    Radiograph,
+    one_large_at_a_time,
+    printable,
+    read_radiograph,
+)
 from worker.model.description import Preprocessing
 
 HEATMAP_SUFFIX = ".npz"
 
-# Of larger images only the network's input is held, and they are decoded again when they are drawn: so
-# what a pipeline holds is bounded (half a gigabyte at a batch of 16), whatever the sizes of the files.
-_HELD_PIXELS = 8_000_000
-
 
 @dataclass(frozen=True)
 class Item:
-    """One image to explain. `overlay` has its final suffix; `name` is what people are shown."""
+    """One image to explain. `overlay` has its final suffix; `name` is what people are shown.
+
+    With `read_root` and `write_root` (real folders) nothing outside is read or written, nor through a link.
+    """
 
     image_id: int
     source: Path
     overlay: Path
     name: str
+    read_root: Path | None = None
+    write_root: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -166,9 +175,11 @@ class Pipeline:
 
     def _read(self, item: Item, preprocessing: Preprocessing) -> _Read | Outcome:
         try:
-            radiograph = read_radiograph(item.source, self._limits)
+            radiograph = read_radiograph(item.source, self._limits, item.read_root)
             pixels = network_input(radiograph, preprocessing)
-            held = radiograph if radiograph.width * radiograph.height <= _HELD_PIXELS else None
+            # Of large images only the network's input is held, and they are decoded again when they are
+            # drawn: so what a pipeline holds is bounded (half a gigabyte at a batch of 16).
+            held = radiograph if radiograph.width * radiograph.height <= LARGE_PIXELS else None
             return _Read(item, radiograph.sha256, pixels, held)
         except ImageError as error:
             return Outcome(item, error.reason, str(error))
@@ -189,12 +200,20 @@ class Pipeline:
         heatmaps = [(panel.label, explanation.heatmaps[panel.name][index]) for panel in explainer.panels]
         kept = item.overlay.with_suffix(HEATMAP_SUFFIX) if options.heatmaps else None
         try:
-            radiograph = read.radiograph or self._read_again(read)
-            heat = _heat(item, radiograph, explanation, index, explainer, marked)
-            picture = render(radiograph, heatmaps, preprocessing, options)
+            with nullcontext() if read.radiograph else one_large_at_a_time:
+                radiograph = read.radiograph or self._read_again(read)
+                heat = _heat(item, radiograph, explanation, index, explainer, marked)
+                picture = render(radiograph, heatmaps, preprocessing, options)
+                content = encode(picture, options.output_format)
             if kept is not None:
-                save_heatmaps(kept, heatmaps, preprocessing=preprocessing, image_sha256=read.sha256)
-            write_atomically(encode(picture, options.output_format), item.overlay)
+                save_heatmaps(
+                    kept,
+                    heatmaps,
+                    preprocessing=preprocessing,
+                    image_sha256=read.sha256,
+                    root=item.write_root,
+                )
+            write_atomically(content, item.overlay, item.write_root)
         except ImageError as error:
             return Outcome(item, error.reason, str(error))
         except Exception as error:
@@ -202,7 +221,7 @@ class Pipeline:
         return _done(item, radiograph, explanation, index, explainer, heat, kept)
 
     def _read_again(self, read: _Read) -> Radiograph:
-        radiograph = read_radiograph(read.item.source, self._limits)
+        radiograph = read_radiograph(read.item.source, self._limits, read.item.read_root)
         if radiograph.sha256 != read.sha256:
             raise ImageError(
                 "unreadable", f"{printable(read.item.source)} changed while it was explained; retry it"

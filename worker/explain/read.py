@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import stat
+import threading
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from worker.errors import ImageError
+from worker.explain.confined import open_to_read
 from worker.explain.dicom import is_dicom
+from worker.file_names import printable as printable
 
 # Pillow's own limit is one number for the whole process and only warns at first; `Limits` is checked
 # below for every file, after the header and before a single pixel is decoded.
@@ -20,6 +26,7 @@ Image.MAX_IMAGE_PIXELS = None
 
 # No format that runs a program (EPS), reads other files, or holds icons.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")
+_ROWS = 64
 _BEGINNINGS = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"GIF8", b"RIFF", b"\0\0\0\x0cjP")
 
 
@@ -42,20 +49,29 @@ class Radiograph:
     sha256: str
 
 
-def read_radiograph(file: Path, limits: Limits) -> Radiograph:
+# A decoded image of more pixels may take a gigabyte, so that such are decoded and drawn one at a time.
+LARGE_PIXELS = 8_000_000
+one_large_at_a_time = threading.RLock()
+
+
+def read_radiograph(file: Path, limits: Limits, root: Path | None = None) -> Radiograph:
     """Read `file` once, hash its content (SHA-256, hexadecimal) and decode it to 8-bit gray.
 
+    With `root`, a real folder, no file is read that lies outside, nor through a link.
     Colour becomes luma (ITU-R 601), transparency is ignored, the EXIF orientation is applied, of several
     frames the first is taken. More than 8 bits are scaled linearly, see `to_gray`.
     Raises ImageError, and nothing else, for every file that cannot be explained.
     """
     shown = printable(file)
-    content = _content(file, shown, limits)
+    content = _content(file, shown, limits, root)
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             _check_size(image, shown, limits)
-            image.load()
-            pixels = to_gray(_upright(image))
+            is_large = image.width * image.height > LARGE_PIXELS
+            with one_large_at_a_time if is_large else nullcontext():
+                image.load()
+                _turn_upright(image)
+                pixels = to_gray(image)
     except ImageError:
         raise
     except Exception as error:
@@ -79,35 +95,38 @@ def to_gray(image: Image.Image) -> Image.Image:
         if values.dtype.itemsize == 2:  # by table, which needs no floats of the whole image
             table = (np.arange(full + 1) * (255 / full) + 0.5).astype(np.uint8)
             return Image.fromarray(table[values])
-        return Image.fromarray(((values.astype(np.float64) - low) * (255 / full) + 0.5).astype(np.uint8))
+        return _scaled(values, low, 255 / full)
     if image.mode == "F":
-        floats = np.asarray(image, np.float64)
-        if not np.isfinite(floats).all():
-            raise ValueError("it holds values that are not numbers")
+        floats = np.asarray(image)
         darkest, brightest = float(floats.min()), float(floats.max())
-        factor = 255 / ((brightest - darkest) or 1)
-        return Image.fromarray(((floats - darkest) * factor + 0.5).astype(np.uint8))
+        if not np.isfinite([darkest, brightest]).all():  # a NaN makes the extremes NaN
+            raise ValueError("it holds values that are not numbers")
+        return _scaled(floats, darkest, 255 / ((brightest - darkest) or 1))
     if image.mode in ("1", "LA", "La"):
         return image.convert("L")
-    return image.convert("RGB").convert("L")
+    return (image if image.mode == "RGB" else image.convert("RGB")).convert("L")
 
 
-def printable(file: Path) -> str:
-    """The path as one line of valid Unicode, whatever bytes its name holds."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(file))
+def _scaled(values: np.ndarray[Any, Any], low: float, factor: float) -> Image.Image:
+    """(values - low) * factor, rounded, as mode L; in blocks of rows, whose doubles need little memory."""
+    scaled = np.empty(values.shape, np.uint8)
+    for row in range(0, len(values), _ROWS):
+        block = values[row : row + _ROWS].astype(np.float64)
+        scaled[row : row + _ROWS] = (block - low) * factor + 0.5
+    return Image.fromarray(scaled)
 
 
-def _content(file: Path, shown: str, limits: Limits) -> bytes:
+def _content(file: Path, shown: str, limits: Limits, root: Path | None) -> bytes:
     try:
-        status = file.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise ImageError("unreadable", f"{shown} is not a regular file")
-        if status.st_size > limits.max_bytes:
-            raise ImageError(
-                "too-large", f"{shown} has {status.st_size:,} bytes; the limit is {limits.max_bytes:,}"
-            )
-        with file.open("rb") as stream:
-            content = stream.read(limits.max_bytes + 1)
+        with os.fdopen(open_to_read(file, root), "rb", buffering=0) as stream:
+            status = os.fstat(stream.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise ImageError("unreadable", f"{shown} is not a regular file")
+            if status.st_size > limits.max_bytes:
+                raise ImageError(
+                    "too-large", f"{shown} has {status.st_size:,} bytes; the limit is {limits.max_bytes:,}"
+                )
+            content = _read_all(stream.fileno(), status.st_size)
     except FileNotFoundError:
         raise ImageError("missing", f"{shown} is no longer there; restore it and retry") from None
     except PermissionError:
@@ -119,11 +138,18 @@ def _content(file: Path, shown: str, limits: Limits) -> bytes:
         raise ImageError("unreadable", f"{shown} cannot be read: {reason}") from error
     if not content:
         raise ImageError("empty", f"{shown} is empty (0 bytes); copy it again from its source")
-    if len(content) > limits.max_bytes:
-        raise ImageError("too-large", f"{shown} has more than {limits.max_bytes:,} bytes, the limit")
     if is_dicom(content):
         raise ImageError("unsupported", f"{shown} is DICOM, which is not read yet; export it as PNG")
     return content
+
+
+def _read_all(descriptor: int, size: int) -> bytes:
+    """`size` bytes, or what there is: a file that grows meanwhile is cut, one that shrinks is short."""
+    parts = []
+    while size > 0 and (part := os.read(descriptor, size)):
+        parts.append(part)
+        size -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _check_size(image: Image.Image, shown: str, limits: Limits) -> None:
@@ -140,11 +166,10 @@ def _check_size(image: Image.Image, shown: str, limits: Limits) -> None:
         )
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # damaged EXIF, which Pillow reports in many ways, says nothing about the pixels
-        return image
+def _turn_upright(image: Image.Image) -> None:
+    # Damaged EXIF, which Pillow reports in many ways, says nothing about the pixels.
+    with suppress(Exception):
+        ImageOps.exif_transpose(image, in_place=True)
 
 
 def _explained(error: Exception, content: bytes, shown: str) -> ImageError:

@@ -1,0 +1,32 @@
+"""File names as text: on one line for people, and as valid Unicode for the ledger."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+_ESCAPES = re.compile(rb"(?:\\x[89a-f][0-9a-f])+")
+
+
+def printable(file: Path | str) -> str:
+    """The path as one line of valid Unicode, whatever bytes its name holds."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(file))
+
+
+def as_text(path: str) -> str:
+    r"""The path as valid Unicode: bytes that are not UTF-8 become escapes, `\xff`.
+
+    >>> as_text(os.fsdecode(b"caf\xe9.png"))
+    'caf\\xe9.png'
+    """
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def on_disk(root: str, path: str) -> str:
+    """The path below `root` of which `as_text` made `path`; what is there as it is written comes first."""
+    if "\\x" not in path or os.path.lexists(os.path.join(root, path)):  # noqa: PTH118
+        return path
+    meant = _ESCAPES.sub(lambda found: bytes.fromhex(found[0].replace(rb"\x", b"").decode()), path.encode())
+    decoded = os.fsdecode(meant)
+    return decoded if os.path.lexists(os.path.join(root, decoded)) else path  # noqa: PTH118
