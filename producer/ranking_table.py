@@ -36,7 +36,9 @@ def ranking_table(ranking: Ranking) -> Table:
 def ranking_lines(ranking: Ranking, description: Description) -> Iterator[str]:
     """What follows from it, in sentences."""
     best, best_baseline = ranking.best, max(ranking.baselines, key=_faithfulness)
-    yield f"most faithful: {best.name}, {best.faithfulness.faithfulness}; {ranking.seconds:.0f} s"
+    yield f"best: {best.name}, {best.faithfulness.faithfulness}; {ranking.seconds:.0f} s"
+    if best != ranking.pairs[0]:
+        yield f"{ranking.pairs[0].name} is more faithful, but leaves {ranking.pairs[0].blank} images blank"
     if best.faithfulness.faithfulness.low <= _faithfulness(best_baseline):
         yield (
             f"warning: no better than a {best_baseline.name} as far as {ranking.images} images tell; do not "

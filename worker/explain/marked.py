@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from worker.errors import ImageError, XraycamError
-from worker.explain.read import printable
+from worker.file_names import printable
 
 Polygons = list[list[tuple[float, float]]]
 

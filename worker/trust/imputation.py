@@ -25,7 +25,7 @@ def impute(images: Any, known: Any) -> Any:
     return _filled(images[..., tf.newaxis], tf.cast(known, tf.float32)[..., tf.newaxis])[..., 0]
 
 
-def _filled(images: Any, known: Any) -> Any:
+def _filled(images: Any, known: Any, sweeps: int = _SWEEPS) -> Any:
     side = images.shape[1]
     if side <= 4:
         total = tf.reduce_sum(known, axis=(1, 2), keepdims=True)
@@ -33,11 +33,11 @@ def _filled(images: Any, known: Any) -> Any:
         return known * images + (1 - known) * mean
     share = tf.nn.avg_pool2d(known, 2, 2, "SAME")
     coarse = tf.math.divide_no_nan(tf.nn.avg_pool2d(images * known, 2, 2, "SAME"), share)
-    filled = _filled(coarse, tf.cast(share > 0, tf.float32))
+    filled = _filled(coarse, tf.cast(share > 0, tf.float32), 2 * sweeps)
     values = known * images + (1 - known) * tf.image.resize(filled, (side, side))
     # At the edge of the picture fewer neighbours share the weight.
     weight = tf.nn.conv2d(tf.ones((1, side, side, 1)), _KERNEL, 1, "SAME")
-    for _ in range(_SWEEPS):
+    for _ in range(sweeps):
         mean = tf.nn.conv2d(values, _KERNEL, 1, "SAME") / weight
         values = known * images + (1 - known) * mean
     return values

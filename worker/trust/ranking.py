@@ -28,9 +28,12 @@ _AT_ONCE = 8
 
 
 def layers_to_rank(description: Description) -> tuple[str, ...]:
-    """The last layers that suit class activation maps, or where there are none the last of all."""
+    """The outputs of the last six blocks that suit class activation maps; without any, of the last layers."""
+    names = {layer.name for layer in description.layers}
     suiting = [layer.name for layer in description.layers if layer.suits_cam]
-    return tuple((suiting or [layer.name for layer in description.layers])[-LAYERS:])
+    # Where a block adds its input to what it computed, the sum is its output.
+    ends = [name for name in suiting if name.replace("_project_BN", "_add") not in names - {name}]
+    return tuple((ends or [layer.name for layer in description.layers])[-LAYERS:])
 
 
 def rank(

@@ -8,6 +8,7 @@ from worker.trust.curves import Faithfulness
 from worker.trust.localisation import Localisation
 
 RANKING_FILE = "ranking.json"
+BLANK_ALLOWED = 0.1
 
 
 class _Part(BaseModel):
@@ -46,4 +47,7 @@ class Ranking(_Part):
 
     @property
     def best(self) -> Ranked:
-        return self.pairs[0]
+        """The most faithful pair that leaves no more than a tenth of the images without a map; without such
+        a one, the most faithful."""
+        limit = BLANK_ALLOWED * self.images
+        return next((pair for pair in self.pairs if pair.blank <= limit), self.pairs[0])

@@ -14,7 +14,8 @@ from worker.errors import ImageError, XraycamError
 from worker.explain.heat import area_seen
 from worker.explain.marked import MarkedAreas
 from worker.explain.preprocess import Pixels, network_input
-from worker.explain.read import Limits, printable, read_radiograph
+from worker.explain.read import Limits, read_radiograph
+from worker.file_names import printable
 from worker.model.description import Description
 
 _NO_IMAGES = {".json", ".csv", ".txt", ".md", ".xlsx", ".xml", ".yaml", ".yml", ".npz"}
@@ -33,7 +34,7 @@ class Sample:
     areas: tuple[Pixels | None, ...]
 
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self.pixels)
 
 
 def draw_sample(

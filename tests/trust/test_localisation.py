@@ -1,0 +1,116 @@
+"""Heat against marked areas, worked out by hand; marked areas from JSON and from masks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from worker.errors import ImageError, XraycamError
+from worker.explain.heat import BORDER_AREA, CORNER_AREA, area_seen, heat_shares
+from worker.explain.marked import MarkedAreas, marked_areas
+from worker.model.description import Preprocessing
+from worker.trust.bootstrap import bootstrap_mean
+from worker.trust.localisation import localisation, locate
+
+# Left half marked.
+AREA = np.zeros((4, 4), np.uint8)
+AREA[:, :2] = 255
+
+
+def test_energy_hit_and_iou_by_hand() -> None:
+    heat = np.zeros((4, 4), np.float32)
+    heat[0] = [1, 0.6, 0.5, 0.1]
+    found = locate(heat, AREA)
+    assert found.hit == 1
+    assert found.energy == pytest.approx(1.6 / 2.2)
+    # Half of the maximum is reached in three places, two of them among the eight marked.
+    assert found.iou == pytest.approx(2 / 9)
+    assert found.area == 0.5
+
+
+def test_hottest_point_outside_is_a_miss_whatever_the_heat_inside() -> None:
+    heat = np.full((4, 4), 0.9, np.float32)
+    heat[2, 3] = 1
+    assert locate(heat, AREA).hit == 0
+
+
+def test_blank_map_locates_nothing() -> None:
+    found = localisation([np.zeros((2, 2), np.float32), np.ones((2, 2), np.float32)], [AREA, AREA])
+    assert found.blank == 1
+    assert found.energy.value == pytest.approx(0.25)
+    assert (found.hit.images, found.area) == (2, 0.5)
+
+
+def test_interval_contains_the_mean_and_narrows_with_images() -> None:
+    values = np.random.default_rng(0).normal(3, 1, 400)
+    wide, narrow = bootstrap_mean(values[:20]), bootstrap_mean(values)
+    for mean in (wide, narrow):
+        assert mean.low < mean.value < mean.high
+    assert narrow.high - narrow.low < (wide.high - wide.low) / 2
+    # The standard error of 400 values of spread 1 is 0.05.
+    assert narrow.high - narrow.low == pytest.approx(2 * 1.96 * 0.05, rel=0.2)
+
+
+def test_shares_of_even_heat_are_those_of_the_areas() -> None:
+    found = heat_shares(np.ones((7, 7), np.float32), AREA)
+    assert found is not None
+    assert found.border == pytest.approx(BORDER_AREA) == pytest.approx(1 - 0.75**2)
+    assert found.corner == pytest.approx(CORNER_AREA) == pytest.approx(0.25)
+    assert found.marked == pytest.approx(0.5)
+
+
+def test_shares_tell_a_corner_from_the_middle() -> None:
+    corner, middle = np.zeros((8, 8), np.float32), np.zeros((8, 8), np.float32)
+    corner[0, 0] = middle[4, 4] = 1
+    in_corner, in_middle = heat_shares(corner), heat_shares(middle)
+    assert in_corner is not None
+    assert in_middle is not None
+    assert in_corner.corner > 0.99
+    assert in_corner.border > 0.7
+    assert in_middle.corner == in_middle.border == 0
+    assert in_corner.marked is None
+    assert heat_shares(np.zeros((8, 8), np.float32)) is None
+
+
+def test_polygons_and_masks_mark_the_same(tmp_path: Path) -> None:
+    square = {"regions": [{"points": [[10, 20], [39, 20], [39, 49], [10, 49]], "labels": ["nodule"]}]}
+    file = tmp_path / "lesions.json"
+    file.write_text(json.dumps({"a.png": square, "none.png": {"regions": []}}))
+    drawn = MarkedAreas(file).of("folder/a.png", (100, 80))
+    assert drawn is not None
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    Image.fromarray((np.asarray(drawn) > 0).astype(np.uint8)).save(masks / "a_mask.png")
+    read = MarkedAreas(masks).of("a.png", (100, 80))
+    assert read is not None
+    assert read.size == (100, 80)
+    np.testing.assert_array_equal(np.asarray(read), np.asarray(drawn))
+    assert MarkedAreas(masks).of("b.png", (100, 80)) is None
+    assert MarkedAreas(file).of("none.png", (100, 80)) is None
+
+
+def test_area_is_seen_as_the_network_sees_the_image() -> None:
+    area = Image.new("L", (200, 100))
+    area.paste(255, (0, 0, 100, 100))
+    seen = area_seen(area, Preprocessing(size=32, margin=0.1)) > 127
+    assert seen[:, :15].all()
+    assert not seen[:, 17:].any()
+
+
+def test_marked_areas_that_cannot_be_read_are_refused_in_one_line(tmp_path: Path) -> None:
+    for content in ("{", '{"a.png": {"points": []}}', "{}"):
+        file = tmp_path / "lesions.json"
+        file.write_text(content)
+        with pytest.raises(XraycamError, match=r"lesions\.json .*") as caught:
+            MarkedAreas(file)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(XraycamError, match="nowhere cannot be read"):
+        marked_areas(tmp_path / "nowhere")
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks" / "a.png").write_bytes(b"no image")
+    with pytest.raises(ImageError, match=r"mask .*a\.png"):
+        MarkedAreas(tmp_path / "masks").of("a.png", (10, 10))
