@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from functools import lru_cache
 
 from db.ledger import Ledger
@@ -13,6 +11,7 @@ from worker.explain.read import Limits
 from worker.model.store import store_of
 from worker.model_keeper import ModelKeeper
 from worker.settings import Settings, load_settings
+from worker.worker_name import worker_name
 
 
 class Station:
@@ -20,7 +19,7 @@ class Station:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.name = os.environ.get("XRAYCAM_WORKER_NAME") or f"{os.getpid()}@{socket.gethostname()}"
+        self.name = worker_name()
         self.ledger = Ledger(settings.database)
         migrate(self.ledger)
         self.pipeline = Pipeline(

@@ -12,9 +12,12 @@ from celery.signals import worker_process_init
 
 import worker.reload  # noqa: F401 - registers the control command, and must be imported before the fork
 from db.errors import LedgerError
+from db.ledger import Ledger
 from db.work import Refusal, mark_sent
 from worker.errors import XraycamError
 from worker.queueing import EXPLAIN_CHUNK, TRAIN, TRAIN_QUEUE
+from worker.settings import load_settings
+from worker.worker_name import worker_name
 
 log = logging.getLogger(__name__)
 
@@ -66,11 +69,10 @@ def explain_chunk(task: Any, run: int, chunk: int) -> None:
 @shared_task(name=TRAIN, acks_late=False, time_limit=TRAINING_SECONDS)
 def train(training: int) -> None:
     """Train, measure, publish. Acknowledged before it starts: it may outlast the visibility timeout."""
-    from worker.station import station
     from worker.training import run_training
 
-    here = station()
-    run_training(here.settings, here.ledger, here.name, training)
+    settings = load_settings()
+    run_training(settings, Ledger(settings.database), worker_name(), training)
 
 
 def _note_held_back(run: int, chunk: int) -> None:

@@ -14,7 +14,7 @@ import pytest
 from db.ledger import Ledger
 from db.migrate import migrate
 from db.models import add_model, current_model, get_model
-from db.trainings import Training, add_training, get_training
+from db.trainings import Training, add_training, get_training, requeue_training
 from worker.errors import ModelError
 from worker.evaluate_model import evaluate_model
 from worker.explain.preprocess import network_input
@@ -228,6 +228,36 @@ def test_publishing_again_after_a_crash_gives_one_version_and_another_content_is
     with pytest.raises(ModelError, match=version):
         publish(known, store, other, source="other", promote=True)
     assert ready_folder(tmp_path / "nothing", TrainOptions()) is None
+
+
+def test_a_crash_while_publishing_leaves_what_a_resume_publishes_without_training_again(
+    known: Ledger,
+    store: ModelStore,
+    dataset: Labelled,
+    settings: Settings,
+    tiny_recipe: Recipe,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def crash(*_: Any, **__: Any) -> None:
+        raise OSError("no space left")
+
+    training = ask(known, dataset.root, tiny_recipe, promote="always")
+    with monkeypatch.context() as crashing:
+        crashing.setattr("worker.publish_model.add_model", crash)
+        run_training(settings, known, "trainer", training.id)
+    failed = get_training(known, training.id)
+    assert failed.state == "failed"
+    assert "OSError: no space left; the log of worker trainer" in (failed.error or "")
+    assert store.holds("data-1")  # whole, but no worker is told of it
+    assert current_model(known) is None
+    monkeypatch.setattr("worker.training_work.fit", crash)
+    requeue_training(known, training.id)
+    run_training(settings, known, "trainer", training.id)
+    done = get_training(known, training.id)
+    assert (done.state, done.version, done.error) == ("done", "data-1", None)
+    current = current_model(known)
+    assert current is not None
+    assert store.fetch("data-1", current.digest).is_dir()
 
 
 def test_the_figures_of_a_version_are_those_of_its_stored_weights(

@@ -179,23 +179,31 @@ def test_a_training_longer_than_visibility_timeout_and_time_limit_runs_once(
     assert versions(distributed) == ["data-1"]
 
 
-def test_a_stopped_trainer_hands_its_training_to_the_next(
-    distributed: Installation, make_folder: MakeFolder, recipe_file: Path
+def test_a_busy_trainer_holds_no_other_training_and_a_stopped_one_hands_its_own_on(
+    distributed: Installation, make_folder: MakeFolder, recipe_file: Path, valkey: Valkey
 ) -> None:
     data = make_folder("data", Clear=10, Opaque=10)
-    first = distributed.start("worker", "--queues", "train", "--gpus", "none")
+    trainer = distributed.start("worker", "--queues", "train", "--gpus", "none")
+    wait_until(lambda: trainer_children(distributed), START_SECONDS, "a trainer")
     watched = Watched(distributed)
-    train(distributed, data, "--recipe", recipe_file, "--set", "stages.0.epochs=400")
-    watched.wait(lambda t: t.epoch >= 2, "two epochs")
-    first.terminate()
-    first.wait(60)
-    stopped = watched.get()
+    long = train(distributed, data, "--recipe", recipe_file, "--set", "stages.0.epochs=900")
+    watched.wait(lambda t: t.epoch >= 1, "an epoch", long)
+    short = train(distributed, data, "--recipe", recipe_file)
+    seen = watched.get(long)
+    watched.wait(lambda t: t.epoch > seen.epoch + 2, "more epochs", long)
+    assert valkey.client().llen("train") == 1
+
+    trainer.terminate()
+    trainer.wait(60)
+    stopped = watched.get(long)
     assert (stopped.state, stopped.owner) == ("queued", None)
     start_trainer(distributed)
-    going_on = watched.wait(lambda t: t.epoch > stopped.epoch, "an epoch on the next trainer")
+    going_on = watched.wait(lambda t: t.epoch > stopped.epoch, "an epoch on the next trainer", long)
     assert going_on.start == 2
     assert going_on.history[: stopped.epoch] == stopped.history
-    distributed.xraycam("cancel", "--training", 1)
+    distributed.xraycam("cancel", "--training", long)
+    done = watched.wait(lambda t: t.has_ended, "the end of the short one", short)
+    assert (done.state, done.version) == ("done", "data-2")
 
 
 def test_without_servers_ctrl_c_leaves_a_training_that_can_be_resumed(
@@ -253,25 +261,6 @@ def test_a_preview_shows_samples_under_their_class(
         width, height = picture.size
     assert 4 / 3 < height / width < 4 / 3 * 1.25  # four rows of three, with their titles
     alone.xraycam("preview", data, "--output", "p.jpg", status=2)
-
-
-def test_a_busy_trainer_keeps_no_other_training_to_itself(
-    distributed: Installation, make_folder: MakeFolder, recipe_file: Path, valkey: Valkey
-) -> None:
-    data = make_folder("data", Clear=10, Opaque=10)
-    start_trainer(distributed)
-    # A trainer that starts sends what is queued again; this one has nothing to send.
-    wait_until(lambda: trainer_children(distributed), START_SECONDS, "a trainer")
-    watched = Watched(distributed)
-    first = train(distributed, data, "--recipe", recipe_file, "--set", "stages.0.epochs=900")
-    watched.wait(lambda t: t.epoch >= 1, "an epoch", first)
-    second = train(distributed, data, "--recipe", recipe_file)
-    seen = watched.get(first)
-    watched.wait(lambda t: t.epoch > seen.epoch + 2, "more epochs", first)
-    assert valkey.client().llen("train") == 1
-    distributed.xraycam("cancel", "--training", first)
-    done = watched.wait(lambda t: t.has_ended, "the end of the second", second)
-    assert (done.state, done.version) == ("done", "data-2")
 
 
 def test_a_training_whose_message_was_lost_is_sent_again(
