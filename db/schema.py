@@ -167,6 +167,7 @@ trainings = Table(
     Column("verdict", Text, comment="whether the version became current, and why"),
     Column("error", Text),
     Column("created_at", Timestamp, nullable=False),
+    Column("sent_at", Timestamp, comment="when a message for it was last published"),
     Column("started_at", Timestamp),
     Column("finished_at", Timestamp),
 )  # fmt: skip

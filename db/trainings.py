@@ -64,7 +64,7 @@ def add_training(
     options: dict[str, Any],
     epochs: int,
 ) -> Training:
-    """Note a training that is asked for; `dataset` is absolute."""
+    """Note a training that is asked for, and whose message is sent next; `dataset` is absolute."""
     values = {
         "dataset": dataset,
         "recipe": recipe,
@@ -74,6 +74,7 @@ def add_training(
         "epochs": epochs,
         "history": [],
         "created_at": now(),
+        "sent_at": now(),
     }
 
     def work(connection: Connection) -> int:
@@ -99,9 +100,23 @@ def list_trainings(ledger: Ledger, limit: int = 50) -> list[Training]:
     return _select(ledger, None, limit)
 
 
-def queued_trainings(ledger: Ledger) -> list[Training]:
-    """The trainings that wait for a trainer, oldest first."""
-    return _select(ledger, trainings.c.state == QUEUED, limit=1000)[::-1]
+def claim_unsent_trainings(ledger: Ledger, seconds: float) -> list[Training]:
+    """The queued trainings whose message was sent more than `seconds` ago or never, oldest first.
+
+    Noted as sent now, so that of several who ask one gets each.
+    """
+    unsent = or_(trainings.c.sent_at.is_(None), trainings.c.sent_at < now(-seconds))
+
+    def work(connection: Connection) -> list[int]:
+        rows = connection.execute(
+            update(trainings)
+            .where(trainings.c.state == QUEUED, unsent)
+            .values(sent_at=now())
+            .returning(trainings.c.id)
+        )
+        return sorted(row.id for row in rows)
+
+    return [get_training(ledger, number) for number in ledger.write(work)]
 
 
 def start_training(ledger: Ledger, training_id: int, owner: str, seconds: float) -> Training | None:
@@ -198,7 +213,7 @@ def requeue_training(ledger: Ledger, training_id: int, version: str | None = Non
     """
     training = get_training(ledger, training_id)
     options = training.options if version is None else training.options | {"version": version}
-    values = _back_in_queue() | {"options": options, "error": None, "finished_at": None}
+    values = _back_in_queue() | {"options": options, "error": None, "finished_at": None, "sent_at": now()}
 
     def work(connection: Connection) -> int:
         stopped = or_(trainings.c.state.in_((QUEUED, FAILED, CANCELLED)), _is_lost())
@@ -217,7 +232,7 @@ def requeue_training(ledger: Ledger, training_id: int, version: str | None = Non
 
 
 def return_trainings(ledger: Ledger, owner: str) -> int:
-    """Put what an owner that stops is training back into the queue, to be gone on with by another."""
+    """Put what an owner that stops is training back into the queue, for whoever sends what is unsent."""
 
     def work(connection: Connection) -> int:
         return connection.execute(
@@ -234,7 +249,8 @@ def return_trainings(ledger: Ledger, owner: str) -> int:
 
 
 def _back_in_queue() -> dict[str, Any]:
-    return {"state": QUEUED, "owner": None, "lease_until": None, "stage": None, "seconds_left": None}
+    values = ("owner", "lease_until", "stage", "seconds_left", "sent_at")
+    return {"state": QUEUED} | dict.fromkeys(values)
 
 
 def _ended() -> dict[str, Any]:

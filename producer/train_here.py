@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from db.trainings import QUEUED, Training, cancel_training, get_training
 from producer.exit_status import INTERRUPTED
 from producer.fleet import Fleet, local_fleet
@@ -12,9 +10,6 @@ from producer.session import Session
 from producer.train_display import TrainingDisplay, report_training, wait_for_training
 from worker.queueing import TRAIN_QUEUE
 from worker.training_queue import send_training
-
-# How long a sent training may stay in the queue before its message counts as lost.
-RESEND_SECONDS = 20.0
 
 
 def train_here(session: Session, training: Training, gpus: str = "all") -> int:
@@ -43,14 +38,14 @@ def train_here(session: Session, training: Training, gpus: str = "all") -> int:
 
 
 class _Overseer:
-    """Keeps the trainer going and sends a lost message again."""
+    """Keeps the trainer going, and sends the training, again where the private broker had to be restarted."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
-        self._send_at = 0.0
+        self._is_sent = False
 
     def tick(self, training: Training) -> None:
         broker_was_lost = self._fleet.tick()
-        if training.state == QUEUED and (broker_was_lost or time.monotonic() >= self._send_at):
+        if training.state == QUEUED and (broker_was_lost or not self._is_sent):
             send_training(self._fleet.settings, training)
-            self._send_at = time.monotonic() + RESEND_SECONDS
+            self._is_sent = True

@@ -23,7 +23,6 @@ from worker.devices import Device
 from worker.queueing import TRAIN_QUEUE
 from worker.settings import Settings
 from worker.sweeper import Sweeper
-from worker.training_queue import send_queued
 
 log = logging.getLogger(__name__)
 
@@ -100,8 +99,6 @@ class Launcher:
                 queues=node.queue,
             )
             self._spawn(node)
-        if any(node.queue == TRAIN_QUEUE for node in self.nodes):
-            send_queued(self.settings, self.ledger)
 
     def run_until_stopped(self) -> None:
         """Supervise until `request_stop`, then stop."""
@@ -135,7 +132,7 @@ class Launcher:
 
         A training is not finished: it stops after a batch, and another trainer goes on with it.
         """
-        returned = self._return_trainings()
+        self._return_trainings()
         stages = (
             (signal.SIGTERM, self.settings.stop_seconds),
             (signal.SIGQUIT, 10.0),
@@ -162,15 +159,13 @@ class Launcher:
                 remove_worker(self.ledger, node.name)
             except LedgerError as error:
                 log.warning("worker %s is not signed off: %s", node.name, error)
-        if returned:
-            send_queued(self.settings, self.ledger)
 
-    def _return_trainings(self) -> int:
+    def _return_trainings(self) -> None:
         try:
-            return sum(return_trainings(self.ledger, node.name) for node in self.nodes)
+            for node in self.nodes:
+                return_trainings(self.ledger, node.name)
         except LedgerError as error:
             log.warning("trainings in hand are not given back: %s", error)
-            return 0
 
     def log_of(self, node: _Node) -> Path | None:
         return None if self.log_folder is None else self.log_folder / f"{node.name}.log"

@@ -15,7 +15,7 @@ from worker.broker import BrokerUnreachable, queue_length
 from worker.messages import send_chunks
 from worker.queueing import EXPLAIN_QUEUE, TRAIN_QUEUE, make_app
 from worker.settings import Settings
-from worker.training_queue import send_queued
+from worker.training_queue import send_unsent
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Sweeper:
                 self._send(claim_unsent(self._ledger, LOST_SECONDS), "their messages were lost")
             # Trainers hold no message back: without one in the queue, those that wait have none.
             if broker is not None and queue_length(broker, TRAIN_QUEUE) == 0:
-                send_queued(self._settings, self._ledger)
+                send_unsent(self._settings, self._ledger, LOST_SECONDS)
         except (LedgerError, BrokerUnreachable, OperationalError, OSError) as error:
             log.warning("nothing swept: %s", error)
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from kombu.exceptions import OperationalError
-
 from db.ledger import Ledger
-from db.trainings import Training, queued_trainings
+from db.trainings import Training, claim_unsent_trainings
 from worker.queueing import TRAIN, TRAIN_QUEUE, make_app
 from worker.settings import Settings
 
@@ -32,13 +30,11 @@ def send_training(settings: Settings, training: Training) -> None:
         )
 
 
-def send_queued(settings: Settings, ledger: Ledger) -> None:
-    """Send all queued trainings again, for the case that their messages were lost.
+def send_unsent(settings: Settings, ledger: Ledger, seconds: float) -> None:
+    """Send the queued trainings whose message was sent more than `seconds` ago or never.
 
-    A broker that does not answer is no error: whoever starts a trainer next sends them.
+    Raises kombu's OperationalError when the broker does not answer.
     """
-    try:
-        for training in queued_trainings(ledger):
-            send_training(settings, training)
-    except (OperationalError, OSError) as error:
-        log.warning("queued trainings are not sent again: %s", error)
+    for training in claim_unsent_trainings(ledger, seconds):
+        send_training(settings, training)
+        log.warning("training %d sent again", training.id)

@@ -167,7 +167,7 @@ def test_a_training_longer_than_visibility_timeout_and_time_limit_runs_once(
     watched = Watched(distributed)
     number = train(distributed, data, "--recipe", recipe_file, "--set", "stages.0.epochs=30")
     running = watched.wait(lambda t: t.state == "running", "the start")
-    # Delivered again, as a broker does that thinks the first delivery lost: to both trainers.
+    # Delivered again, as by a broker that thinks the first delivery lost: to both trainers.
     settings = Settings(broker_url=distributed.environment["XRAYCAM_BROKER_URL"])
     for _ in range(3):
         send_training(settings, running)
@@ -264,11 +264,16 @@ def test_a_preview_shows_samples_under_their_class(
 
 
 def test_a_training_whose_message_was_lost_is_sent_again(
-    distributed: Installation, make_folder: MakeFolder, recipe_file: Path, valkey: Valkey
+    distributed: Installation,
+    make_folder: MakeFolder,
+    recipe_file: Path,
+    valkey: Valkey,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     data = make_folder("data", Clear=10, Opaque=10)
     train(distributed, data, "--recipe", recipe_file)
     valkey.client().flushall()
+    monkeypatch.setattr("worker.sweeper.LOST_SECONDS", 0.0)
     settings = Settings(broker_url=valkey.url, database_url=str(distributed.ledger.url))
     for _ in range(3):
         Sweeper(settings, distributed.ledger).tick()

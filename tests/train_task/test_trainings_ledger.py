@@ -14,13 +14,13 @@ from db.trainings import (
     Training,
     add_training,
     cancel_training,
+    claim_unsent_trainings,
     fail_training,
     finish_training,
     get_training,
     list_trainings,
     note_epoch,
     note_stage,
-    queued_trainings,
     renew_training,
     requeue_training,
     return_trainings,
@@ -126,5 +126,9 @@ def test_what_a_stopped_trainer_had_in_hand_waits_for_another(ledger: Ledger) ->
     assert return_trainings(ledger, "nobody") == 0
     assert return_trainings(ledger, "trainer") == 1
     assert not renew_training(ledger, training, 60)
-    assert [waiting.id for waiting in queued_trainings(ledger)] == [first.id, second.id]
     assert [known.id for known in list_trainings(ledger)] == [second.id, first.id]
+    # The message of the second was sent a moment ago; the first has none, and is claimed once.
+    assert [unsent.id for unsent in claim_unsent_trainings(ledger, 60)] == [first.id]
+    assert claim_unsent_trainings(ledger, 60) == []
+    time.sleep(0.02)
+    assert [unsent.id for unsent in claim_unsent_trainings(ledger, 0.01)] == [first.id, second.id]

@@ -40,6 +40,7 @@ def upgrade() -> None:
         sa.Column("verdict", sa.Text(), nullable=True, comment="whether the version became current, and why"),
         sa.Column("error", sa.Text(), nullable=True),
         sa.Column("created_at", Timestamp(), nullable=False),
+        sa.Column("sent_at", Timestamp(), nullable=True, comment="when a message for it was last published"),
         sa.Column("started_at", Timestamp(), nullable=True),
         sa.Column("finished_at", Timestamp(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
