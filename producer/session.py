@@ -17,6 +17,7 @@ from worker.settings import Settings, load_settings
 
 # A person waits at the command line: better a clear word soon than a long silence.
 PATIENCE_SECONDS = 5.0
+WAITING_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,11 @@ class Session:
 def open_session() -> Session:
     """Load the settings and open the ledger, made or brought up to date if needed."""
     settings = load_settings()
+    settings.make_private()
     ledger = Ledger(settings.database, patience=PATIENCE_SECONDS)
     migrate(ledger)
+    # Once it has answered, a restart of the database is worth waiting for.
+    ledger.patience = WAITING_SECONDS
     return Session(settings, ledger, _console(sys.stdout), _console(sys.stderr))
 
 

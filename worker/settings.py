@@ -5,9 +5,11 @@ from __future__ import annotations
 import difflib
 import os
 import socket
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Literal
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -24,7 +26,7 @@ class SettingsError(XraycamError):
 class Settings(BaseSettings):
     """The settings; each is the environment variable `XRAYCAM_<NAME>`."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", allow_inf_nan=False)
 
     home: Path = Field(Path("xraycam-data"), description="folder for ledger, models and overlays")
     broker_url: SecretStr | None = Field(
@@ -48,36 +50,55 @@ class Settings(BaseSettings):
     )
     attempts: int = Field(3, ge=2, le=10, description="tries for an image that takes its worker down")
     image_seconds: float = Field(60.0, gt=0.0, le=600.0, description="time limit for one image")
-    max_pixels: int = Field(100_000_000, ge=1, description="larger images are refused")
-    max_bytes: int = Field(200_000_000, ge=1, description="larger files are refused")
+    max_pixels: int = Field(100_000_000, ge=1, le=10**9, description="larger images are refused")
+    max_bytes: int = Field(200_000_000, ge=1, le=10**10, description="larger files are refused")
     queue_limit: int = Field(
-        2000, ge=10, description="messages in the broker above which `enqueue` waits for the workers"
+        2000,
+        ge=10,
+        le=10**6,
+        description="messages in the broker above which `enqueue` waits for the workers",
     )
     start_from: str = Field(
         "imagenet", description="weights a training starts from: imagenet, a file, a model version, or none"
     )
     train_memory: int = Field(
-        4_000_000_000, ge=0, description="bytes of images and features a training keeps in memory"
+        4_000_000_000, ge=0, le=10**13, description="bytes of images and features a training keeps in memory"
     )
     promote_tolerance: float = Field(
         0.01, ge=0.0, le=1.0, description="by how much less AUC a new version may have and become current"
     )
     stop_seconds: float = Field(
-        30.0, ge=1.0, description="time a worker has to finish its chunk when it is told to stop"
+        30.0, ge=1.0, le=86400.0, description="time a worker has to finish its chunk when it is told to stop"
     )
     log_level: str = Field("WARNING", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="of the workers")
+    log_format: Literal["text", "json"] = Field(
+        "text", description="of the workers: text, or json, one object a line"
+    )
+    umask: str = Field("077", pattern="^0?[0-7]{3}$", description="permissions that new files do not get")
 
     @field_validator("home", "output")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
-        return None if value is None else value.expanduser().absolute()
+        try:
+            return None if value is None else value.expanduser().absolute()
+        except RuntimeError as error:
+            raise ValueError(f"{error}; write the whole path") from None
 
     @field_validator("broker_url")
     @classmethod
     def _known_broker(cls, value: SecretStr | None) -> SecretStr | None:
-        schemes = ("redis", "rediss", "redis+socket")
-        if value is not None and urlsplit(value.get_secret_value()).scheme not in schemes:
+        if value is None:
+            return None
+        try:
+            parts = urlsplit(value.get_secret_value())
+            _ = parts.port
+        except ValueError as error:
+            # What urlsplit says may quote the password.
+            raise ValueError("is no URL; write redis://:PASSWORD@HOST:6379/0") from error
+        if parts.scheme not in ("redis", "rediss", "redis+socket"):
             raise ValueError("must begin with redis://, rediss:// or redis+socket://")
+        if "password=" in parts.query:
+            raise ValueError("has its password in the query; write redis://:PASSWORD@HOST:6379/0")
         return value
 
     @property
@@ -106,6 +127,20 @@ class Settings(BaseSettings):
     @property
     def worker_threads(self) -> int:
         return self.threads or min(4, os.cpu_count() or 1)
+
+    @property
+    def passwords(self) -> set[str]:
+        """What may be written down nowhere, as it stands in the URLs and as it is meant."""
+        found = set()
+        for url in (self.broker, self.database, self.models):
+            with suppress(ValueError):
+                secret = urlsplit(url or "").password
+                found |= {secret, unquote(secret)} if secret else set()
+        return found
+
+    def make_private(self) -> None:
+        """Have this process, and those it starts, create files with the permissions that `umask` leaves."""
+        os.umask(int(self.umask, 8))
 
     def check_together(self) -> None:
         """Refuse what cannot work: a SQLite ledger with a broker on another machine."""
@@ -142,16 +177,17 @@ def load_settings() -> Settings:
     known = [PREFIX + name.upper() for name in Settings.model_fields]
     for name in os.environ:
         if name.startswith(PREFIX) and name not in known and name not in _NOT_SETTINGS:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
+            near = difflib.get_close_matches(name.removeprefix(PREFIX).lower(), Settings.model_fields, n=1)
+            hint = f"; did you mean {PREFIX}{near[0].upper()}?" if near else f"; known are {', '.join(known)}"
             raise SettingsError(f"there is no setting {name}{hint}")
     try:
         settings = Settings()
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = str(first["loc"][0])
-        value = "(not shown)" if field.endswith("_url") else repr(first["input"])
-        message = first["msg"].removeprefix("Value error, ")
+        hidden = field.endswith("_url") or "@" in str(first["input"])
+        value = "(not shown)" if hidden else ascii(first["input"])[:200]
+        message = " ".join(first["msg"].removeprefix("Value error, ").split())
         raise SettingsError(f"{PREFIX}{field.upper()}={value}: {message}") from None
     settings.check_together()
     return settings

@@ -46,6 +46,6 @@ def command(dry_run: bool, **given: Any) -> None:
             session.ledger,
             enqueued.run,
             chunks,
-            lambda: status.update("the queue is full: waiting for the workers"),
+            lambda: status.update("the queue is full, or the broker away: waiting"),
         )
     click.echo(enqueued.run.id)
