@@ -40,7 +40,7 @@ class Settings(BaseSettings):
         description="model store: a path or an fsspec URL (s3://...); unset: `models` in the home folder",
     )
     output: Path | None = Field(None, description="overlays; unset: `overlays` in the home folder")
-    chunk_size: int = Field(64, ge=1, le=1024, description="images a message stands for")
+    chunk_size: int = Field(128, ge=1, le=1024, description="images a message stands for")
     batch_size: int = Field(16, ge=1, le=512, description="images through the network at once")
     threads: int = Field(
         0, ge=0, le=64, description="threads to decode and to render; 0: one per processor, 4 at most"
