@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -119,71 +118,6 @@ def claim_unsent_trainings(ledger: Ledger, seconds: float) -> list[Training]:
     return [get_training(ledger, number) for number in ledger.write(work)]
 
 
-def start_training(ledger: Ledger, training_id: int, owner: str, seconds: float) -> Training | None:
-    """Lease a queued training for `seconds` by the database's clock; None when it is not queued."""
-
-    def work(connection: Connection) -> bool:
-        return bool(
-            connection.execute(
-                update(trainings)
-                .where(trainings.c.id == training_id, trainings.c.state == QUEUED)
-                .values(
-                    state=RUNNING,
-                    start=trainings.c.start + 1,
-                    owner=owner,
-                    lease_until=now(seconds),
-                    started_at=now(),
-                    seconds_left=None,
-                )
-            ).rowcount
-        )
-
-    return get_training(ledger, training_id) if ledger.write(work) else None
-
-
-def renew_training(ledger: Ledger, training: Training, seconds: float) -> bool:
-    """Hold a training for another `seconds`; false when it was cancelled or is no longer ours."""
-    return _change(ledger, training, {"lease_until": now(seconds)})
-
-
-def note_stage(ledger: Ledger, training: Training, stage: str) -> bool:
-    """Note what a training is at; false when it is no longer ours."""
-    return _change(ledger, training, {"stage": stage, "seconds_left": None})
-
-
-def note_epoch(
-    ledger: Ledger, training: Training, history: list[dict[str, Any]], seconds_left: float | None
-) -> bool:
-    """Note the epochs done so far; false when the training is no longer ours.
-
-    Each has `stage`, `epoch`, `loss`, `val_loss`, `val_auc`; what is not a finite number is stored as null.
-    """
-    known = [{name: _finite(value) for name, value in epoch.items()} for epoch in history]
-    last = known[-1]
-    values = {
-        "stage": last["stage"],
-        "epoch": last["epoch"],
-        "loss": last["loss"],
-        "val_loss": last["val_loss"],
-        "val_auc": last["val_auc"],
-        "history": known,
-        "seconds_left": seconds_left,
-        "progress_at": now(),
-    }
-    return _change(ledger, training, values)
-
-
-def finish_training(ledger: Ledger, training: Training, *, version: str, verdict: str) -> bool:
-    """Note that a training made a version, and whether that became current, in words."""
-    values = {"state": DONE, "version": version, "verdict": verdict, "stage": None, "error": None}
-    return _change(ledger, training, values | _ended())
-
-
-def fail_training(ledger: Ledger, training: Training, error: str) -> bool:
-    """Note why a training came to nothing."""
-    return _change(ledger, training, {"state": FAILED, "error": error} | _ended())
-
-
 def cancel_training(ledger: Ledger, training_id: int) -> Training:
     """Cancel a training unless it has ended or is being published; its state afterwards tells.
 
@@ -199,7 +133,7 @@ def cancel_training(ledger: Ledger, training_id: int) -> Training:
                 trainings.c.state.in_((QUEUED, RUNNING)),
                 or_(trainings.c.stage.is_(None), ~published),
             )
-            .values({"state": CANCELLED} | _ended())
+            .values({"state": CANCELLED} | ended())
         )
 
     ledger.write(work)
@@ -213,7 +147,7 @@ def requeue_training(ledger: Ledger, training_id: int, version: str | None = Non
     """
     training = get_training(ledger, training_id)
     options = training.options if version is None else training.options | {"version": version}
-    values = _back_in_queue() | {"options": options, "error": None, "finished_at": None, "sent_at": now()}
+    values = back_in_queue() | {"options": options, "error": None, "finished_at": None, "sent_at": now()}
 
     def work(connection: Connection) -> int:
         stopped = or_(trainings.c.state.in_((QUEUED, FAILED, CANCELLED)), _is_lost())
@@ -231,49 +165,15 @@ def requeue_training(ledger: Ledger, training_id: int, version: str | None = Non
     raise TrainingNotResumable(f"training {training_id} cannot be resumed: it {made}")
 
 
-def return_trainings(ledger: Ledger, owner: str) -> int:
-    """Put what an owner that stops is training back into the queue, for whoever sends what is unsent."""
-
-    def work(connection: Connection) -> int:
-        return connection.execute(
-            update(trainings)
-            .where(
-                trainings.c.owner == owner,
-                trainings.c.state == RUNNING,
-                or_(trainings.c.stage.is_(None), trainings.c.stage != PUBLISHING),
-            )
-            .values(_back_in_queue())
-        ).rowcount
-
-    return ledger.write(work)
-
-
-def _back_in_queue() -> dict[str, Any]:
+def back_in_queue() -> dict[str, Any]:
+    """Column values of a training that waits for a trainer again, its message unsent."""
     values = ("owner", "lease_until", "stage", "seconds_left", "sent_at")
     return {"state": QUEUED} | dict.fromkeys(values)
 
 
-def _ended() -> dict[str, Any]:
+def ended() -> dict[str, Any]:
+    """Column values of a training with which nothing more happens."""
     return {"finished_at": now(), "lease_until": None, "seconds_left": None}
-
-
-def _change(ledger: Ledger, training: Training, values: dict[str, Any]) -> bool:
-    """Change the row of a training that is ours; false when it no longer is."""
-
-    def work(connection: Connection) -> bool:
-        return bool(
-            connection.execute(
-                update(trainings)
-                .where(
-                    trainings.c.id == training.id,
-                    trainings.c.start == training.start,
-                    trainings.c.state == RUNNING,
-                )
-                .values(values)
-            ).rowcount
-        )
-
-    return ledger.write(work)
 
 
 def _is_lost() -> ColumnElement[bool]:
@@ -297,7 +197,3 @@ def _training(row: Row[Any]) -> Training:
         passed = (row.moment - row.progress_at).total_seconds()
         values["seconds_left"] = max(0.0, row.seconds_left - passed)
     return Training(**values)
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

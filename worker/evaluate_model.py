@@ -16,12 +16,12 @@ from db.migrate import migrate
 from db.models import Model, get_model
 from worker.errors import XraycamError
 from worker.explain.read import Limits
-from worker.labelled_scores import labelled_scores
 from worker.measured import Measured, measured
 from worker.model.folder import load_model
 from worker.model.store import ModelStore, ensure_current_model, store_of
 from worker.settings import Settings, load_settings
 from worker.train.dataset import scan_labelled
+from worker.train.labelled_scores import labelled_scores
 
 METRICS_FILE = "metrics.json"
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from db.errors import LedgerError
 from db.ledger import Ledger
-from db.trainings import return_trainings
+from db.trainer import return_trainings
 from db.work import release_owner
 from db.workers import list_workers, note_worker, register_worker, remove_worker
 from worker.devices import Device

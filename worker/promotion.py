@@ -10,11 +10,11 @@ import numpy as np
 from db.ledger import Ledger
 from db.models import Model, current_model
 from worker.errors import ModelError, XraycamError
-from worker.labelled_scores import labelled_scores
 from worker.model.folder import load_model
 from worker.model.store import ModelStore, ensure_current_model
 from worker.train.dataset import Labelled
 from worker.train.evaluate import area_under_curve, softmax
+from worker.train.labelled_scores import labelled_scores
 from worker.train_options import TrainOptions
 
 

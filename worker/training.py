@@ -9,7 +9,7 @@ import logging
 
 from db.errors import LedgerError, LedgerUnreachable
 from db.ledger import Ledger
-from db.trainings import fail_training, renew_training, start_training
+from db.trainer import fail_training, renew_training, start_training
 from db.workers import note_worker
 from worker.errors import XraycamError
 from worker.lease_keeper import LeaseKeeper

@@ -15,17 +15,11 @@ from safetensors import SafetensorError, safe_open
 
 from db.ledger import Ledger
 from db.models import get_model
-from db.trainings import (
-    PUBLISHING,
-    Training,
-    finish_training,
-    note_epoch,
-    note_stage,
-)
+from db.trainer import finish_training, note_epoch, note_stage
+from db.trainings import PUBLISHING, Training
 from db.workers import note_worker
 from worker.errors import XraycamError
 from worker.explain.read import Limits
-from worker.labelled_scores import labelled_scores
 from worker.lease_keeper import LeaseKeeper
 from worker.measured import Measured, measured
 from worker.model.description import read_description
@@ -37,6 +31,7 @@ from worker.reload import announce
 from worker.settings import Settings
 from worker.train.dataset import DatasetError, Labelled, scan_labelled
 from worker.train.fit import Epoch, Trained, TrainingStopped, fit
+from worker.train.labelled_scores import labelled_scores
 from worker.train.recipe import Recipe
 from worker.train.regions import Regions, find_regions
 from worker.train.splitting import Split, split

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from worker.errors import XraycamError
-from worker.labelled_scores import labelled_scores
 from worker.model.description import Description
 from worker.model.folder import round_as_stored, save_model
 from worker.model.network import spatial_layers
@@ -22,6 +21,7 @@ from worker.train.card import model_card
 from worker.train.dataset import DatasetError, Labelled, scan_labelled
 from worker.train.evaluate import measure
 from worker.train.fit import Epoch, Trained, fit
+from worker.train.labelled_scores import labelled_scores
 from worker.train.recipe import Recipe, recipe_named
 from worker.train.record import training_record
 from worker.train.regions import Regions, find_regions
