@@ -27,6 +27,7 @@ from worker.explain.overlay import SUFFIXES
 from worker.explain.pipeline import Item, Outcome
 from worker.file_names import on_disk, printable
 from worker.lease_keeper import LeaseKeeper
+from worker.logs import doing
 from worker.station import Station
 from worker.watchdog import Watchdog, watchdog
 
@@ -104,6 +105,10 @@ class _Chunk:
 
     def do_alone(self, image: PendingImage, dog: Watchdog) -> None:
         limit = self.station.settings.attempts
+        with doing(image=image.path):
+            self._do_alone(image, dog, limit)
+
+    def _do_alone(self, image: PendingImage, dog: Watchdog, limit: int) -> None:
         if image.attempts >= limit:
             row = {
                 "image_id": image.id,
@@ -113,8 +118,10 @@ class _Chunk:
                 "with another program, and leave it out or save it again",
                 "attempts": image.attempts,
             }
+            log.warning("%s is given up after %d attempts", printable(image.path), image.attempts)
             record_results(self.station.ledger, self.lease, [self._with_origin(row)])
             return
+        log.warning("%s is tried alone: a worker ended with it in hand", printable(image.path))
         attempts = count_attempt(self.station.ledger, image.id)
         record_results(self.station.ledger, self.lease, list(self._rows([image], attempts, dog)))
 
@@ -129,10 +136,11 @@ class _Chunk:
             try:
                 items.append(self._item(image))
             except ImageError as error:
-                yield self._failed(image.id, error.reason, str(error), attempts)
+                yield self._failed(image.id, image.path, error.reason, str(error), attempts)
         for outcome in self.station.pipeline.run(self.explainer, items, self.options, progress):
             if outcome.reason is not None:
-                yield self._failed(outcome.item.image_id, outcome.reason, outcome.error or "", attempts)
+                item = outcome.item
+                yield self._failed(item.image_id, item.name, outcome.reason, outcome.error or "", attempts)
             else:
                 yield self._done(outcome, attempts)
 
@@ -152,7 +160,8 @@ class _Chunk:
         overlay = self.output / (image.path + SUFFIXES[self.options.output_format])
         return Item(image.id, source, overlay, image.path, self.root, self.output)
 
-    def _failed(self, image_id: int, reason: str, error: str, attempts: int) -> dict[str, Any]:
+    def _failed(self, image_id: int, path: str, reason: str, error: str, attempts: int) -> dict[str, Any]:
+        log.info("failed: %s: %s", reason, error, extra={"image": path, "reason": reason})
         row = {
             "image_id": image_id,
             "status": "failed",

@@ -21,7 +21,9 @@ def _stop_with_launcher() -> None:
 def main() -> None:
     threading.Thread(target=_stop_with_launcher, daemon=True).start()
     from worker.celery import app
+    from worker.settings import load_settings
 
+    load_settings().make_private()
     app.worker_main(["worker", *sys.argv[1:]])
 
 

@@ -15,6 +15,7 @@ from db.errors import LedgerError
 from db.ledger import Ledger
 from db.work import Refusal, mark_sent
 from worker.errors import XraycamError
+from worker.logs import doing
 from worker.queueing import EXPLAIN_CHUNK, TRAIN, TRAIN_QUEUE
 from worker.settings import load_settings
 from worker.worker_name import worker_name
@@ -45,6 +46,11 @@ def load_model_in_child(**_: Any) -> None:
 @shared_task(name=EXPLAIN_CHUNK, bind=True, max_retries=None)
 def explain_chunk(task: Any, run: int, chunk: int) -> None:
     """Explain one chunk of a run. A message says no more than which rows: the rest is in the ledger."""
+    with doing(run=run, chunk=chunk):
+        _explain(task, run, chunk)
+
+
+def _explain(task: Any, run: int, chunk: int) -> None:
     from worker.chunk import explain_chunk as explain
     from worker.station import station
 

@@ -20,7 +20,9 @@ def command() -> None:
 
     marks = {True: click.style("ok   ", fg="green"), False: click.style("wrong", fg="red"), None: "     "}
     wrong = False
-    for check in check_everything(load_settings()):
+    settings = load_settings()
+    settings.make_private()
+    for check in check_everything(settings):
         click.echo(f"{marks[check.fine]} {check.name:<12} {check.finding}")
         wrong = wrong or check.fine is False
     if wrong:

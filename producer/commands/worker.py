@@ -24,13 +24,13 @@ def command(gpus: str, queues: str) -> None:
       XRAYCAM_DATABASE_URL=postgresql+psycopg://user:password@db/xraycam \\
       xraycam worker --gpus all
     """
-    import logging
     import signal
 
     from producer.session import open_session
     from worker.devices import devices_for
     from worker.errors import XraycamError
     from worker.launcher import Launcher
+    from worker.logs import start_logging
     from worker.queueing import QUEUES
 
     wanted = [queue.strip() for queue in queues.split(",") if queue.strip()]
@@ -39,7 +39,7 @@ def command(gpus: str, queues: str) -> None:
         raise XraycamError(f"--queues {queues}: the queues are {', '.join(QUEUES)}")
     session = open_session()
     session.require_broker()
-    logging.basicConfig(level=session.settings.log_level, format="%(asctime)s %(levelname)s %(message)s")
+    start_logging(session.settings)
     launcher = Launcher(session.settings, session.ledger, devices_for(gpus), wanted)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: launcher.request_stop())

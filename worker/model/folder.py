@@ -15,6 +15,7 @@ from worker.errors import ModelError
 from worker.model.description import Description, Weights, write_description
 from worker.model.integrity import check_folder, sha256_of
 from worker.model.network import build_network
+from worker.permissions import as_umask_says
 
 
 def save_model(network: Any, folder: Path, *, description: dict[str, Any]) -> Description:
@@ -35,14 +36,11 @@ def save_model(network: Any, folder: Path, *, description: dict[str, Any]) -> De
             if "seed_generator" not in variable.path
         }
         save_file(arrays, half_done / "weights.safetensors")
-        # safetensors makes files that only their owner may read; other machines' workers read this one.
-        (half_done / "weights.safetensors").chmod(0o644)
-        # Written for its owner alone; a store is shared as its folder says.
-        (half_done / "weights.safetensors").chmod(0o644)
+        as_umask_says(half_done / "weights.safetensors")
         digest = sha256_of(half_done / "weights.safetensors")
         whole = Description.model_validate({**description, "weights": Weights(sha256=digest)})
         write_description(half_done, whole)
-        half_done.chmod(0o755)
+        as_umask_says(half_done)
         half_done.rename(folder)
     except BaseException:
         shutil.rmtree(half_done, ignore_errors=True)

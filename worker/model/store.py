@@ -14,6 +14,7 @@ from db.models import Model, add_model, current_model
 from worker.errors import ModelError
 from worker.model.description import DESCRIPTION_FILE, read_description
 from worker.model.integrity import check_folder, digest_of
+from worker.permissions import as_umask_says
 
 if TYPE_CHECKING:
     from worker.settings import Settings
@@ -143,7 +144,7 @@ def _half_done(target: Path) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         yield folder
-        folder.chmod(0o755)
+        as_umask_says(folder)
         try:
             folder.rename(target)
         except OSError:
