@@ -12,7 +12,11 @@ from installation import Installation
 from PIL import Image
 from servers import Valkey
 
+from db.ledger import Ledger
 from db.migrate import migrate
+from worker.model.store import ModelStore, store_of
+from worker.settings import Settings, load_settings
+from worker.train.dataset import Labelled, scan_labelled
 from worker.train.recipe import Recipe
 
 MakeFolder = Callable[..., Path]
@@ -81,3 +85,26 @@ def distributed(tmp_path: Path, valkey: Valkey) -> Iterator[Installation]:
     migrate(made.ledger)
     yield made
     made.stop_all()
+
+
+@pytest.fixture
+def settings(home: Path) -> Settings:  # noqa: ARG001 - sets the environment
+    return load_settings()
+
+
+@pytest.fixture
+def known(settings: Settings) -> Iterator[Ledger]:
+    ledger = Ledger(settings.database)
+    migrate(ledger)
+    yield ledger
+    ledger.close()
+
+
+@pytest.fixture
+def store(settings: Settings) -> ModelStore:
+    return store_of(settings)
+
+
+@pytest.fixture
+def dataset(make_folder: MakeFolder) -> Labelled:
+    return scan_labelled(make_folder("data", Clear=10, Opaque=10), min_per_class=4)

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from versions_made import make_current, make_version, reference_scores
 
 from db.ledger import Ledger
-from db.migrate import migrate
-from db.models import add_model, current_model, get_model
+from db.models import current_model, get_model
 from db.trainings import Training, add_training, get_training, requeue_training
 from worker.errors import ModelError
 from worker.evaluate_model import evaluate_model
-from worker.explain.preprocess import network_input
-from worker.model.folder import load_model, save_model
-from worker.model.integrity import digest_of
-from worker.model.network import build_network, spatial_layers
-from worker.model.store import ModelStore, store_of
-from worker.promotion import compared, verdict_on
+from worker.model.folder import load_model
+from worker.model.store import ModelStore
 from worker.publish_model import publish, ready_folder
-from worker.settings import Settings, load_settings
-from worker.train.dataset import Labelled, scan_labelled
+from worker.settings import Settings
+from worker.train.dataset import Labelled
 from worker.train.evaluate import measure
 from worker.train.recipe import Recipe
 from worker.train_options import TrainOptions
@@ -33,62 +29,6 @@ from worker.training import run_training
 from worker.version_names import version_name
 
 MakeFolder = Callable[..., Path]
-
-
-@pytest.fixture
-def settings(home: Path) -> Settings:  # noqa: ARG001 - sets the environment
-    return load_settings()
-
-
-@pytest.fixture
-def known(settings: Settings) -> Iterator[Ledger]:
-    ledger = Ledger(settings.database)
-    migrate(ledger)
-    yield ledger
-    ledger.close()
-
-
-@pytest.fixture
-def store(settings: Settings) -> ModelStore:
-    return store_of(settings)
-
-
-@pytest.fixture
-def dataset(make_folder: MakeFolder) -> Labelled:
-    return scan_labelled(make_folder("data", Clear=10, Opaque=10), min_per_class=4)
-
-
-def make_version(
-    folder: Path, version: str, recipe: Recipe, classes: tuple[str, ...], bias: float = 0
-) -> Path:
-    """A model folder with random weights; `bias` favours the last class."""
-    network = build_network(recipe.preprocessing.size, len(classes), recipe.head, recipe.alpha)
-    score = network.get_layer("score")
-    score.bias.assign(np.eye(len(classes), dtype=np.float32)[-1] * bias)
-    save_model(
-        network,
-        folder,
-        description={
-            "version": version,
-            "alpha": recipe.alpha,
-            "classes": classes,
-            "preprocessing": recipe.preprocessing,
-            "head": recipe.head,
-            "layers": spatial_layers(network),
-            "default_layer": "block_15_add",
-            "created": "2025-01-01T00:00:00Z",
-            "training": {"validation": {"auc": 0.5, "temperature": 1.5}},
-        },
-    )
-    return folder
-
-
-def make_current(ledger: Ledger, store: ModelStore, folder: Path, version: str, classes: Any) -> None:
-    store.publish(folder)
-    add_model(
-        ledger, version=version, digest=digest_of(folder), classes=classes, source="a test", metrics={},
-        promote=True,
-    )  # fmt: skip
 
 
 def ask(ledger: Ledger, dataset: Path, recipe: Recipe, **options: Any) -> Training:
@@ -100,72 +40,6 @@ def ask(ledger: Ledger, dataset: Path, recipe: Recipe, **options: Any) -> Traini
         options=TrainOptions(**options).model_dump(mode="json"),
         epochs=recipe.epochs,
     )
-
-
-def test_the_rule_allows_as_much_less_as_it_says() -> None:
-    assert compared(0.90, "v1", 0.90, 0.0).promote
-    assert compared(0.89, "v1", 0.90, 0.01).promote
-    assert not compared(0.889, "v1", 0.90, 0.01).promote
-    assert not compared(float("nan"), "v1", 0.90, 0.01).promote
-    reason = compared(0.889, "v1", 0.90, 0.01).reason
-    assert reason == (
-        "not promoted: AUC 0.8890, the current version v1 has 0.9000 on the same images, "
-        "and 0.01 less is allowed"
-    )
-
-
-def test_a_version_is_compared_with_the_current_one_on_the_same_images(
-    known: Ledger, store: ModelStore, dataset: Labelled, tiny_recipe: Recipe, tmp_path: Path
-) -> None:
-    folder = make_version(tmp_path / "made", "before-1", tiny_recipe, dataset.classes)
-    make_current(known, store, folder, "before-1", dataset.classes)
-    images = (0, 1, 2, 10, 11, 12)
-    before = measure(
-        np.array(dataset.labels)[list(images)],
-        reference_scores(folder, dataset)[list(images)],
-        dataset.classes,
-    ).auc
-    options = TrainOptions(tolerance=0.05)
-    better = verdict_on(before - 0.04, options, known, store, dataset, images)
-    worse = verdict_on(before - 0.06, options, known, store, dataset, images)
-    assert (better.promote, worse.promote) == (True, False)
-    assert f"the current version before-1 has {before:.4f} on the same images" in worse.reason
-    always = TrainOptions(promote="always")
-    assert verdict_on(0.0, always, known, store, dataset, images).promote
-    assert not verdict_on(1.0, TrainOptions(promote="never"), known, store, dataset, images).promote
-
-
-def test_what_cannot_be_compared_is_not_promoted_and_says_so(
-    known: Ledger, store: ModelStore, dataset: Labelled, tiny_recipe: Recipe, tmp_path: Path
-) -> None:
-    others = ("Clear", "Opaque", "Other")
-    folder = make_version(tmp_path / "made", "three-1", tiny_recipe, others)
-    make_current(known, store, folder, "three-1", others)
-    verdict = verdict_on(1.0, TrainOptions(), known, store, dataset, (0, 10))
-    assert not verdict.promote
-    assert "classes of the current version three-1 are Clear, Opaque, Other" in verdict.reason
-    folder = make_version(tmp_path / "two", "two-1", tiny_recipe, dataset.classes)
-    make_current(known, store, folder, "two-1", dataset.classes)
-    weights = Path(store.url) / "two-1" / "weights.safetensors"
-    content = bytearray(weights.read_bytes())
-    content[-1] ^= 1
-    weights.write_bytes(content)
-    verdict = verdict_on(1.0, TrainOptions(), known, store, dataset, (0, 10))
-    assert not verdict.promote
-    assert "cannot be measured" in verdict.reason
-    assert "SHA-256" in verdict.reason
-
-
-def reference_scores(folder: Path, dataset: Labelled) -> Any:
-    """Scores one image at a time, written out."""
-    description, network = load_model(folder)
-    assert description.preprocessing.scale == "symmetric"
-    scores = []
-    for index in range(len(dataset)):
-        gray = network_input(dataset.radiograph(index), description.preprocessing).astype(np.float32)
-        image = np.repeat((gray / 127.5 - 1)[None, :, :, None], 3, axis=3)
-        scores.append(network.predict(image, verbose=0)[0])
-    return np.array(scores)
 
 
 def test_evaluate_gives_the_figures_that_measure_gives(

@@ -10,28 +10,21 @@ from typing import Any
 import pytest
 
 from db.ledger import Ledger
-from db.migrate import migrate
 from db.models import add_model
 from db.trainings import list_trainings
 from producer.recipe_options import recipe_from
 from producer.training_request import TrainingRefused, TrainingRequest, check_version, request_training
-from worker.settings import Settings, load_settings
+from worker.settings import Settings
 from worker.train.recipe import DEFAULT, REFERENCE, RecipeError
 
 MakeFolder = Callable[..., Path]
 
 
 @pytest.fixture
-def settings(home: Path) -> Settings:  # noqa: ARG001 - sets the environment
-    return load_settings()
-
-
-@pytest.fixture
-def known(settings: Settings) -> Ledger:
-    ledger = Ledger(settings.database)
-    migrate(ledger)
-    add_model(ledger, version="older-1", digest="0" * 64, classes=("a", "b"), source="a test", metrics={})
-    return ledger
+def known(known: Ledger) -> Ledger:
+    """With one model in it."""
+    add_model(known, version="older-1", digest="0" * 64, classes=("a", "b"), source="a test", metrics={})
+    return known
 
 
 def test_a_class_with_too_few_images_is_refused_with_its_name_and_count(

@@ -1,0 +1,70 @@
+"""A new version becomes current by rule."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from versions_made import make_current, make_version, reference_scores
+
+from db.ledger import Ledger
+from worker.model.store import ModelStore
+from worker.promotion import compared, verdict_on
+from worker.train.dataset import Labelled
+from worker.train.evaluate import measure
+from worker.train.recipe import Recipe
+from worker.train_options import TrainOptions
+
+
+def test_the_rule_allows_as_much_less_as_it_says() -> None:
+    assert compared(0.90, "v1", 0.90, 0.0).promote
+    assert compared(0.89, "v1", 0.90, 0.01).promote
+    assert not compared(0.889, "v1", 0.90, 0.01).promote
+    assert not compared(float("nan"), "v1", 0.90, 0.01).promote
+    reason = compared(0.889, "v1", 0.90, 0.01).reason
+    assert reason == (
+        "not promoted: AUC 0.8890, the current version v1 has 0.9000 on the same images, "
+        "and 0.01 less is allowed"
+    )
+
+
+def test_a_version_is_compared_with_the_current_one_on_the_same_images(
+    known: Ledger, store: ModelStore, dataset: Labelled, tiny_recipe: Recipe, tmp_path: Path
+) -> None:
+    folder = make_version(tmp_path / "made", "before-1", tiny_recipe, dataset.classes)
+    make_current(known, store, folder, "before-1", dataset.classes)
+    images = (0, 1, 2, 10, 11, 12)
+    before = measure(
+        np.array(dataset.labels)[list(images)],
+        reference_scores(folder, dataset)[list(images)],
+        dataset.classes,
+    ).auc
+    options = TrainOptions(tolerance=0.05)
+    better = verdict_on(before - 0.04, options, known, store, dataset, images)
+    worse = verdict_on(before - 0.06, options, known, store, dataset, images)
+    assert (better.promote, worse.promote) == (True, False)
+    assert f"the current version before-1 has {before:.4f} on the same images" in worse.reason
+    always = TrainOptions(promote="always")
+    assert verdict_on(0.0, always, known, store, dataset, images).promote
+    assert not verdict_on(1.0, TrainOptions(promote="never"), known, store, dataset, images).promote
+
+
+def test_what_cannot_be_compared_is_not_promoted_and_says_so(
+    known: Ledger, store: ModelStore, dataset: Labelled, tiny_recipe: Recipe, tmp_path: Path
+) -> None:
+    others = ("Clear", "Opaque", "Other")
+    folder = make_version(tmp_path / "made", "three-1", tiny_recipe, others)
+    make_current(known, store, folder, "three-1", others)
+    verdict = verdict_on(1.0, TrainOptions(), known, store, dataset, (0, 10))
+    assert not verdict.promote
+    assert "classes of the current version three-1 are Clear, Opaque, Other" in verdict.reason
+    folder = make_version(tmp_path / "two", "two-1", tiny_recipe, dataset.classes)
+    make_current(known, store, folder, "two-1", dataset.classes)
+    weights = Path(store.url) / "two-1" / "weights.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    verdict = verdict_on(1.0, TrainOptions(), known, store, dataset, (0, 10))
+    assert not verdict.promote
+    assert "cannot be measured" in verdict.reason
+    assert "SHA-256" in verdict.reason
