@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import difflib
 import json
+import stat
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from worker.errors import ModelError
+from worker.file_names import printable
 
 DESCRIPTION_FILE = "model.json"
 
 
+# model.json is a few kilobytes, weights are tens of megabytes; larger ones are no models of ours.
+LARGEST_DESCRIPTION = 10_000_000
+LARGEST_WEIGHTS = 1_000_000_000
+
+# Names are printed, stored and used as labels: on one line.
+Name = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Preprocessing(_Part):
@@ -41,21 +51,21 @@ class Head(_Part):
 
     units: int = Field(128, ge=1, le=4096)
     dropout: float = Field(0.8, ge=0.0, lt=1.0)
-    l2: float = Field(0.1, ge=0.0)
+    l2: float = Field(0.1, ge=0.0, le=1e6)
 
 
 class Layer(_Part):
     """A layer by its Keras name, with the size of what it puts out."""
 
-    name: str
-    height: int
-    width: int
-    channels: int
+    name: Name
+    height: int = Field(ge=1, le=4096)
+    width: int = Field(ge=1, le=4096)
+    channels: int = Field(ge=1, le=65536)
     suits_cam: bool = Field(description="an end of a block, with a map of at least 4 x 4")
 
 
 class Weights(_Part):
-    file: str = Field("weights.safetensors", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    file: str = Field("weights.safetensors", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
@@ -65,21 +75,21 @@ class Description(_Part):
     format: Literal[1] = 1
     version: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
     architecture: Literal["mobilenetv2"] = "mobilenetv2"
-    alpha: float = Field(1.0, gt=0.0, le=1.4)
-    classes: tuple[str, ...] = Field(min_length=2)
+    alpha: float = Field(1.0, ge=0.05, le=1.4)
+    classes: tuple[Name, ...] = Field(min_length=2, max_length=10_000)
     preprocessing: Preprocessing = Preprocessing()
     head: Head = Head()
-    layers: tuple[Layer, ...]
-    default_layer: str
-    default_method: str = "gradcam"
+    layers: tuple[Layer, ...] = Field(max_length=10_000)
+    default_layer: Name
+    default_method: Name = "gradcam"
     weights: Weights
-    created: str
+    created: Name
     training: dict[str, Any] = Field(default_factory=dict, description="recipe, data and figures")
 
     @model_validator(mode="after")
     def _names_agree(self) -> Description:
         if len(set(self.classes)) != len(self.classes):
-            raise ValueError(f"class names must differ, got {list(self.classes)}")
+            raise ValueError(f"class names must differ, got {str(list(self.classes))[:200]}")
         if self.default_layer not in {layer.name for layer in self.layers}:
             raise ValueError(f"default_layer {self.default_layer!r} is not among the layers")
         return self
@@ -105,18 +115,25 @@ class Description(_Part):
 def read_description(folder: Path) -> Description:
     """Read and check `model.json` of `folder`. Raises ModelError when missing or damaged."""
     file = folder / DESCRIPTION_FILE
+    shown = printable(file)
     try:
-        text = file.read_text(encoding="utf-8")
+        if not stat.S_ISREG(file.stat().st_mode):
+            raise ModelError(f"{shown} is not a regular file; restore or import it again")
+        with file.open("rb") as stream:
+            content = stream.read(LARGEST_DESCRIPTION + 1)
     except FileNotFoundError:
-        raise ModelError(f"{folder} is not a model folder: it has no {DESCRIPTION_FILE}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(f"{file} cannot be read: {error}") from error
+        raise ModelError(f"{printable(folder)} is not a model folder: it has no {DESCRIPTION_FILE}") from None
+    except OSError as error:
+        raise ModelError(f"{shown} cannot be read: {error.strerror}") from error
+    if len(content) > LARGEST_DESCRIPTION:
+        raise ModelError(f"{shown} is larger than any description: {LARGEST_DESCRIPTION:,} bytes at most")
     try:
-        return Description.model_validate_json(text)
+        return Description.model_validate_json(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ModelError(f"{file} is damaged: {where}: {first['msg']}; restore or import it again") from None
+        what = printable(f"{where}: {first['msg']}"[:1000])[:300]
+        raise ModelError(f"{shown} is damaged: {what}; restore or import it again") from None
 
 
 def write_description(folder: Path, description: Description) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from worker.errors import ModelError
+from worker.file_names import printable
 from worker.model.description import Description, Weights, write_description
 from worker.model.integrity import check_folder, sha256_of
 from worker.model.network import build_network
@@ -61,13 +61,24 @@ def load_model(folder: Path) -> tuple[Description, Any]:
     file = folder / description.weights.file
     try:
         arrays = load_file(file)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ModelError(f"model {description.version}: {file} cannot be read: {error}") from error
-    network = build_network(
-        description.preprocessing.size, len(description.classes), description.head, description.alpha
-    )
+    except Exception as error:  # of the many kinds a damaged file leads to in the library
+        raise ModelError(
+            f"model {description.version}: {printable(file)} cannot be read: {_in_one_line(error)}"
+        ) from error
+    try:
+        network = build_network(
+            description.preprocessing.size, len(description.classes), description.head, description.alpha
+        )
+    except Exception as error:
+        raise ModelError(
+            f"model {description.version}: there is no such network: {_in_one_line(error)}"
+        ) from error
     assign_weights(network, arrays, description.version)
     return description, network
+
+
+def _in_one_line(error: Exception) -> str:
+    return printable(" ".join(str(error).split()))[:300] or type(error).__name__
 
 
 def assign_weights(network: Any, arrays: dict[str, np.ndarray[Any, Any]], version: str) -> None:
