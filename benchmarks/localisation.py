@@ -26,10 +26,10 @@ from worker.errors import XraycamError
 from worker.explain.explainer import Explainer
 from worker.explain.heat import area_seen
 from worker.explain.preprocess import network_input
-from worker.map_figures import unsaved_description
 from worker.train.dataset import Labelled, scan_labelled
 from worker.train.evaluate import area_under_curve, softmax
 from worker.train.fit import Trainer
+from worker.train.map_figures import unsaved_description
 from worker.train.recipe import recipe_named
 from worker.train.regions import Regions, find_regions
 from worker.train.splitting import Split, fold_splits

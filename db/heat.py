@@ -48,3 +48,16 @@ def heat_by_class(ledger: Ledger, run_id: int) -> list[ClassHeat]:
     with ledger.read() as connection:
         rows = connection.execute(statement).all()
     return [ClassHeat(*row) for row in rows]
+
+
+def versions_used(ledger: Ledger, run_id: int) -> list[str]:
+    """The model versions that explained images of a run, by name."""
+    version = results.c.model_version
+    statement = (
+        select(version)
+        .where(results.c.run_id == run_id, results.c.status == "done", version.is_not(None))
+        .distinct()
+        .order_by(version)
+    )
+    with ledger.read() as connection:
+        return [str(name) for name in connection.execute(statement).scalars()]

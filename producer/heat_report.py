@@ -1,14 +1,50 @@
-"""Saying when much of the heat of a run lies where no lung is."""
+"""Saying when much of the heat of a run lies where no lung is, and when its model looks there."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from db.heat import ClassHeat
+from pydantic import ValidationError
+
+from db.errors import LedgerError
+from db.heat import ClassHeat, heat_by_class, versions_used
+from db.models import get_model
+from worker.errors import XraycamError
+from worker.model.description import Description, read_description
+from worker.model.store import store_of
+from worker.trust.reliance import Reliance
+
+if TYPE_CHECKING:
+    from db.runs import Run
+    from producer.session import Session
 
 # A map without any preference has 0.25 of its heat in the corners and 0.44 at the border.
 MUCH_IN_CORNERS = 0.45
 MUCH_AT_BORDER = 0.65
+
+
+def map_report(session: Session, run: Run) -> Iterator[str]:
+    """Whatever should be known before the maps of a run are believed: warnings about the versions that made
+    it, measured when they were trained, then about its heat."""
+    for version in versions_used(session.ledger, run.id):
+        try:
+            model = get_model(session.ledger, version)
+            description = read_description(store_of(session.settings).fetch(model.version, model.digest))
+        except (XraycamError, LedgerError):
+            continue  # a version that is gone has no figures to tell of
+        yield from reliance_lines(description)
+    yield from heat_lines(heat_by_class(session.ledger, run.id))
+
+
+def reliance_lines(description: Description) -> Iterator[str]:
+    """Warnings from what the training of a version measured; none where it measured nothing."""
+    try:
+        found = [Reliance.model_validate(one) for one in description.training.get("reliance", [])]
+    except ValidationError:
+        return
+    for one in found:
+        yield from one.warnings
 
 
 def heat_lines(found: list[ClassHeat]) -> Iterator[str]:

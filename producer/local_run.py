@@ -12,13 +12,12 @@ from types import FrameType
 from rich.table import Table
 
 from db import runs
-from db.heat import heat_by_class
 from db.query import Filter
 from db.runs import Run
 from producer.exit_status import INTERRUPTED, SOME_FAILED
 from producer.fleet import local_fleet
 from producer.formats import write_csv
-from producer.heat_report import heat_lines
+from producer.heat_report import map_report
 from producer.progress import ProgressDisplay
 from producer.session import Session
 from producer.waiting import LocalOverseer, wait_for_run
@@ -64,7 +63,7 @@ def summarise(session: Session, run: Run) -> int:
         ("ledger", session.ledger),
     ):
         session.out.print(f"{label + ':':<10}{place}", soft_wrap=True, markup=False)
-    for line in heat_lines(heat_by_class(session.ledger, run.id)):
+    for line in map_report(session, run):
         session.out.print(line, soft_wrap=True, markup=False)
     if found.failed:
         session.err.print(f"why images failed: xraycam results {run.id} --status failed", soft_wrap=True)

@@ -16,6 +16,7 @@ from worker.model.description import Description, read_description
 from worker.model.integrity import check_folder, digest_of
 from worker.model.store import ModelStore
 from worker.train.fit import Trained
+from worker.train.map_figures import MapFigures
 from worker.train.pictures import learning_curves
 from worker.train.recipe import Recipe
 from worker.train.regions import Regions
@@ -24,7 +25,6 @@ from worker.train.starter import save_version
 from worker.train_options import TrainOptions
 
 METRICS_FILE = "metrics.json"
-DEFAULT_LAYER = "block_15_add"
 
 
 def ready_folder(folder: Path, options: TrainOptions) -> Path | None:
@@ -46,12 +46,13 @@ def write_version(
     validation: Measured,
     test: Measured | None,
     regions: Regions | None,
+    maps: MapFigures,
 ) -> Path:
     """Write the model folder of a training, with figures and pictures, below the training's own `folder`.
 
     Whole or not at all.
     """
-    figures: dict[str, Any] = {} if test is None else {"test": _of_test(test)}
+    figures = maps.figures | ({} if test is None else {"test": _of_test(test)})
     if regions is not None:
         figures["findings"] = {"file": regions.source.name, "images": regions.images}
     building, ready = folder / "building", folder / "ready"
@@ -64,7 +65,8 @@ def write_version(
         recipe,
         building,
         version=version,
-        default_layer=DEFAULT_LAYER,
+        default_layer=maps.layer,
+        default_method=maps.method,
         figures=figures,
     )
     learning_curves([asdict(epoch) for epoch in trained.history], building / "learning_curves.png")

@@ -14,7 +14,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from db.ledger import Ledger
-from db.models import get_model
+from db.models import current_model, get_model
 from db.trainer import finish_training, note_epoch, note_stage
 from db.trainings import PUBLISHING, Training
 from db.workers import note_worker
@@ -32,6 +32,7 @@ from worker.settings import Settings
 from worker.train.dataset import DatasetError, Labelled, scan_labelled
 from worker.train.fit import Epoch, Trained, TrainingStopped, fit
 from worker.train.labelled_scores import labelled_scores
+from worker.train.map_figures import map_figures
 from worker.train.recipe import Recipe
 from worker.train.regions import Regions, find_regions
 from worker.train.splitting import Split, split
@@ -82,8 +83,18 @@ class TrainingWork:
             version = version_name(self.ledger, self.store, self.training, self.options)
             validation = measured(dataset, parts.validation, trained.scores)
             tested = self._tested(test, trained, validation)
+            self._at("ranking maps")
+            maps = map_figures(
+                trained.network,
+                dataset,
+                parts.validation,
+                self.recipe,
+                version=version,
+                before=self._served(),
+                progress=self._ranked,
+            )
             ready = write_version(
-                self.folder, version, trained, parts, self.recipe, validation, tested, regions
+                self.folder, version, trained, parts, self.recipe, validation, tested, regions, maps
             )
         self._at("comparing")
         auc = read_description(ready).training["validation"]["auc"]
@@ -95,6 +106,21 @@ class TrainingWork:
         if verdict.promote:
             announce(self.settings)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _served(self) -> Path | None:
+        """The folder of the version served so far, if it can be had."""
+        try:
+            model = current_model(self.ledger)
+            return None if model is None else self.store.fetch(model.version, model.digest)
+        except XraycamError as error:
+            log.warning("training %d: %s", self.training.id, error)
+            return None
+
+    def _ranked(self, done: int, of: int) -> None:
+        if self.keeper.lost:
+            raise TrainingStopped("stopped while ranking maps, as asked")
+        doing = f"training {self.training.id}: maps of {done}/{of} images ranked"
+        note_worker(self.ledger, self.owner, doing=doing)
 
     def _at(self, stage: str) -> None:
         """Note the stage; raises TrainingStopped when the training is no longer ours."""

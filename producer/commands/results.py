@@ -40,10 +40,9 @@ def command(run: int | None, form: str, limit: int | None, output: Path | None, 
     """
     import sys
 
-    from db.heat import heat_by_class
     from db.query import Filter
     from producer import formats
-    from producer.heat_report import heat_lines
+    from producer.heat_report import map_report
     from producer.session import open_session
 
     session = open_session()
@@ -53,7 +52,7 @@ def command(run: int | None, form: str, limit: int | None, output: Path | None, 
     chosen = Filter(run=chosen_run.id, limit=limit, **wanted)
     if form == "table" and output is None:
         rows = formats.print_table(session.ledger, chosen, chosen_run, session.out)
-        for line in heat_lines(heat_by_class(session.ledger, chosen_run.id)):
+        for line in map_report(session, chosen_run):
             session.out.print(line, soft_wrap=True, markup=False)
         if rows == TABLE_ROWS == limit:
             session.err.print(f"the first {rows} rows; --limit or another --format gives more")

@@ -43,6 +43,7 @@ def model_card(description: Description) -> str:
         "## Figures on the validation part",
         _validation(training["validation"]),
         *_cross_validation(training.get("cross_validation", {}), training["recipe"]["name"]),
+        *_maps(description),
         "## Recipe",
         _recipe(training),
         "## Limits",
@@ -125,6 +126,53 @@ def _cross_validation(found: dict[str, Any], own: str) -> list[str]:
     parts = ["## Figures in cross-validation", text, _table(head, rows)]
     if own in found:
         parts += [_changed(found[own]), *_heat(found[own])]
+    return parts
+
+
+def _maps(description: Description) -> list[str]:
+    """How far its maps can be believed, where the training measured it."""
+    training = description.training
+    if "ranking" not in training:
+        return []
+    ranking = training["ranking"]
+    rows = []
+    for row in (*ranking["pairs"], *ranking["baselines"]):
+        mean = row["faithfulness"]["faithfulness"]
+        rows.append(
+            [
+                f"`{row['layer']}` {row['method']}".strip(),
+                "{} x {}".format(*row["resolution"]),
+                f"{mean['value']:.2f} ({mean['low']:.2f} to {mean['high']:.2f})",
+                row["blank"],
+            ]
+        )
+    parts = [
+        "## Heatmaps",
+        f"The default is `{description.default_layer}` with {description.default_method}: the most faithful "
+        f"on {ranking['images']} validation images. Faithfulness is what the score loses when the hottest "
+        "places are taken away rather than the coldest, in units of the score (insertion, deletion and ROAD, "
+        "averaged; 95% intervals). A map that does not beat the last two rows says nothing.",
+        _table(["layer and method", "map", "faithfulness", "blank"], rows),
+        _table(
+            [
+                "predicted class",
+                "images",
+                *(f"without {place}" for place in training["reliance"][0]["hidden"]),
+            ],
+            [
+                [one["class_name"], one["images"], *(f"{h['lost']:.0%}" for h in one["hidden"].values())]
+                for one in training["reliance"]
+            ],
+        ),
+        "The second table: how much of what the predicted class is ahead by is lost when a place is hidden. "
+        "Where corners or border count for much, the network looks at markers or film edges.",
+    ]
+    if "repeatability" in training:
+        found = training["repeatability"]
+        parts.append(
+            f"Maps of the same images by the version before, {found['with']}: rank correlation "
+            f"{found['spearman']['value']:.2f}, structural similarity {found['ssim']['value']:.2f}."
+        )
     return parts
 
 

@@ -22,6 +22,7 @@ from worker.train.dataset import DatasetError, Labelled, scan_labelled
 from worker.train.evaluate import measure
 from worker.train.fit import Epoch, Trained, fit
 from worker.train.labelled_scores import labelled_scores
+from worker.train.map_figures import map_figures
 from worker.train.recipe import Recipe, recipe_named
 from worker.train.record import training_record
 from worker.train.regions import Regions, find_regions
@@ -40,6 +41,7 @@ def save_version(
     *,
     version: str,
     default_layer: str,
+    default_method: str = "gradcam",
     figures: dict[str, Any],
 ) -> Description:
     """Write a training's result as the model folder `folder`, with its card. `figures` go into the record
@@ -65,6 +67,7 @@ def save_version(
             "head": recipe.head,
             "layers": spatial_layers(trained.network),
             "default_layer": default_layer,
+            "default_method": default_method,
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "training": {**record, **figures},
         },
@@ -81,7 +84,6 @@ def main() -> None:
     parser.add_argument("--recipe", default="default")
     parser.add_argument("--cross-validation", type=Path, nargs="*", default=[], help="figures for the card")
     parser.add_argument("--version", default="starter-1")
-    parser.add_argument("--default-layer", default="block_15_add")
     parser.add_argument("--out", type=Path, default=STARTER)
     arguments = parser.parse_args()
     recipe = recipe_named(arguments.recipe)
@@ -97,6 +99,7 @@ def main() -> None:
     figures: dict[str, Any] = {"cross_validation": {one["recipe"]["name"]: one for one in found}}
     if regions is not None:
         figures["findings"] = {"file": regions.source.name, "images": regions.images}
+    maps = map_figures(trained.network, dataset, parts.validation, recipe, version=arguments.version)
     shutil.rmtree(arguments.out, ignore_errors=True)
     description = save_version(
         replace(trained, scores=scores),
@@ -105,8 +108,9 @@ def main() -> None:
         recipe,
         arguments.out,
         version=arguments.version,
-        default_layer=arguments.default_layer,
-        figures=figures,
+        default_layer=maps.layer,
+        default_method=maps.method,
+        figures=figures | maps.figures,
     )
     print(f"{arguments.out}: {description.version}, AUC {description.training['validation']['auc']:.3f}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -18,6 +18,7 @@ from worker.model.folder import load_model
 from worker.model.network import spatial_layers
 from worker.train.dataset import Labelled
 from worker.train.recipe import Recipe
+from worker.trust.hidden_places import measure_reliance
 from worker.trust.ranking import rank
 from worker.trust.ranking_figures import Ranking
 from worker.trust.similarity import similarity
@@ -29,8 +30,9 @@ SECONDS = 180.0
 
 @dataclass(frozen=True)
 class MapFigures:
-    """`figures`, in JSON's types, go into the version's record: `ranking`, see `Ranking`, and `repeatability`
-    where there is a version to compare with."""
+    """The best layer and method, and what goes into the version's record, in JSON's types: `ranking`, see
+    `Ranking`; `reliance`, a list, see `Reliance`; and `repeatability`, the similarity to the maps of the
+    version served so far, where there is one to compare with."""
 
     layer: str
     method: str
@@ -43,19 +45,25 @@ def map_figures(
     indices: Sequence[int],
     recipe: Recipe,
     *,
+    version: str,
     before: Path | None = None,
     images: int = IMAGES,
     seconds: float = SECONDS,
+    progress: Callable[[int, int], object] = lambda _done, _of: None,
 ) -> MapFigures:
     """Rank layers and methods of `network` on up to `images` of the images at `indices`, which it has not
     learned from, of each class as many as of the others as far as they last, within about `seconds`.
 
-    `before` is the folder of the version served so far: maps of both on these images are compared.
+    `before` is the folder of the version served so far. `progress` is told how many images are ranked.
     """
     chosen = _balanced(dataset, indices, images)
-    description = unsaved_description(network, dataset.classes, recipe)
-    ranking = rank(description, network, _pixels(dataset, chosen, recipe.preprocessing), seconds=seconds)
-    figures = {"ranking": ranking.model_dump(mode="json")}
+    description = unsaved_description(network, dataset.classes, recipe, version)
+    pixels = _pixels(dataset, chosen, recipe.preprocessing)
+    ranking = rank(description, network, pixels, seconds=seconds, progress=progress)
+    figures: dict[str, Any] = {
+        "ranking": ranking.model_dump(mode="json"),
+        "reliance": [one.model_dump(mode="json") for one in measure_reliance(description, network, pixels)],
+    }
     repeated = (
         None if before is None else _repeatability(network, dataset, chosen, description, ranking, before)
     )
@@ -64,11 +72,13 @@ def map_figures(
     return MapFigures(ranking.best.layer, ranking.best.method, figures)
 
 
-def unsaved_description(network: Any, classes: Sequence[str], recipe: Recipe) -> Description:
+def unsaved_description(
+    network: Any, classes: Sequence[str], recipe: Recipe, version: str = "unsaved"
+) -> Description:
     """What an `Explainer` must know of a network that is in no folder yet."""
     layers = spatial_layers(network)
     return Description(
-        version="new",
+        version=version,
         alpha=recipe.alpha,
         classes=tuple(classes),
         preprocessing=recipe.preprocessing,
@@ -76,7 +86,7 @@ def unsaved_description(network: Any, classes: Sequence[str], recipe: Recipe) ->
         layers=layers,
         default_layer=layers[-1].name,
         weights=Weights(sha256="0" * 64),
-        created="",
+        created="not yet",
     )
 
 
