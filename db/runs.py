@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, case, func, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_postgresql
 from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
@@ -43,6 +43,7 @@ class Progress:
     chunks: int
     finished_chunks: int
     leased_chunks: int
+    lost_leases: int = 0
 
     @property
     def pending(self) -> int:
@@ -145,19 +146,42 @@ def set_state(ledger: Ledger, run_id: int, state: str) -> None:
 
 def progress(ledger: Ledger, run_id: int) -> Progress:
     """Counts of a run, from its chunks."""
-    finished = func.count(chunks.c.finished_at)
-    leased = func.count().filter(chunks.c.finished_at.is_(None), chunks.c.lease_until > now())
-    statement = select(
+    statement = select(*_counted()).where(chunks.c.run_id == run_id)
+    with ledger.read() as connection:
+        row = connection.execute(statement).one()
+    return Progress(*(int(value) for value in row))
+
+
+def open_progress(ledger: Ledger) -> dict[int, Progress]:
+    """Counts of every run with work left, by its number; cancelled ones are left out."""
+    unfinished = select(chunks.c.run_id).where(chunks.c.finished_at.is_(None))
+    statement = (
+        select(chunks.c.run_id, *_counted())
+        .join(runs, runs.c.id == chunks.c.run_id)
+        .where(chunks.c.run_id.in_(unfinished), runs.c.state != CANCELLED)
+        .group_by(chunks.c.run_id)
+        .order_by(chunks.c.run_id)
+    )
+    with ledger.read() as connection:
+        rows = connection.execute(statement).all()
+    return {int(row[0]): Progress(*(int(value) for value in row[1:])) for row in rows}
+
+
+def _counted() -> tuple[ColumnElement[Any], ...]:
+    """The fields of `Progress`, over a run's chunks."""
+    is_leased = chunks.c.finished_at.is_(None) & (chunks.c.lease_until > now())
+    # A lease that was given back does not count: so all but the one that finished the chunk, or holds it
+    # now, were lost.
+    lost = chunks.c.leases - case((chunks.c.finished_at.is_not(None) | is_leased, 1), else_=0)
+    return (
         func.coalesce(func.sum(chunks.c.images), 0),
         func.coalesce(func.sum(chunks.c.done), 0),
         func.coalesce(func.sum(chunks.c.failed), 0),
         func.count(),
-        finished,
-        leased,
-    ).where(chunks.c.run_id == run_id)
-    with ledger.read() as connection:
-        row = connection.execute(statement).one()
-    return Progress(*(int(value) for value in row))
+        func.count(chunks.c.finished_at),
+        func.count().filter(is_leased),
+        func.coalesce(func.sum(case((lost > 0, lost), else_=0)), 0),
+    )
 
 
 def failures_by_reason(ledger: Ledger, run_id: int) -> dict[str, int]:

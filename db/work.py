@@ -111,7 +111,9 @@ def release_lease(ledger: Ledger, lease: Lease, owner: str) -> None:
 
     def work(connection: Connection) -> None:
         if connection.execute(
-            update(chunks).where(*_held(lease, owner)).values(owner=None, lease_until=None)
+            update(chunks)
+            .where(*_held(lease, owner))
+            .values(owner=None, lease_until=None, leases=chunks.c.leases - 1)
         ).rowcount:
             connection.execute(
                 update(images)
@@ -132,7 +134,7 @@ def release_owner(ledger: Ledger, owner: str, *, blameless: bool = False) -> int
         held = connection.execute(
             update(chunks)
             .where(chunks.c.owner == owner, chunks.c.finished_at.is_(None))
-            .values(owner=None, lease_until=None)
+            .values(owner=None, lease_until=None, leases=chunks.c.leases - int(blameless))
             .returning(chunks.c.run_id, chunks.c.number)
         ).all()
         if blameless:

@@ -4,21 +4,44 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Iterable
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from db import runs
 from db.ledger import Ledger
 from db.runs import Run
 from db.workers import list_workers
+from worker.queueing import EXPLAIN_QUEUE
 
 RATE_SECONDS = 20.0
 
 
+def describe_health(found: runs.Progress, workers: int, failures: dict[str, int]) -> str:
+    """Who works, what failed and what was lost, in one line."""
+    words = [f"{workers} worker{'' if workers == 1 else 's'}"]
+    if failures:
+        words.append("failed: " + ", ".join(f"{count} {reason}" for reason, count in failures.items()))
+    if found.lost_leases:
+        words.append(f"{found.lost_leases} lease{'' if found.lost_leases == 1 else 's'} lost, done again")
+    return "; ".join(words)
+
+
+class _BarAndHealth(Progress):
+    health = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        yield Text(self.health, style="dim")
+
+
 class ProgressDisplay:
-    """A progress bar on standard error: images done, failed, images/s, time left; faults below it."""
+    """A progress bar on standard error: images done, failed, images/s, time left; below it who works, what
+    failed for which reason and what was lost; above it the workers' faults."""
 
     def __init__(self, console: Console, ledger: Ledger, run: Run) -> None:
         self._ledger = ledger
@@ -27,7 +50,7 @@ class ProgressDisplay:
         self._seen: deque[tuple[float, int]] = deque()
         self._faults: set[str] = set()
         self._next_faults = 0.0
-        self._bar = Progress(
+        self._bar = _BarAndHealth(
             TextColumn("run {task.fields[run]}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -59,7 +82,7 @@ class ProgressDisplay:
         )
         if time.monotonic() >= self._next_faults:
             self._next_faults = time.monotonic() + 2.0
-            self._show_faults()
+            self._show_health(found)
         return found
 
     def _rate(self, ended: int) -> str:
@@ -71,8 +94,14 @@ class ProgressDisplay:
         images = ended - self._seen[0][1]
         return f"{images / seconds:.1f}" if seconds > 0 and images else "-"
 
-    def _show_faults(self) -> None:
-        for worker in list_workers(self._ledger):
-            if worker.is_live and worker.fault and worker.fault not in self._faults:
+    def _show_health(self, found: runs.Progress) -> None:
+        live = [worker for worker in list_workers(self._ledger) if worker.is_live]
+        failures = runs.failures_by_reason(self._ledger, self._run.id) if found.failed else {}
+        explaining = sum(EXPLAIN_QUEUE in worker.queues for worker in live)
+        self._bar.health = describe_health(found, explaining, failures)
+        for worker in live:
+            if worker.fault and worker.fault not in self._faults:
                 self._faults.add(worker.fault)
-                self._console.print(f"[red]worker {worker.name}:[/] {worker.fault}", highlight=False)
+                self._console.print(
+                    f"[red]worker {escape(worker.name)}:[/] {escape(worker.fault)}", highlight=False
+                )

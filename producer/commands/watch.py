@@ -26,6 +26,7 @@ def command(run: int | None, training: int | None, once: bool) -> None:
     """
     from db import runs
     from db.runs import CANCELLED, get_run
+    from db.workers import list_workers
     from producer.exit_status import SOME_FAILED
     from producer.progress import ProgressDisplay
     from producer.session import open_session
@@ -47,6 +48,11 @@ def command(run: int | None, training: int | None, once: bool) -> None:
     click.echo(f"run {watched.id}: {ended}, {found.done} of {found.images} done, {found.failed} failed")
     for reason, count in runs.failures_by_reason(session.ledger, watched.id).items():
         click.echo(f"  {count} {reason}")
+    if found.lost_leases:
+        click.echo(f"  {found.lost_leases} leases lost, and their chunks done again")
+    if not found.is_complete:
+        live = [worker for worker in list_workers(session.ledger) if worker.is_live]
+        click.echo(f"  {len(live)} workers live")
     if found.failed:
         raise SystemExit(SOME_FAILED)
 

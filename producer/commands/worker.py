@@ -13,7 +13,18 @@ import click
     help="GPUs to use: all, none, or numbers: 0,1. One worker for each; one for the CPU without any.",
 )
 @click.option("--queues", default="explain", show_default=True, help="Queues to serve, separated by commas.")
-def command(gpus: str, queues: str) -> None:
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(1, 65535),
+    help="Answer Prometheus at /metrics on this port: queue, runs, workers, lost leases.",
+)
+@click.option(
+    "--metrics-address",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to answer on; there is no login, so keep it within a private network.",
+)
+def command(gpus: str, queues: str, metrics_port: int | None, metrics_address: str) -> None:
     """Run workers until Ctrl-C or SIGTERM: one pinned to each GPU, replaced if it dies.
 
     Told to stop, a worker finishes its chunk, for at most XRAYCAM_STOP_SECONDS, or gives it back.
@@ -43,6 +54,10 @@ def command(gpus: str, queues: str) -> None:
     launcher = Launcher(session.settings, session.ledger, devices_for(gpus), wanted)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: launcher.request_stop())
+    if metrics_port is not None:
+        from worker.metrics import serve_metrics
+
+        serve_metrics(session.settings, lambda: launcher.restarts, metrics_address, metrics_port)
     launcher.start()
     names = ", ".join(node.name for node in launcher.nodes)
     click.echo(f"workers: {names}; Ctrl-C stops them", err=True)

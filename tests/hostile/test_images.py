@@ -20,6 +20,9 @@ from worker.errors import ImageError
 from worker.explain.read import Limits, read_radiograph
 from worker.file_names import as_text
 
+# Pillow warns of much that it then reads.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
 HERE = Path(__file__).parent
 REASONS = {
     "empty",

@@ -1,0 +1,70 @@
+"""What is left to do, and which leases were lost, for those who watch over the fleet."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from made_runs import finish, lease, some_files, take
+from sqlalchemy import text
+
+from db.ledger import Ledger
+from db.runs import CANCELLED, Progress, Run, open_progress, progress, set_state
+from db.sweep import free_held_by
+from db.work import release_lease, release_owner
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+
+
+def test_leases_that_were_given_back_are_not_lost(ledger: Ledger, run_of_ten: Run) -> None:
+    release_lease(ledger, lease(ledger, run_of_ten, 1), "one")
+    lease(ledger, run_of_ten, 1)
+    assert release_owner(ledger, "one", blameless=True) == 1
+    assert progress(ledger, run_of_ten.id).lost_leases == 0
+    finish(ledger, lease(ledger, run_of_ten, 1))
+    lease(ledger, run_of_ten, 2)
+    assert progress(ledger, run_of_ten.id).lost_leases == 0
+
+
+def test_leases_of_dead_and_silent_workers_are_lost_each_once(ledger: Ledger, run_of_ten: Run) -> None:
+    lease(ledger, run_of_ten, 1)
+    assert release_owner(ledger, "one") == 1
+    lease(ledger, run_of_ten, 2, "two")
+    free_held_by(ledger, "two")
+    lease(ledger, run_of_ten, 3, "three", seconds=-1.0)
+    assert progress(ledger, run_of_ten.id).lost_leases == 3
+    for number in (1, 2, 3):
+        finish(ledger, lease(ledger, run_of_ten, number, "four"))
+    assert progress(ledger, run_of_ten.id).lost_leases == 3
+
+
+def test_runs_with_work_left_are_counted(ledger: Ledger, run_of_ten: Run) -> None:
+    done, _ = take(ledger, some_files(4), root="/done")
+    finish(ledger, lease(ledger, done, 1))
+    cancelled, _ = take(ledger, some_files(4), root="/cancelled")
+    set_state(ledger, cancelled.id, CANCELLED)
+    finish(ledger, lease(ledger, run_of_ten, 1), "failed", reason="empty")
+    lease(ledger, run_of_ten, 2)
+    assert open_progress(ledger) == {
+        run_of_ten.id: Progress(
+            images=10, done=0, failed=4, chunks=3, finished_chunks=1, leased_chunks=1, lost_leases=0
+        )
+    }
+    assert progress(ledger, run_of_ten.id) == open_progress(ledger)[run_of_ten.id]
+
+
+def test_sql_to_scale_by_in_the_readme_counts_what_waits(ledger: Ledger, run_of_ten: Run) -> None:
+    (statement,) = re.findall(r"```sql\n(.*)\n```", README)
+
+    def backlog() -> int:
+        with ledger.read() as connection:
+            return int(connection.execute(text(statement)).scalar_one())
+
+    assert backlog() == 10
+    finish(ledger, lease(ledger, run_of_ten, 1))
+    other, _ = take(ledger, some_files(3), root="/other")
+    assert backlog() == 9
+    set_state(ledger, other.id, CANCELLED)
+    finish(ledger, lease(ledger, run_of_ten, 2))
+    finish(ledger, lease(ledger, run_of_ten, 3))
+    assert backlog() == 0
