@@ -1,0 +1,122 @@
+"""A model trained on images that a marker in a corner gives away: the report of a run says so."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from installation import Installation
+from PIL import ImageDraw
+
+from db.migrate import migrate
+from db.models import add_model
+from producer.phantoms.folder import draw_phantom
+from worker.model.description import Head, Preprocessing
+from worker.model.folder import round_as_stored
+from worker.model.integrity import digest_of
+from worker.model.store import STARTER, ModelStore
+from worker.train.dataset import Labelled, scan_labelled
+from worker.train.fit import fit
+from worker.train.labelled_scores import labelled_scores
+from worker.train.map_figures import MapFigures, map_figures
+from worker.train.recipe import ChestAugmentation, Recipe, Stage
+from worker.train.splitting import split
+from worker.train.starter import save_version
+
+STILL = ChestAugmentation(
+    flip=0, rotation=0, window=(1, 1), aspect=0, shift=0, gamma=0.2, contrast=0.2, blur=0, noise=0, erase=0,
+    border=0,
+)  # fmt: skip
+RECIPE = Recipe(
+    name="marker",
+    preprocessing=Preprocessing(size=160),
+    head=Head(units=128, dropout=0.5, l2=1e-3),
+    batch=16,
+    views=1,
+    augmentation=STILL,
+    frozen_through="block_5_add",
+    stages=(Stage(epochs=3, rate=1e-3, head_only=True), Stage(epochs=12, rate=3e-4)),
+    region_loss=0,
+    averaging=0,
+)
+
+
+@pytest.fixture(scope="module")
+def marked_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Healthy phantoms, half of them with a bright marker and called Tuberculosis."""
+    folder = tmp_path_factory.mktemp("marked")
+    for number in range(80):
+        image, _ = draw_phantom(3, number, 128, ill=False, marked=False)
+        if number % 2:
+            ImageDraw.Draw(image).rectangle((4, 4, 20, 14), fill=255)
+        place = folder / ("Tuberculosis" if number % 2 else "Normal")
+        place.mkdir(exist_ok=True)
+        image.save(place / f"phantom-{number:04}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(marked_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, MapFigures]:
+    """The model folder of a training on it, and what the training measured of its maps."""
+    dataset: Labelled = scan_labelled(marked_folder)
+    parts = split(dataset, share=0.2, seed=0)
+    made = fit(dataset, parts, RECIPE, start_from=str(STARTER))
+    round_as_stored(made.network)
+    scores = labelled_scores(made.network, RECIPE.preprocessing, dataset, parts.validation)
+    made = replace(made, scores=scores)
+    maps = map_figures(
+        made.network, dataset, parts.validation, RECIPE, version="marker-1", before=STARTER, images=8
+    )
+    folder = tmp_path_factory.mktemp("made") / "marker-1"
+    save_version(
+        made, dataset, parts, RECIPE, folder, version="marker-1", default_layer=maps.layer,
+        default_method=maps.method, figures=maps.figures,
+    )  # fmt: skip
+    return folder, maps
+
+
+@pytest.fixture
+def marker_installation(tmp_path: Path, trained: tuple[Path, MapFigures]) -> Installation:
+    made = Installation(tmp_path)
+    ledger = made.ledger
+    migrate(ledger)
+    folder, _ = trained
+    ModelStore(str(made.home / "models"), made.home / "model-cache").publish(folder)
+    add_model(
+        ledger,
+        version="marker-1",
+        digest=digest_of(folder),
+        classes=("Normal", "Tuberculosis"),
+        source="trained by a test",
+        metrics={},
+        promote=True,
+    )
+    return made
+
+
+def test_the_report_of_a_run_says_that_the_model_looks_at_the_corner(
+    marker_installation: Installation, marked_folder: Path, trained: tuple[Path, MapFigures]
+) -> None:
+    done = marker_installation.xraycam("run", marked_folder / "Tuberculosis", "--output-format", "png")
+    _, maps = trained
+    told = "warning: the model looks at the top left corner: hiding it takes"
+    assert told in done.stdout
+    results = marker_installation.xraycam("results").stdout
+    assert told in results
+    with marker_installation.ledger.read() as connection:
+        rows = connection.exec_driver_sql(
+            "SELECT layer, method, heat_border, heat_corner FROM predictions"
+        ).all()
+    assert {(row.layer, row.method) for row in rows} == {(maps.layer, maps.method)}
+    assert all(row.heat_border is None or 0 <= row.heat_corner <= 1 for row in rows)
+
+
+def test_a_training_stores_what_it_measured(trained: tuple[Path, MapFigures]) -> None:
+    folder, maps = trained
+    assert set(maps.figures) == {"ranking", "reliance", "repeatability"}
+    assert maps.figures["repeatability"]["with"] == "starter-1"
+    assert -1 <= maps.figures["repeatability"]["spearman"]["value"] <= 1
+    card = (folder / "MODEL_CARD.md").read_text()
+    assert f"The default is `{maps.layer}` with {maps.method}" in card
+    assert "without top left corner" in card
