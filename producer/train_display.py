@@ -57,7 +57,7 @@ class TrainingDisplay:
     def update(self) -> Training:
         """Look at the ledger and redraw."""
         training = get_training(self._ledger, self._id)
-        if training.start > self._start:
+        if training.start > self._start and training.owner is not None:
             self._start = training.start
             self._console.print(f"training {self._id}: started on {training.owner}", soft_wrap=True)
         for epoch in training.history[self._shown :]:
