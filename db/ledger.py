@@ -110,7 +110,8 @@ class Ledger:
         if not self.url.database or self.url.database == ":memory:":
             raise LedgerUnreachable("a ledger in memory is seen by one process alone; write sqlite:///FILE")
         try:
-            Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+            if not self.url.database.startswith("file:"):
+                Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise LedgerUnreachable(
                 f"no folder for the ledger {self.url.database}: {error.strerror}; "

@@ -120,22 +120,21 @@ def rollback_model(ledger: Ledger) -> tuple[str, str]:
     Raises UnknownModel when no other version was ever promoted.
     """
 
-    def work(connection: Connection) -> tuple[str, str]:
-        promoted = (
+    with ledger.read() as connection:
+        promoted = list(
             connection.execute(
                 select(models.c.version)
                 .where(models.c.promoted_at.is_not(None))
                 .order_by(models.c.promoted_at.desc(), models.c.version.desc())
                 .limit(2)
-            )
-            .scalars()
-            .all()
+            ).scalars()
         )
-        if len(promoted) < 2:
-            raise UnknownModel(
-                "no other model was current before; 'xraycam models promote VERSION' chooses one"
-            )
-        connection.execute(update(models).where(models.c.version == promoted[0]).values(promoted_at=None))
-        return promoted[0], promoted[1]
+    if len(promoted) < 2:
+        raise UnknownModel("no other model was current before; 'xraycam models promote VERSION' chooses one")
 
-    return ledger.write(work)
+    def work(connection: Connection) -> None:
+        # By name: done twice, it must not go back two versions.
+        connection.execute(update(models).where(models.c.version == promoted[0]).values(promoted_at=None))
+
+    ledger.write(work)
+    return promoted[0], promoted[1]

@@ -30,23 +30,22 @@ class Check:
 
 def check_everything(settings: Settings) -> Iterator[Check]:
     yield Check("home", *_home(settings))
-    ledger = Ledger(settings.database, patience=1.0)
     try:
+        ledger = Ledger(settings.database, patience=1.0)
         migrate(ledger)
         yield Check("database", True, str(ledger))
     except LedgerError as error:
         yield Check("database", False, str(error))
-        yield Check("model store", None, f"{settings.model_store}: not checked without the database")
+        yield Check("model store", None, f"{store_of(settings)}: not checked without the database")
         yield from _broker(settings)
         yield Check("gpus", None, _gpus())
         return
     try:
         store = store_of(settings)
         model = ensure_current_model(ledger, store)
+        store.size(model.version)  # the store itself must answer, not only our copy
         store.fetch(model.version, model.digest)
-        yield Check(
-            "model store", True, f"{settings.model_store}: current is {model.version}, {model.source}"
-        )
+        yield Check("model store", True, f"{store}: current is {model.version}, {model.source}")
     except (XraycamError, LedgerError, OSError) as error:
         yield Check("model store", False, str(error))
     yield from _broker(settings)

@@ -17,6 +17,7 @@ COMMANDS = (
     "watch",
     "runs",
     "results",
+    "recolour",
     "retry",
     "resume",
     "cancel",

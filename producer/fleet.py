@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from pydantic import SecretStr
@@ -42,18 +42,16 @@ def local_fleet(
 ) -> Iterator[Fleet]:
     """A broker, unless one is configured, and one worker per queue and device, for the time of the block."""
     devices = devices_for(gpus)
-    broker = None
-    if settings.broker is None:
-        broker = PrivateBroker()
-        broker.ensure()
-        settings = settings.model_copy(update={"broker_url": SecretStr(broker.url)})
-    else:
-        require_broker(settings.broker)
-    launcher = Launcher(settings, ledger, devices, queues, log_folder=settings.home / "logs")
-    try:
+    with ExitStack() as started:
+        broker = None
+        if settings.broker is None:
+            broker = PrivateBroker()
+            started.callback(broker.stop)
+            broker.ensure()
+            settings = settings.model_copy(update={"broker_url": SecretStr(broker.url)})
+        else:
+            require_broker(settings.broker)
+        launcher = Launcher(settings, ledger, devices, queues, log_folder=settings.home / "logs")
+        started.callback(launcher.stop)
         launcher.start()
         yield Fleet(settings, launcher, broker)
-    finally:
-        launcher.stop()
-        if broker is not None:
-            broker.stop()

@@ -10,9 +10,11 @@ from rich.console import Console
 
 from db.ledger import Ledger
 from db.migrate import migrate
+from db.models import Model, get_model
 from db.runs import Run, get_run, latest_run
 from worker.broker import require_broker
 from worker.errors import XraycamError
+from worker.model.store import ensure_current_model, store_of
 from worker.settings import Settings, load_settings
 
 # A person waits at the command line: better a clear word soon than a long silence.
@@ -30,6 +32,11 @@ class Session:
     def run(self, number: int | None) -> Run:
         """The run that was named, or the latest. Raises UnknownRun."""
         return latest_run(self.ledger) if number is None else get_run(self.ledger, number)
+
+    def model(self, version: str | None) -> Model:
+        """The model of this version, or the current one. Raises UnknownModel."""
+        current = ensure_current_model(self.ledger, store_of(self.settings))
+        return current if version is None else get_model(self.ledger, version)
 
     def require_broker(self) -> str:
         """The broker's URL. Raises XraycamError where none is configured or it does not answer."""

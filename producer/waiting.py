@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from db import runs
 from db.ledger import Ledger
-from db.runs import CANCELLED, Run, get_run
+from db.runs import CANCELLED, SCANNING, Run, get_run
 from producer.fleet import Fleet
 from producer.progress import ProgressDisplay
 from producer.publish import publish_chunks
@@ -19,7 +19,8 @@ def wait_for_run(
     """Wait until every image of a run has a result, or it is cancelled; `tick` is called meanwhile."""
     while True:
         found = display.update()
-        if found.is_complete or get_run(ledger, run.id).state == CANCELLED:
+        state = get_run(ledger, run.id).state
+        if state == CANCELLED or (found.is_complete and state != SCANNING):
             return found
         tick()
         time.sleep(0.3)

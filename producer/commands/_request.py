@@ -110,7 +110,7 @@ def report_left_out(counts: dict[str, Any], examples: dict[str, str]) -> None:
     words = {
         "other_type": "files of other types left out (--glob '*' takes them all)",
         "links_outside": "links that lead outside the folder left out",
-        "names_not_utf8": "files left out whose name is not valid UTF-8 (rename them)",
+        "names_not_utf8": "files left out whose name is not UTF-8, and as text that of another (rename them)",
         "unreadable_folders": "folders left out that cannot be read (check their permissions)",
     }
     for kind, text in words.items():

@@ -14,13 +14,14 @@ if TYPE_CHECKING:
 def send_or_run_here(session: Session, run: Run) -> int:
     """The exit status."""
     from db import runs
+    from producer.exit_status import SOME_FAILED
     from producer.local_run import run_here
     from producer.publish import publish_chunks
 
     found = runs.progress(session.ledger, run.id)
     if found.is_complete:
         click.echo(f"run {run.id} is complete: {found.done} done, {found.failed} failed", err=True)
-        return 0
+        return SOME_FAILED if found.failed else 0
     if session.settings.broker is None:
         return run_here(session, run)
     session.require_broker()

@@ -23,7 +23,7 @@ def command(run: int | None, training: int | None) -> None:
       xraycam cancel 3
       xraycam cancel --training 2
     """
-    from db.runs import CANCELLED, progress, set_state
+    from db.runs import CANCELLED, SCANNING, progress, set_state
     from producer.session import open_session
 
     if (run is None) == (training is None):
@@ -32,6 +32,10 @@ def command(run: int | None, training: int | None) -> None:
     if training is not None:
         raise SystemExit(_cancel_training(session, training))
     chosen = session.run(run)
+    found = progress(session.ledger, chosen.id)
+    if found.is_complete and chosen.state != SCANNING:
+        click.echo(f"run {run} is complete: {found.done} done, {found.failed} failed; nothing to cancel")
+        return
     set_state(session.ledger, chosen.id, CANCELLED)
     found = progress(session.ledger, chosen.id)
     click.echo(f"run {run} cancelled: {found.pending} images have no result; 'xraycam resume {run}' goes on")

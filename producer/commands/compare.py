@@ -45,18 +45,16 @@ def command(
     Example:
       xraycam compare chest.png --layer block_12_add --layer out_relu --method gradcam --method layercam
     """
-    from db.models import get_model
+    from producer.places import output_folder
     from producer.session import open_session
     from producer.worker_program import run_worker_program
     from worker.errors import XraycamError
     from worker.model.description import read_description
-    from worker.model.store import ensure_current_model, store_of
+    from worker.model.store import store_of
 
     session = open_session()
-    store = store_of(session.settings)
-    current = ensure_current_model(session.ledger, store)
-    chosen = get_model(session.ledger, model) if model else current
-    description = read_description(store.fetch(chosen.version, chosen.digest))
+    chosen = session.model(model)
+    description = read_description(store_of(session.settings).fetch(chosen.version, chosen.digest))
     for layer in layers:
         if layer != AUTO:
             description.require_layer(layer)
@@ -65,7 +63,7 @@ def command(
     place = source.expanduser().absolute()
     if not place.exists():
         raise XraycamError(f"there is no {source}; name a radiograph or a folder of them")
-    folder = (output or session.settings.home / "comparisons").expanduser().absolute()
+    folder = output_folder(output or session.settings.home / "comparisons")
     arguments: list[str | Path] = [folder, place, "--model", chosen.version, "--target", target]
     arguments += ["--colormap", colormap, "--opacity", str(opacity), "--limit", str(limit)]
     arguments += [word for layer in layers for word in ("--layer", layer)]

@@ -28,24 +28,19 @@ def command(dataset: Path, model: str | None, output: Path | None) -> None:
     """
     import json
 
-    from db.models import get_model
+    from producer.places import output_folder
     from producer.session import open_session
     from producer.worker_program import run_worker_program
     from worker.errors import XraycamError
-    from worker.model.store import ensure_current_model, store_of
 
     session = open_session()
     folder = dataset.expanduser().absolute()
     if not folder.is_dir():
         raise XraycamError(f"there is no folder {dataset}; name one that has a sub-folder for each class")
-    chosen = (
-        get_model(session.ledger, model)
-        if model
-        else ensure_current_model(session.ledger, store_of(session.settings))
-    )
-    target = (
+    chosen = session.model(model)
+    target = output_folder(
         output or session.settings.home / "evaluations" / f"{chosen.version}-on-{folder.name}"
-    ).absolute()
+    )
     status = run_worker_program(
         session.settings, "worker.evaluate_model", [folder, target, "--model", chosen.version]
     )

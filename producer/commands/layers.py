@@ -63,13 +63,10 @@ def command(
       xraycam layers --all
       xraycam layers --rank ./dataset --masks ./dataset/lesions.json
     """
-    from db.models import get_model
     from producer.session import open_session
-    from worker.model.store import ensure_current_model, store_of
 
     session = open_session()
-    current = ensure_current_model(session.ledger, store_of(session.settings))
-    chosen = get_model(session.ledger, model) if model else current
+    chosen = session.model(model)
     if dataset is None:
         if masks is not None or layers or methods or output is not None:
             raise click.UsageError("--masks, --layer, --method and --output belong to --rank DATASET.")
@@ -109,6 +106,7 @@ def _rank(
     methods: tuple[str, ...],
     output: Path | None,
 ) -> None:
+    from producer.places import output_folder
     from producer.ranking_table import ranking_lines, ranking_table
     from producer.worker_program import run_worker_program
     from worker.errors import XraycamError
@@ -123,7 +121,9 @@ def _rank(
     folder = dataset.expanduser().absolute()
     if not folder.is_dir():
         raise XraycamError(f"there is no folder {dataset}; name one with radiographs")
-    target = (output or session.settings.home / "rankings" / f"{chosen.version}-on-{folder.name}").absolute()
+    target = output_folder(
+        output or session.settings.home / "rankings" / f"{chosen.version}-on-{folder.name}"
+    )
     arguments: list[str | Path] = [folder, target, "--model", chosen.version, "--images", str(images)]
     if masks is not None:
         areas = masks.expanduser().absolute()

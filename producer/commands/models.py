@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from worker.model.store import ModelStore
 
 
 @click.group("models", invoke_without_command=True)
@@ -114,13 +118,14 @@ def export(version: str, folder: Path) -> None:
     import shutil
 
     from db.models import get_model
+    from producer.places import output_folder
     from producer.session import open_session
     from worker.errors import ModelError
     from worker.model.store import store_of
 
     session = open_session()
     model = get_model(session.ledger, version)
-    target = folder / version
+    target = output_folder(folder) / version
     if target.exists():
         raise ModelError(f"{target} exists already; name another folder")
     shutil.copytree(store_of(session.settings).fetch(model.version, model.digest), target)
@@ -135,11 +140,13 @@ def _list() -> None:
     from worker.model.store import ensure_current_model, store_of
 
     session = open_session()
-    ensure_current_model(session.ledger, store_of(session.settings))
+    store = store_of(session.settings)
+    ensure_current_model(session.ledger, store)
     current = current_model(session.ledger)
     table = Table()
     for name in ("", "version", "created", "classes", "source"):
         table.add_column(name, overflow="fold")
+    table.add_column("size", justify="right", no_wrap=True)
     for name in ("AUC", "sensitivity", "specificity"):
         table.add_column(name, justify="right", no_wrap=True)
     for model in list_models(session.ledger):
@@ -150,6 +157,16 @@ def _list() -> None:
             f"{model.created_at:%Y-%m-%d %H:%M}",
             ", ".join(model.classes),
             model.source,
+            _size(store, model.version),
             *("" if figure is None else f"{figure:.3f}" for figure in figures),
         )
     session.out.print(table)
+
+
+def _size(store: ModelStore, version: str) -> str:
+    from worker.errors import ModelError
+
+    try:
+        return f"{store.size(version) / 1e6:.1f} MB"
+    except ModelError:
+        return "missing"

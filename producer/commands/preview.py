@@ -43,13 +43,14 @@ def command(
     Example:
       xraycam preview ./dataset --output preview.png
     """
+    from producer.places import output_file
     from producer.recipe_options import recipe_from
     from producer.worker_program import run_worker_program
     from worker.errors import XraycamError
     from worker.settings import load_settings
 
     chosen = recipe_from(recipe, changes)
-    folder, file = dataset.expanduser().absolute(), output.expanduser().absolute()
+    folder, file = dataset.expanduser().absolute(), output_file(output)
     if not folder.is_dir():
         raise XraycamError(f"there is no folder {dataset}; name one that has a sub-folder for each class")
     if file.suffix.lower() != ".png":

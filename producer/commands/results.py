@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from db.query import Filter
+    from producer.session import Session
 
 TABLE_ROWS = 50
 
@@ -43,6 +47,7 @@ def command(run: int | None, form: str, limit: int | None, output: Path | None, 
     from db.query import Filter
     from producer import formats
     from producer.heat_report import map_report
+    from producer.places import output_file
     from producer.session import open_session
 
     session = open_session()
@@ -50,6 +55,8 @@ def command(run: int | None, form: str, limit: int | None, output: Path | None, 
     if form == "table" and limit is None:
         limit = TABLE_ROWS
     chosen = Filter(run=chosen_run.id, limit=limit, **wanted)
+    _check_known(session, chosen)
+    output = None if output is None else output_file(output)
     if form == "table" and output is None:
         rows = formats.print_table(session.ledger, chosen, chosen_run, session.out)
         for line in map_report(session, chosen_run):
@@ -76,3 +83,18 @@ def command(run: int | None, form: str, limit: int | None, output: Path | None, 
 
 def _binary(output: Path | None) -> IO[bytes]:
     return click.open_file("-" if output is None else str(output), "wb")
+
+
+def _check_known(session: Session, chosen: Filter) -> None:
+    """A class or reason that the run does not have is a slip of the pen, not an empty table."""
+    from db.runs import classes_found, failures_by_reason
+    from worker.errors import XraycamError
+
+    assert chosen.run is not None
+    for option, value, look in (
+        ("--class", chosen.class_name, classes_found),
+        ("--reason", chosen.reason, failures_by_reason),
+    ):
+        if value is not None and value not in (known := look(session.ledger, chosen.run)):
+            has = ", ".join(f"{name} ({count})" for name, count in known.items()) or "none yet"
+            raise XraycamError(f"{option} {value}: run {chosen.run} has {has}")

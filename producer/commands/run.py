@@ -23,7 +23,8 @@ def command(gpus: str, dry_run: bool, **given: Any) -> None:
       xraycam run ./xrays --layer block_15_add --layer out_relu
     """
     from producer.commands._request import report_dry_run, report_enqueued
-    from producer.enqueue import check_request, enqueue
+    from producer.enqueue import enqueue
+    from producer.exit_status import INTERRUPTED
     from producer.local_run import run_here
     from producer.session import open_session
 
@@ -32,13 +33,16 @@ def command(gpus: str, dry_run: bool, **given: Any) -> None:
     if dry_run:
         report_dry_run(session, request)
         return
-    check_request(session.ledger, session.settings, request)
-    with session.err.status("scanning") as status:
-        enqueued = enqueue(
-            session.ledger,
-            session.settings,
-            request,
-            lambda found: status.update(f"scanning: {found} images"),
-        )
+    try:
+        with session.err.status("scanning") as status:
+            enqueued = enqueue(
+                session.ledger,
+                session.settings,
+                request,
+                lambda found: status.update(f"scanning: {found} images"),
+            )
+    except KeyboardInterrupt:
+        click.echo("stopped while scanning; the same command goes on with it", err=True)
+        raise SystemExit(INTERRUPTED) from None
     report_enqueued(enqueued)
     raise SystemExit(run_here(session, enqueued.run, gpus))

@@ -32,26 +32,24 @@ def command(
     Example:
       xraycam sanity ./xrays --model shenzhen-3
     """
-    from db.models import get_model
+    from producer.places import output_folder
     from producer.sanity_table import sanity_table
     from producer.session import open_session
     from producer.worker_program import run_worker_program
     from worker.errors import XraycamError
     from worker.model.description import read_description
-    from worker.model.store import ensure_current_model, store_of
+    from worker.model.store import store_of
     from worker.trust.sanity_figures import SANITY_FILE, Sanity
 
     session = open_session()
-    store = store_of(session.settings)
-    current = ensure_current_model(session.ledger, store)
-    chosen = get_model(session.ledger, model) if model else current
-    description = read_description(store.fetch(chosen.version, chosen.digest))
+    chosen = session.model(model)
+    description = read_description(store_of(session.settings).fetch(chosen.version, chosen.digest))
     if layer is not None:
         description.require_layer(layer)
     folder = Path(session.run(None).root) if dataset is None else dataset.expanduser().absolute()
     if not folder.is_dir():
         raise XraycamError(f"there is no folder {folder}; name one with radiographs")
-    target = (output or session.settings.home / "sanity" / chosen.version).absolute()
+    target = output_folder(output or session.settings.home / "sanity" / chosen.version)
     arguments: list[str | Path] = [target, folder, "--model", chosen.version, "--images", str(images)]
     arguments += [] if layer is None else ["--layer", layer]
     arguments += [] if method is None else ["--method", method]

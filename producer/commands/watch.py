@@ -25,7 +25,7 @@ def command(run: int | None, training: int | None, once: bool) -> None:
       xraycam watch --training 2
     """
     from db import runs
-    from db.runs import CANCELLED, get_run
+    from db.runs import CANCELLED, SCANNING, get_run
     from db.workers import list_workers
     from producer.exit_status import SOME_FAILED
     from producer.progress import ProgressDisplay
@@ -44,7 +44,10 @@ def command(run: int | None, training: int | None, once: bool) -> None:
         with ProgressDisplay(session.err, session.ledger, watched) as display:
             found = wait_for_run(display, session.ledger, watched, lambda: None)
     state = get_run(session.ledger, watched.id).state
-    ended = "complete" if found.is_complete else "cancelled" if state == CANCELLED else "going on"
+    if state == SCANNING:
+        ended = "being scanned"
+    else:
+        ended = "complete" if found.is_complete else "cancelled" if state == CANCELLED else "going on"
     click.echo(f"run {watched.id}: {ended}, {found.done} of {found.images} done, {found.failed} failed")
     for reason, count in runs.failures_by_reason(session.ledger, watched.id).items():
         click.echo(f"  {count} {reason}")

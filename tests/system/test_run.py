@@ -130,3 +130,10 @@ def test_several_layers_give_one_strip_and_keep_their_heatmaps(installation: Ins
     assert (output / "phantom-0001.png.npz").stat().st_size < 10_000
     rows = csv.DictReader(installation.xraycam("results", "--format", "csv").stdout.splitlines())
     assert {(row["explained_class"], row["layer"]) for row in rows} == {("Normal", "block_12_add,out_relu")}
+
+    before = (output / "phantom-0001.png.png").read_bytes()
+    done = installation.xraycam("recolour", 1, "--colormap", "viridis")
+    assert "2 overlays of run 1 in viridis" in done.stdout
+    assert (output / "phantom-0001.png.png").read_bytes() != before
+    installation.xraycam("recolour", "--colormap", "blue-red")
+    assert (output / "phantom-0001.png.png").read_bytes() == before

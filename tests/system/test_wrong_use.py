@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 from installation import Installation, draw_many
 
+from db.runs import SCANNING, set_state
+from producer.enqueue import Request, enqueue
+from worker.settings import Settings
+
 
 def refused(installation: Installation, *arguments: object) -> str:
     done = installation.xraycam(*arguments, status=2)
@@ -94,3 +98,53 @@ def test_doctor_tells_all_at_once_and_fails_when_something_is_wrong(installation
     wrong = installation.xraycam("doctor", status=2).stdout
     assert "wrong" in wrong
     assert "hush" not in wrong
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run", "xrays", "--output", "/proc/here"),
+        ("results", "--format", "csv", "--output", "/proc/here/x.csv"),
+        ("results", "--format", "parquet", "--output", "/proc/here/x.parquet"),
+        ("models", "export", "small", "/proc/here"),
+        ("evaluate", "labelled", "--output", "/proc/here"),
+        ("preview", "labelled", "--output", "/proc/here/x.png"),
+        ("compare", "xrays", "--output", "/proc/here"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(
+    installation: Installation, arguments: tuple[str, ...]
+) -> None:
+    draw_many(installation.folder / "xrays", 1)
+    draw_many(installation.folder / "labelled", 0)
+    if arguments[0] == "results":
+        known_run(installation)
+    assert "/proc/here" in refused(installation, *arguments)
+
+
+def known_run(installation: Installation) -> None:
+    """A run that is scanned, and of which nothing is done."""
+    settings = Settings(home=installation.home)
+    enqueue(installation.ledger, settings, Request(installation.folder / "xrays"))
+
+
+def test_a_class_or_reason_that_the_run_does_not_have_is_refused(installation: Installation) -> None:
+    draw_many(installation.folder / "xrays", 1)
+    known_run(installation)
+    assert "none yet" in refused(installation, "results", "--class", "TB")
+    assert "--reason late" in refused(installation, "results", "--reason", "late")
+
+
+def test_a_run_whose_scan_was_interrupted_is_not_taken_for_complete(installation: Installation) -> None:
+    draw_many(installation.folder / "xrays", 1)
+    known_run(installation)
+    set_state(installation.ledger, 1, SCANNING)
+    message = refused(installation, "resume", 1)
+    assert f"xraycam run {installation.folder}/xrays" in message
+    assert "being scanned" in installation.xraycam("watch", 1, "--once").stdout
+
+
+def test_colours_can_be_changed_only_where_heatmaps_were_kept(installation: Installation) -> None:
+    draw_many(installation.folder / "xrays", 1)
+    known_run(installation)
+    assert "--heatmaps" in refused(installation, "recolour", 1)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from db.ledger import Ledger
 from db.models import Model, add_model, current_model
+from worker.broker import without_password
 from worker.errors import ModelError
 from worker.model.description import DESCRIPTION_FILE, read_description
 from worker.model.integrity import check_folder, digest_of
@@ -34,7 +35,7 @@ class ModelStore:
         self.cache = cache
 
     def __str__(self) -> str:
-        return self.url
+        return without_password(self.url)
 
     def publish(self, folder: Path) -> str:
         """Copy a model folder into the store, whole or not at all; returns its version.
@@ -62,6 +63,14 @@ class ModelStore:
             files, root = self._file_system()
             return bool(files.exists(f"{root}/{version}/{DESCRIPTION_FILE}"))
 
+    def size(self, version: str) -> int:
+        """Bytes of a version's folder. Raises ModelError when it is not in the store."""
+        with self._explained(f"model {version} cannot be measured"):
+            files, root = self._file_system()
+            if not files.exists(f"{root}/{version}/{DESCRIPTION_FILE}"):
+                raise self._missing(version)
+            return int(files.du(f"{root}/{version}"))
+
     def fetch(self, version: str, digest: str) -> Path:
         """A checked copy of a version on this machine, fetched once.
 
@@ -78,16 +87,19 @@ class ModelStore:
         with self._explained(f"model {version} cannot be fetched"):
             files, root = self._file_system()
             if not files.exists(f"{root}/{version}/{DESCRIPTION_FILE}"):
-                raise ModelError(
-                    f"model {version} is not in the model store {self.url}; check XRAYCAM_MODELS, which "
-                    "every machine must be able to read"
-                )
+                raise self._missing(version)
             with _half_done(kept) as folder:
                 for name in files.ls(f"{root}/{version}", detail=False):
                     if files.isfile(name):
                         files.get_file(name, str(folder / Path(name).name))
-                check_folder(folder, digest, origin=f"{self.url}/{version}")
+                check_folder(folder, digest, origin=f"{self}/{version}")
         return kept
+
+    def _missing(self, version: str) -> ModelError:
+        return ModelError(
+            f"model {version} is not in the model store {self}; check XRAYCAM_MODELS, which every "
+            "machine must be able to read"
+        )
 
     def _file_system(self) -> tuple[Any, str]:
         import fsspec
@@ -101,7 +113,8 @@ class ModelStore:
             yield
         except (OSError, ImportError, ValueError) as error:
             cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise ModelError(f"{what}: the model store {self.url}: {cause}; check XRAYCAM_MODELS") from error
+            cause = cause.replace(self.url, str(self))
+            raise ModelError(f"{what}: the model store {self}: {cause}; check XRAYCAM_MODELS") from error
 
 
 def store_of(settings: Settings) -> ModelStore:
