@@ -11,11 +11,13 @@ from pathlib import Path
 
 from db.intake import ScannedFile
 from worker.errors import XraycamError
+from worker.file_names import as_text
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".dcm", ".dicom"})
 
-# Bytes of a folder's relative path. With a file's name it must fit an index of Postgres.
-LONGEST_FOLDER = 1700
+# Bytes of a folder's relative path, escapes included. With a file's name, which escapes may make 1020 bytes
+# long, it must fit an index of Postgres.
+LONGEST_FOLDER = 1600
 LARGEST = 2**63 - 1
 
 
@@ -55,7 +57,7 @@ def resolve_folder(given: Path) -> Folder:
         raise XraycamError(
             f"{_shown(str(given))} cannot be read: {cause}; name a folder of images"
         ) from error
-    if not _is_utf8(str(whole)):
+    if not _is_utf8(str(whole if is_folder else whole.parent)):
         raise XraycamError(f"{_shown(str(given))}: the name is not valid UTF-8; rename it")
     if is_folder:
         return Folder(whole)
@@ -76,11 +78,11 @@ def scan(
     `globs`: patterns for the name, or for the relative path where the pattern has a slash; without any,
     the usual image extensions. Hidden files and folders, the folders in `left_out`, and links that lead
     outside are passed over; linked folders inside are found where they really are. Raises XraycamError
-    when the folder itself cannot be read.
+    when the folder itself cannot be read. What of a path is not UTF-8 becomes escapes, see `as_text`.
     """
     if folder.only is not None:
         counts.found += 1
-        yield _scanned(folder.only, (folder.root / folder.only).stat())
+        yield _scanned(as_text(folder.only), (folder.root / folder.only).stat())
         return
     barred = {str(path) for path in left_out}
     is_wanted = _matcher(globs)
@@ -96,7 +98,7 @@ def scan(
                         continue
                     path = f"{below}/{name}" if below else name
                     if entry.is_dir(follow_symlinks=False):
-                        if len(os.fsencode(path)) > LONGEST_FOLDER:
+                        if len(as_text(path).encode()) > LONGEST_FOLDER:
                             counts.leave_out("unreadable_folders", path)
                         elif inside + path not in barred:
                             waiting.append(path)
@@ -110,15 +112,16 @@ def scan(
                         counts.leave_out("other_type", path)
                     if not wanted or not entry.is_file():
                         continue
-                    if not _is_utf8(path):
-                        counts.leave_out("names_not_utf8", path)
+                    text = as_text(path)
+                    if text != path and os.path.lexists(inside + text):
+                        counts.leave_out("names_not_utf8", path)  # another file is called so
                         continue
                     try:
                         status = entry.stat()
                     except OSError:
                         continue  # gone since the folder was listed
                     counts.found += 1
-                    yield _scanned(path, status)
+                    yield _scanned(text, status)
         except OSError as error:
             if not below:
                 raise XraycamError(

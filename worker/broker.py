@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from worker.errors import XraycamError
 
@@ -44,7 +44,7 @@ def unreachable(url: str, error: BaseException) -> BrokerUnreachable:
     cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     password = urlsplit(url).password
     if password:
-        cause = cause.replace(password, "***")
+        cause = cause.replace(password, "***").replace(unquote(password), "***")
     return BrokerUnreachable(
         f"the broker {without_password(url)} does not answer: {cause}; check XRAYCAM_BROKER_URL, "
         "and that the server runs"

@@ -20,7 +20,7 @@ def as_text(path: str) -> str:
     >>> as_text(os.fsdecode(b"caf\xe9.png"))
     'caf\\xe9.png'
     """
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    return path if path.isascii() else os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def on_disk(root: str, path: str) -> str:

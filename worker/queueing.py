@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import Any
 
 from celery import Celery
@@ -27,6 +28,9 @@ def make_app(settings: Settings) -> Celery:
     """
     app = Celery("xraycam", broker=settings.broker, include=["worker.tasks"])
     app.conf.update(configuration())
+    if settings.broker is not None and settings.broker.startswith("rediss:"):
+        # Kombu's default is to trust whoever answers.
+        app.conf.broker_use_ssl = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
     return app
 
 

@@ -26,7 +26,9 @@ class SettingsError(XraycamError):
 class Settings(BaseSettings):
     """The settings; each is the environment variable `XRAYCAM_<NAME>`."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid", allow_inf_nan=False
+    )
 
     home: Path = Field(Path("xraycam-data"), description="folder for ledger, models and overlays")
     broker_url: SecretStr | None = Field(

@@ -10,6 +10,7 @@ import pytest
 
 from producer.scan import ScanCounts, resolve_folder, scan
 from worker.errors import XraycamError
+from worker.file_names import on_disk
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -159,7 +160,7 @@ def test_folders_that_fail_are_told_and_the_rest_is_found(
 def test_paths_longer_than_the_ledger_takes_are_told(archive: Path) -> None:
     touch(archive, "a.png")
     inner = archive
-    while len(str(inner.relative_to(archive))) < 1700:
+    while len(str(inner.relative_to(archive))) < 1600:
         inner /= "n" * 200
     inner.mkdir(parents=True)
     touch(inner, "b.png")
@@ -169,14 +170,26 @@ def test_paths_longer_than_the_ledger_takes_are_told(archive: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="macOS allows no such names")
-def test_names_that_are_not_utf8_are_told(archive: Path) -> None:
+def test_names_that_are_not_utf8_are_taken_with_escapes_that_lead_back_to_them(archive: Path) -> None:
     touch(archive, "größe 日本.png")
     (archive / os.fsdecode(b"bad\xff.png")).write_bytes(b"x")
     (archive / os.fsdecode(b"folder\xfe")).mkdir()
     (archive / os.fsdecode(b"folder\xfe") / "b.png").write_bytes(b"x")
     paths, counts = counted(archive)
-    assert paths == ["größe 日本.png"]
-    assert counts.names_not_utf8 == 2
+    assert paths == [r"bad\xff.png", r"folder\xfe/b.png", "größe 日本.png"]
+    assert counts.names_not_utf8 == 0
+    assert all((archive / on_disk(str(archive), path)).read_bytes() for path in paths)
+    only = resolve_folder(archive / os.fsdecode(b"bad\xff.png"))
+    assert [file.path for file in scan(only, ScanCounts())] == [r"bad\xff.png"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS allows no such names")
+def test_name_whose_escapes_are_the_name_of_another_is_told(archive: Path) -> None:
+    touch(archive, r"bad\xff.png")
+    (archive / os.fsdecode(b"bad\xff.png")).write_bytes(b"x")
+    paths, counts = counted(archive)
+    assert paths == [r"bad\xff.png"]
+    assert counts.names_not_utf8 == 1
     assert counts.examples["names_not_utf8"].isascii()
 
 
