@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.train.conftest import MakeFolder
 from worker.explain.preprocess import network_input
 from worker.explain.read import Radiograph
 from worker.model.description import Preprocessing
@@ -26,6 +26,8 @@ from worker.train.pictures import (
 from worker.train.placement import area_seen, placement
 from worker.train.recipe import ChestAugmentation, Recipe
 from worker.train.robustness import CHANGES, MARKERS_HIDDEN, changed_inputs
+
+MakeFolder = Callable[..., Path]
 
 STILL = ChestAugmentation(
     flip=0,

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.train.conftest import MakeFolder
 from worker.train.dataset import DatasetError, scan_labelled
 from worker.train.regions import Regions, find_regions
 from worker.train.splitting import Split, fold_splits, split
+
+MakeFolder = Callable[..., Path]
 
 
 def test_each_sub_folder_is_a_class_in_the_order_of_names(make_folder: MakeFolder) -> None:

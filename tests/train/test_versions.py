@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ import keras
 import numpy as np
 import pytest
 
-from tests.train.conftest import MakeFolder
 from worker.model.description import Head
 from worker.model.folder import load_model
 from worker.model.network import build_network
@@ -21,6 +21,8 @@ from worker.train.regions import Regions
 from worker.train.splitting import split
 from worker.train.start_weights import StartWeightsError, load_start_weights
 from worker.train.starter import save_version
+
+MakeFolder = Callable[..., Path]
 
 HEAD = Head(units=8)
 
