@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from installation import Installation
+from installation import Installation, InstallModel
 from servers import CannotStart, Postgres, Valkey
 
 from db.ledger import Ledger
@@ -23,8 +23,6 @@ TESTS = Path(__file__).parent
 # What fails fast comes first; what starts workers and kills servers, last.
 FIRST = ("db", "producer", "explain", "containers", "train")
 LAST = ("system", "faults")
-
-InstallModel = Callable[[Ledger, Path], Model]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,12 @@ from servers import wait_until
 from sqlalchemy import func, select
 
 from db.ledger import Ledger
+from db.models import Model
 from db.schema import chunks, images, results
 from producer.phantoms import make_phantoms
 from worker.settings import PREFIX
+
+InstallModel = Callable[[Ledger, Path], Model]
 
 COMMAND = Path(sys.executable).with_name("xraycam")
 # Makes decoding slow, or fatal for one image: see its docstring.

@@ -10,8 +10,7 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
-from conftest import InstallModel
-from installation import Installation, draw_many
+from installation import Installation, InstallModel, draw_many
 from servers import Postgres, Valkey, free_port, wait_until
 
 from db.migrate import migrate
