@@ -15,7 +15,7 @@ from types import TracebackType
 import numpy as np
 
 from worker.errors import ImageError
-from worker.explain.explainer import PREDICTED_CLASS, Explainer, Explanation
+from worker.explain.explainer import PREDICTED_CLASS, Explainer, Explanation, Panel
 from worker.explain.heat import HeatShares, area_seen, heat_shares
 from worker.explain.marked import MarkedAreas, marked_areas
 from worker.explain.options import ALL, PREDICTED, ExplainOptions
@@ -55,9 +55,9 @@ class Outcome:
 
     `probability` is that of the `predicted` class; `score` that of the `explained` class before the softmax.
     With every class explained, `explained` names them all and `score` is that of the predicted one.
-    `heatmap_max` holds by the explainer's names the heatmap's maximum before scaling; `blank` says that one
-    of them is 0. `heat` tells where the heat lies of the first map (of the predicted class, with every class
-    explained); None if that is blank.
+    `heatmap_max` holds by the explainer's names the heatmap's maximum before scaling. `blank` says that one
+    of them is 0, and `heat` where the heat of the first map lies, None if that is blank; with every class
+    explained, both of the maps of the predicted one.
     """
 
     item: Item
@@ -235,6 +235,11 @@ def _target(explainer: Explainer, options: ExplainOptions) -> int:
     return explainer.description.require_class(options.target)
 
 
+def _leading(explainer: Explainer, explained: int) -> list[Panel]:
+    """The panels of the class that an image is explained for, or with every class explained predicted as."""
+    return [panel for panel in explainer.panels if panel.class_index in (None, explained)]
+
+
 def _heat(
     item: Item,
     radiograph: Radiograph,
@@ -243,8 +248,7 @@ def _heat(
     explainer: Explainer,
     marked: MarkedAreas | None,
 ) -> HeatShares | None:
-    of = (None, int(explanation.explained[index]))
-    leading = next(panel for panel in explainer.panels if panel.class_index in of)
+    leading = _leading(explainer, int(explanation.explained[index]))[0]
     size = (radiograph.width, radiograph.height)
     area = None if marked is None else marked.of(item.source, size)
     seen = None if area is None else area_seen(area, explainer.description.preprocessing)
@@ -276,7 +280,7 @@ def _done(
         explained=",".join(classes) if explainer.every_class else classes[explained],
         score=float(explanation.scores[index, explained]),
         heatmap_max=maxima,
-        blank=min(maxima.values()) <= 0,
+        blank=any(maxima[panel.name] <= 0 for panel in _leading(explainer, explained)),
         heat=heat,
         overlay=item.overlay,
         heatmap_file=kept,
