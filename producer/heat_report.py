@@ -28,13 +28,18 @@ def map_report(session: Session, run: Run) -> Iterator[str]:
     """Whatever should be known before the maps of a run are believed: warnings about the versions that made
     it, measured when they were trained, then about its heat."""
     for version in versions_used(session.ledger, run.id):
-        try:
-            model = get_model(session.ledger, version)
-            description = read_description(store_of(session.settings).fetch(model.version, model.digest))
-        except (XraycamError, LedgerError):
-            continue  # a version that is gone has no figures to tell of
-        yield from reliance_lines(description)
+        yield from reliance_of(session, version)
     yield from heat_lines(heat_by_class(session.ledger, run.id))
+
+
+def reliance_of(session: Session, version: str) -> Iterator[str]:
+    """`reliance_lines` of a version; none if it is gone."""
+    try:
+        model = get_model(session.ledger, version)
+        description = read_description(store_of(session.settings).fetch(model.version, model.digest))
+    except (XraycamError, LedgerError):
+        return
+    yield from reliance_lines(description)
 
 
 def reliance_lines(description: Description) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
 
@@ -15,6 +15,7 @@ from db.models import get_model
 from db.trainings import CANCELLED, DONE, LOST, QUEUED, Training, get_training
 from db.workers import list_workers
 from producer.exit_status import SOME_FAILED
+from producer.heat_report import reliance_of
 from producer.session import Session
 from worker.queueing import TRAIN_QUEUE
 
@@ -109,6 +110,8 @@ def report_training(session: Session, training: Training) -> int:
         figures = get_model(session.ledger, training.version).metrics
         session.out.print(f"{word} made model {training.version}: {describe(figures)}", soft_wrap=True)
         session.out.print(training.verdict, soft_wrap=True, markup=False)
+        for line in (*describe_maps(figures), *reliance_of(session, training.version)):
+            session.out.print(line, soft_wrap=True, markup=False)
         return 0
     if not training.has_ended:
         place = f"epoch {training.epoch} of {training.epochs}" if training.epoch else "no epoch done yet"
@@ -124,6 +127,18 @@ def report_training(session: Session, training: Training) -> int:
         text = f"{word} failed {done}: {training.error}"
     session.err.print(text, soft_wrap=True, markup=False)
     return SOME_FAILED
+
+
+def describe_maps(figures: dict[str, Any]) -> Iterator[str]:
+    """What the training found out about the version's maps; nothing where it measured nothing."""
+    if "layer" in figures:
+        yield f"maps: {figures['layer']} with {figures['method']} is most faithful and becomes the default"
+    if "repeatability" in figures:
+        found = figures["repeatability"]
+        yield (
+            f"maps of the same images by {found['with']}, served so far: rank correlation "
+            f"{found['spearman']:.2f}, structural similarity {found['ssim']:.2f}"
+        )
 
 
 def describe(figures: dict[str, Any]) -> str:

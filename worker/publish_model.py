@@ -120,4 +120,13 @@ def _figures(description: Description) -> dict[str, Any]:
     validation = description.training["validation"]
     figures = {name: value for name, value in validation.items() if name not in left_out}
     test = description.training.get("test")
-    return figures | ({"test_auc": test["auc"]} if test else {})
+    figures |= {"test_auc": test["auc"]} if test else {}
+    figures["layer"], figures["method"] = description.default_layer, description.default_method
+    repeated = description.training.get("repeatability")
+    if repeated is not None:
+        figures["repeatability"] = {
+            "with": repeated["with"],
+            "spearman": repeated["spearman"]["value"],
+            "ssim": repeated["ssim"]["value"],
+        }
+    return figures
