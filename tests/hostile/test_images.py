@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from corpus import Hostile, corpus, originals, write
 from hypothesis import HealthCheck, given, settings
@@ -17,8 +18,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from worker.errors import ImageError
-from worker.explain.read import Limits, read_radiograph
+from worker.explain.options import ExplainOptions
+from worker.explain.overlay import render
+from worker.explain.read import Limits, Radiograph, read_radiograph
 from worker.file_names import as_text
+from worker.model.description import Preprocessing
 
 # Pillow warns of much that it then reads.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -104,6 +108,14 @@ def test_memory_and_time_stay_within_bounds(told: dict[str, Any]) -> None:
     assert told["bytes"] < MEMORY, f"{told['bytes']:,}"
     # XRAYCAM_IMAGE_SECONDS is 60 for one image; here is what sixteen took.
     assert told["slowest_batch"] < 60
+
+
+def test_strip_of_a_large_image_is_refused_before_it_is_drawn() -> None:
+    radiograph = Radiograph(Image.new("L", (9000, 6000)), 9000, 6000, "0" * 64)
+    heatmaps = [(name, np.ones((7, 7))) for name in ("a", "b")]
+    with pytest.raises(ImageError, match="3 pictures of 9000 x 6000 pixels") as caught:
+        render(radiograph, heatmaps, Preprocessing(), ExplainOptions())
+    assert caught.value.reason == "too-large"
 
 
 ORIGINALS = originals()

@@ -29,6 +29,9 @@ _ENCODINGS: dict[OutputFormat, dict[str, int]] = {
 }
 _MARGIN, _SHA256 = "preprocessing.margin", "image.sha256"
 
+# Of a strip, the original included: it takes eight bytes a pixel to draw.
+STRIP_PIXELS = 150_000_000
+
 Heatmaps = Sequence[tuple[str, Heatmap]]
 
 
@@ -39,7 +42,15 @@ def render(
 
     One layer: the radiograph with the heat over it. Several: a strip, the original first, each named. A
     heatmap that is 0 everywhere leaves the plain radiograph. Uses `colormap` and `opacity` of `options`.
+    Raises ImageError `too-large` for a strip of more than STRIP_PIXELS.
     """
+    width, height = radiograph.width, radiograph.height
+    if len(heatmaps) > 1 and (len(heatmaps) + 1) * width * height > STRIP_PIXELS:
+        raise ImageError(
+            "too-large",
+            f"a strip of {len(heatmaps) + 1} pictures of {width} x {height} pixels would have more than "
+            f"{STRIP_PIXELS:,}, the limit; choose fewer layers, methods or classes",
+        )
     table = lookup_table(options.colormap)
     box = preprocessing.box(radiograph.width, radiograph.height)
     pictures = [
