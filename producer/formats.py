@@ -9,7 +9,6 @@ from itertools import islice
 from typing import IO, Any, TextIO
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from db.ledger import Ledger
@@ -75,11 +74,11 @@ def print_table(ledger: Ledger, wanted: Filter, run: Run, console: Console) -> i
         count += 1
         probability = row["probability"]
         table.add_row(
-            escape(row["path"].removeprefix(run.root.rstrip("/") + "/")),
-            escape(row["class"] or row["status"]),
+            row["path"].removeprefix(run.root.rstrip("/") + "/"),
+            row["class"] or row["status"],
             "" if probability is None else f"{probability:.3f}",
             _origin(row) if probability is not None else "",
-            escape((row["overlay"] or "").removeprefix(run.output + "/") or row["error"] or ""),
+            (row["overlay"] or "").removeprefix(run.output + "/") or row["error"] or "",
         )
     console.print(table)
     return count

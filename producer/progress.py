@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from types import TracebackType
 
 from rich.console import Console, RenderableType
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
@@ -102,6 +101,4 @@ class ProgressDisplay:
         for worker in live:
             if worker.fault and worker.fault not in self._faults:
                 self._faults.add(worker.fault)
-                self._console.print(
-                    f"[red]worker {escape(worker.name)}:[/] {escape(worker.fault)}", highlight=False
-                )
+                self._console.print(f"worker {worker.name}: {worker.fault}", style="red", markup=False)

@@ -61,5 +61,6 @@ def open_session() -> Session:
 
 
 def _console(stream: TextIO) -> Console:
+    # Names of files and classes are text, whatever brackets they hold.
     # What is not a terminal has no width of its own; folding a path at 80 columns helps nobody.
-    return Console(file=stream, highlight=False, width=None if stream.isatty() else 200)
+    return Console(file=stream, highlight=False, markup=False, width=None if stream.isatty() else 200)

@@ -13,7 +13,6 @@ def command() -> None:
     Example:
       xraycam workers
     """
-    from rich.markup import escape
     from rich.table import Table
 
     from db.models import current_model
@@ -39,6 +38,6 @@ def command() -> None:
             "live" if worker.is_live else f"silent since {worker.seen_at:%H:%M:%S} UTC",
             worker.doing or "",
             (worker.model_version or "") + (f" (current is {current.version})" if lags and current else ""),
-            escape(worker.fault or ""),
+            worker.fault or "",
         )
     session.out.print(table)
