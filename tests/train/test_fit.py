@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.train.conftest import MakeFolder
 from worker.train.checkpoint import CheckpointError
 from worker.train.dataset import Labelled, scan_labelled
 from worker.train.evaluate import softmax
-from worker.train.fit import Epoch, Trained, TrainingStopped, fit
+from worker.train.fit import Epoch, Trained, Trainer, TrainingStopped, fit
 from worker.train.recipe import REFERENCE, KerasAugmentation, Recipe, RecipeError, Stage
 from worker.train.splitting import Split, split
+
+MakeFolder = Callable[..., Path]
 
 
 @pytest.fixture
@@ -61,7 +64,7 @@ def test_same_seed_and_data_give_the_same_weights(data: tuple[Labelled, Split], 
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("stop_after", [1, 2])
+@pytest.mark.parametrize("stop_after", [1, 2, 3])
 def test_a_resumed_training_equals_one_that_was_not_stopped(
     data: tuple[Labelled, Split], tiny_recipe: Recipe, tmp_path: Path, stop_after: int
 ) -> None:
@@ -69,7 +72,7 @@ def test_a_resumed_training_equals_one_that_was_not_stopped(
     whole = fit(*data, recipe, start_from="none")
     expected = weights_of(whole)
     checkpoint, done = tmp_path / "training.safetensors", list[Epoch]()
-    with pytest.raises(TrainingStopped):
+    with suppress(TrainingStopped):  # killed after its last epoch, it only has to be judged again
         fit(
             *data,
             recipe,
@@ -78,10 +81,51 @@ def test_a_resumed_training_equals_one_that_was_not_stopped(
             progress=done.append,
             should_stop=lambda: len(done) == stop_after,
         )
+    assert len(done) == stop_after
     resumed = fit(*data, recipe, start_from="none", checkpoint=checkpoint)
     assert [e.val_loss for e in resumed.history] == [e.val_loss for e in whole.history]
     assert resumed.kept == whole.kept
     for a, b in zip(expected, weights_of(resumed), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("stop_after", [2, 3, 4])
+def test_the_weights_of_several_runs_are_averaged_and_resume(
+    data: tuple[Labelled, Split], tiny_recipe: Recipe, tmp_path: Path, stop_after: int
+) -> None:
+    stages = (tiny_recipe.stages[0], Stage(epochs=1, rate=1e-3))
+    recipe = tiny_recipe.model_copy(update={"runs": 3, "stages": stages})
+    assert recipe.epochs == 4
+    whole = fit(*data, recipe, start_from="none")
+    expected = weights_of(whole)
+    assert [e.stage for e in whole.history] == ["head", "network", "network", "network"]
+    done: list[Epoch] = []
+    checkpoint = tmp_path / "runs.safetensors"
+    with suppress(TrainingStopped):
+        fit(
+            *data,
+            recipe,
+            start_from="none",
+            checkpoint=checkpoint,
+            progress=done.append,
+            should_stop=lambda: len(done) == stop_after,
+        )
+    for a, b in zip(
+        expected, weights_of(fit(*data, recipe, start_from="none", checkpoint=checkpoint)), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+    alone = weights_of(fit(*data, recipe.model_copy(update={"runs": 1}), start_from="none"))
+    assert any((a != b).any() for a, b in zip(expected, alone, strict=True))
+
+
+def test_two_splits_of_one_trainer_do_not_touch_each_other(
+    data: tuple[Labelled, Split], tiny_recipe: Recipe
+) -> None:
+    trainer = Trainer(data[0], tiny_recipe, start_from="none")
+    other = split(data[0], share=0.25, seed=9)
+    expected = weights_of(trainer.fit(data[1]))
+    trainer.fit(other)
+    for a, b in zip(expected, weights_of(trainer.fit(data[1])), strict=True):
         np.testing.assert_array_equal(a, b)
 
 

@@ -21,8 +21,9 @@ class CheckpointError(XraycamError):
 
 @dataclass
 class Position:
-    """Where a training stands: the next stage and epoch to do, and the best so far."""
+    """Where a training stands: the next run, stage and epoch to do, and the best epoch of the run so far."""
 
+    run: int = 0
     stage: int = 0
     epoch: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)

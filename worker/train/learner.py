@@ -40,6 +40,13 @@ class Learner:
             is_norm = isinstance(layer, keras.layers.BatchNormalization)
             layer.trainable = layer.name.startswith(HEAD) or not is_norm or recipe.batch_norm == "released"
 
+    def begin(self, weights: Arrays) -> None:
+        """Start a training from these weights, as if nothing had been learned before."""
+        self.set_weights(weights)
+        for average, value in zip(self._averages, weights, strict=True):
+            average.assign(value)
+        self._steps.assign(0.0)
+
     def begin_stage(self, stage: Stage, batches: int) -> None:
         """Start a stage of `batches` steps an epoch with a fresh optimizer."""
         learning = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from worker.errors import XraycamError
 from worker.model.description import Head, Preprocessing
@@ -72,7 +72,7 @@ class Recipe(_Part):
     alpha: float = Field(1.0, gt=0.0, le=1.4, description="width of MobileNetV2")
     head: Head = Head()
     seed: int = Field(12, ge=0)
-    validation_share: float = Field(0.2, gt=0.0, lt=0.9)
+    validation_share: float = Field(0.15, gt=0.0, lt=0.9)
     min_per_class: int = Field(10, ge=2, description="images a class must have")
     batch: int = Field(32, ge=2)
     augmentation: Augmentation = ChestAugmentation()
@@ -81,7 +81,7 @@ class Recipe(_Part):
         "block_9_add", description="layer up to which weights stay as they are"
     )
     batch_norm: Literal["frozen", "released"] = Field("frozen", description="of the network, not of the head")
-    stages: tuple[Stage, ...] = Field(min_length=1)
+    stages: tuple[Stage, ...] = Field(min_length=1, description="those of the head alone first")
     optimizer: Literal["adam", "adamw"] = "adamw"
     weight_decay: float = Field(1e-4, ge=0.0, description="adamw: not on biases and batch norms")
     clip_norm: float = Field(5.0, ge=0.0, description="of the whole gradient; 0: no limit")
@@ -96,6 +96,9 @@ class Recipe(_Part):
     averaging: float = Field(
         0.98, ge=0.0, lt=1.0, description="decay of the weights' moving average; 0: none"
     )
+    runs: int = Field(
+        1, ge=1, le=20, description="trainings that go on from one head, whose weights are averaged at last"
+    )
     settle_on: int = Field(
         1024, ge=0, description="training images the head's batch norms are measured on at last; 0: none"
     )
@@ -104,10 +107,24 @@ class Recipe(_Part):
     )
     patience: int = Field(0, ge=0, description="epochs without a better one until a stage ends; 0: never")
 
+    @model_validator(mode="after")
+    def _stages_in_order(self) -> Recipe:
+        of_head = [stage.head_only for stage in self.stages]
+        if of_head != sorted(of_head, reverse=True):
+            raise ValueError("stages of the head alone must come first")
+        if self.runs > 1 and all(of_head):
+            raise ValueError("runs > 1 needs a stage that is not of the head alone")
+        return self
+
+    @property
+    def head_stages(self) -> int:
+        """How many stages are of the head alone."""
+        return sum(stage.head_only for stage in self.stages)
+
     @property
     def epochs(self) -> int:
-        """Epochs of all stages, at most."""
-        return sum(stage.epochs for stage in self.stages)
+        """Epochs of all runs, at most. Stages of the head are done once for all of them."""
+        return sum(stage.epochs * (1 if stage.head_only else self.runs) for stage in self.stages)
 
 
 REFERENCE = Recipe(

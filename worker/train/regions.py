@@ -5,6 +5,7 @@ No TensorFlow here.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,14 @@ class Regions:
             with Image.open(self._masks[file.stem]) as mask:
                 return mask.convert("L").resize(size).point(lambda value: 255 * (value > 0))
         return None if self._dataset.labels[index] in self._marked_labels else Image.new("L", size)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what is marked: equal for equal marks."""
+        whole = hashlib.sha256(json.dumps(self._polygons, sort_keys=True).encode())
+        for file in self._masks.values():
+            whole.update(file.name.encode() + file.read_bytes())
+        return whole.hexdigest()
 
     def _is_marked(self, index: int) -> bool:
         file = self._dataset.files[index]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from worker.errors import XraycamError
-from worker.model.description import Description
+from worker.model.description import Description, read_description, write_description
 from worker.model.folder import round_as_stored, save_model
 from worker.model.network import spatial_layers
 from worker.train.card import model_card
@@ -85,18 +85,26 @@ def main() -> None:
     parser.add_argument("--cross-validation", type=Path, nargs="*", default=[], help="figures for the card")
     parser.add_argument("--version", default="starter-1")
     parser.add_argument("--out", type=Path, default=STARTER)
+    parser.add_argument(
+        "--describe-only",
+        action="store_true",
+        help="train nothing: put new figures beside the weights",
+    )
     arguments = parser.parse_args()
     recipe = recipe_named(arguments.recipe)
     found = [json.loads(file.read_text(encoding="utf-8")) for file in arguments.cross_validation]
     dataset = scan_labelled(arguments.dataset, min_per_class=recipe.min_per_class)
     _refuse_other_data(found, dataset)
+    figures: dict[str, Any] = {"cross_validation": {one["recipe"]["name"]: one for one in found}}
+    if arguments.describe_only:
+        _describe_anew(arguments.out, dataset, figures)
+        return
     parts = split(dataset, share=recipe.validation_share, seed=recipe.seed)
     marked = find_regions(arguments.dataset) if recipe.region_loss else None
     regions = None if marked is None else Regions(marked, dataset)
     trained = fit(dataset, parts, recipe, start_from=arguments.start_from, regions=regions, progress=_tell)
     round_as_stored(trained.network)
     scores = labelled_scores(trained.network, recipe.preprocessing, dataset, parts.validation)
-    figures: dict[str, Any] = {"cross_validation": {one["recipe"]["name"]: one for one in found}}
     if regions is not None:
         figures["findings"] = {"file": regions.source.name, "images": regions.images}
     maps = map_figures(trained.network, dataset, parts.validation, recipe, version=arguments.version)
@@ -113,6 +121,16 @@ def main() -> None:
         figures=figures | maps.figures,
     )
     print(f"{arguments.out}: {description.version}, AUC {description.training['validation']['auc']:.3f}")
+
+
+def _describe_anew(folder: Path, dataset: Labelled, figures: dict[str, Any]) -> None:
+    old = read_description(folder)
+    if old.training["data"]["digest"] != dataset.digest:
+        raise DatasetError(f"{folder} was not trained on {dataset.root}; train it anew")
+    new = old.model_copy(update={"training": {**old.training, **figures}})
+    write_description(folder, new)
+    (folder / CARD_FILE).write_text(model_card(new), encoding="utf-8")
+    print(f"{folder}: {new.version} described anew")
 
 
 def _refuse_other_data(found: list[dict[str, Any]], dataset: Labelled) -> None:
