@@ -56,7 +56,8 @@ def test_passwords_appear_nowhere(
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=made.folder,
     )  # fmt: skip
     try:
-        worker = made.start("worker")
+        metrics = free_port()
+        worker = made.start("worker", "--metrics-port", metrics)
         xrays = draw_many(made.folder / "xrays", 20)
         (xrays / "broken.png").write_bytes(b"\x89PNG")
         made.xraycam("enqueue", xrays)
@@ -66,6 +67,9 @@ def test_passwords_appear_nowhere(
         for path in ("/api/workers", "/workers", f"/worker/{name}", "/broker", "/tasks", "/metrics"):
             pages.append(page(port, path))
             assert pages[-1], path
+        pages.append(page(metrics, "/metrics"))
+        assert 'xraycam_workers{queue="explain",state="live"} 1.0' in pages[-1]
+        assert 'xraycam_queue_messages{queue="explain"} 0.0' in pages[-1]
         doctor = made.xraycam("doctor")
         assert "ok    broker" in doctor.stdout
         # Refused by the broker, while the worker has it still.
@@ -77,7 +81,7 @@ def test_passwords_appear_nowhere(
         worker.send_signal(signal.SIGTERM)
         worker.wait(40)
     finally:
-        flower.send_signal(signal.SIGTERM)
+        flower.kill()  # without its broker it heeds nothing gentler
         said, _ = flower.communicate(timeout=20)
         made.stop_all()
     log = (made.folder / "stderr.txt").read_text()
