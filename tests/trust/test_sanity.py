@@ -12,8 +12,10 @@ import worker.explain.cam as cam
 from worker.explain.cam import Evidence, Method
 from worker.explain.preprocess import Pixels
 from worker.model.description import Description
+from worker.trust.bootstrap import Mean
 from worker.trust.sanity import check_sanity
 from worker.trust.sanity_figures import Sanity
+from worker.trust.similarity import Similarity
 
 
 class ShowsTheImage(Method):
@@ -69,3 +71,19 @@ def test_maps_that_do_not_depend_on_the_weights_fail(
     assert found.stages[-1].similarity.spearman.value == pytest.approx(1)
     assert not found.passed
     assert found.verdict.startswith("failed")
+
+
+def test_hardly_alike_passes_and_clearly_alike_fails_whatever_unrelated_maps_are(gradcam: Sanity) -> None:
+    def judged(last: float, level: float) -> bool:
+        def likeness(value: float) -> Similarity:
+            mean = Mean(value=value, low=value - 0.02, high=value + 0.02, images=10)
+            return Similarity(spearman=mean, ssim=mean)
+
+        stage = gradcam.stages[-1].model_copy(update={"similarity": likeness(last)})
+        changed = gradcam.model_copy(update={"stages": (stage,), "unrelated": likeness(level)})
+        return changed.passed
+
+    assert judged(0.06, 0.01)
+    assert not judged(0.3, 0.01)
+    assert judged(0.3, 0.35)
+    assert not judged(0.6, 0.9)
