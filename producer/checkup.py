@@ -11,11 +11,11 @@ from db.errors import LedgerError
 from db.ledger import Ledger
 from db.migrate import migrate
 from db.workers import list_workers
-from worker.broker import client, queue_length, require_broker, without_password
-from worker.devices import found_gpus
 from worker.errors import XraycamError
+from worker.machine.devices import found_gpus
 from worker.model.store import ensure_current_model, store_of
-from worker.queueing import EXPLAIN_QUEUE
+from worker.queue.broker import client, queue_length, require_broker, without_password
+from worker.queue.queueing import EXPLAIN_QUEUE
 from worker.settings import Settings
 
 

@@ -10,11 +10,11 @@ from pydantic import SecretStr
 
 from db.ledger import Ledger
 from producer.private_broker import PrivateBroker
-from worker.broker import require_broker
-from worker.devices import devices_for
 from worker.errors import XraycamError
-from worker.launcher import Launcher
-from worker.queueing import EXPLAIN_QUEUE
+from worker.machine.devices import devices_for
+from worker.machine.launcher import Launcher
+from worker.queue.broker import require_broker
+from worker.queue.queueing import EXPLAIN_QUEUE
 from worker.settings import Settings
 
 

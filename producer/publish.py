@@ -11,9 +11,9 @@ from kombu.exceptions import KombuError, OperationalError
 from db.ledger import Ledger
 from db.runs import Run
 from db.work import mark_sent, unfinished_chunks
-from worker.broker import BrokerUnreachable, queue_length, unreachable
-from worker.messages import BATCH, send_chunks
-from worker.queueing import EXPLAIN_QUEUE, make_app
+from worker.queue.broker import BrokerUnreachable, queue_length, unreachable
+from worker.queue.messages import BATCH, send_chunks
+from worker.queue.queueing import EXPLAIN_QUEUE, make_app
 from worker.settings import Settings
 
 # A long enqueue outlives a restart of the broker.

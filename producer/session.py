@@ -12,9 +12,9 @@ from db.ledger import Ledger
 from db.migrate import migrate
 from db.models import Model, get_model
 from db.runs import Run, get_run, latest_run
-from worker.broker import require_broker
 from worker.errors import XraycamError
 from worker.model.store import ensure_current_model, store_of
+from worker.queue.broker import require_broker
 from worker.settings import Settings, load_settings
 
 # A person waits at the command line: better a clear word soon than a long silence.

@@ -19,8 +19,8 @@ from worker.model.description import DESCRIPTION_FILE
 from worker.model.store import store_of
 from worker.settings import Settings
 from worker.train.recipe import Recipe
-from worker.train_options import TrainOptions
-from worker.version_names import is_taken
+from worker.train_task.train_options import TrainOptions
+from worker.train_task.version_names import is_taken
 
 
 class TrainingRefused(XraycamError):

@@ -1,9 +1,9 @@
 """The app that `celery -A worker ...` finds."""
 
 import worker.logs  # noqa: F401 - has Celery's logs written as the settings say
-from worker.queueing import make_app
+from worker.queue.queueing import make_app
+from worker.queue.transport import install
 from worker.settings import load_settings
-from worker.transport import install
 
 install()
 app = make_app(load_settings())

@@ -68,7 +68,7 @@ def command(
     arguments += ["--colormap", colormap, "--opacity", str(opacity), "--limit", str(limit)]
     arguments += [word for layer in layers for word in ("--layer", layer)]
     arguments += [word for method in methods for word in ("--method", method)]
-    status = run_worker_program(session.settings, "worker.compare_maps", arguments)
+    status = run_worker_program(session.settings, "worker.programs.compare_maps", arguments)
     if status:
         raise SystemExit(status)
     click.echo(folder / f"{place.name}.png" if place.is_file() else folder)

@@ -42,7 +42,7 @@ def command(dataset: Path, model: str | None, output: Path | None) -> None:
         output or session.settings.home / "evaluations" / f"{chosen.version}-on-{folder.name}"
     )
     status = run_worker_program(
-        session.settings, "worker.evaluate_model", [folder, target, "--model", chosen.version]
+        session.settings, "worker.programs.evaluate_model", [folder, target, "--model", chosen.version]
     )
     if status:
         raise SystemExit(status)

@@ -131,7 +131,7 @@ def _rank(
         arguments += ["--masks", areas]
     arguments += [word for layer in layers for word in ("--layer", layer)]
     arguments += [word for method in methods for word in ("--method", method)]
-    status = run_worker_program(session.settings, "worker.rank_layers", arguments)
+    status = run_worker_program(session.settings, "worker.programs.rank_layers", arguments)
     if status:
         raise SystemExit(status)
     ranking = Ranking.model_validate_json((target / RANKING_FILE).read_text(encoding="utf-8"))

@@ -55,7 +55,7 @@ def promote(version: str) -> None:
     from db.models import get_model, promote_model
     from producer.session import open_session
     from worker.model.store import store_of
-    from worker.reload import announce
+    from worker.queue.reload import announce
 
     session = open_session()
     model = get_model(session.ledger, version)
@@ -70,7 +70,7 @@ def rollback() -> None:
     """Make the version current that was so before this one."""
     from db.models import rollback_model
     from producer.session import open_session
-    from worker.reload import announce
+    from worker.queue.reload import announce
 
     session = open_session()
     before, current = rollback_model(session.ledger)
@@ -88,7 +88,7 @@ def import_(folder: Path, promote: bool) -> None:
     from worker.errors import ModelError
     from worker.model.integrity import check_folder, digest_of
     from worker.model.store import store_of
-    from worker.reload import announce
+    from worker.queue.reload import announce
 
     session = open_session()
     description = check_folder(folder)

@@ -57,7 +57,7 @@ def command(
         raise XraycamError(f"--output {output}: the picture is a PNG; end the name in .png")
     status = run_worker_program(
         load_settings(),
-        "worker.preview_dataset",
+        "worker.programs.preview_dataset",
         [folder, file, "--count", str(count), "--seed", str(seed)],
         text=chosen.model_dump_json(),
     )

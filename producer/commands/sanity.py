@@ -53,7 +53,7 @@ def command(
     arguments: list[str | Path] = [target, folder, "--model", chosen.version, "--images", str(images)]
     arguments += [] if layer is None else ["--layer", layer]
     arguments += [] if method is None else ["--method", method]
-    status = run_worker_program(session.settings, "worker.check_sanity", arguments)
+    status = run_worker_program(session.settings, "worker.programs.check_sanity", arguments)
     if status:
         raise SystemExit(status)
     found = Sanity.model_validate_json((target / SANITY_FILE).read_text(encoding="utf-8"))

@@ -117,8 +117,8 @@ def _asked_for(session: Session, dataset: Path | None, resume: int | None, given
 def _send(session: Session, training: Training) -> None:
     from kombu.exceptions import OperationalError
 
-    from worker.broker import unreachable
-    from worker.training_queue import send_training
+    from worker.queue.broker import unreachable
+    from worker.queue.training_queue import send_training
 
     assert session.settings.broker is not None  # the caller looked
     try:

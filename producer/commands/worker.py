@@ -38,11 +38,11 @@ def command(gpus: str, queues: str, metrics_port: int | None, metrics_address: s
     import signal
 
     from producer.session import open_session
-    from worker.devices import devices_for
     from worker.errors import XraycamError
-    from worker.launcher import Launcher
     from worker.logs import start_logging
-    from worker.queueing import QUEUES
+    from worker.machine.devices import devices_for
+    from worker.machine.launcher import Launcher
+    from worker.queue.queueing import QUEUES
 
     wanted = [queue.strip() for queue in queues.split(",") if queue.strip()]
     unknown = [queue for queue in wanted if queue not in QUEUES]
@@ -55,7 +55,7 @@ def command(gpus: str, queues: str, metrics_port: int | None, metrics_address: s
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: launcher.request_stop())
     if metrics_port is not None:
-        from worker.metrics import serve_metrics
+        from worker.machine.metrics import serve_metrics
 
         serve_metrics(session.settings, lambda: launcher.restarts, metrics_address, metrics_port)
     launcher.start()

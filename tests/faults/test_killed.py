@@ -12,7 +12,7 @@ from servers import Valkey, wait_until
 from sqlalchemy import select
 
 from db.schema import chunks, images, results
-from worker.queueing import EXPLAIN_QUEUE
+from worker.queue.queueing import EXPLAIN_QUEUE
 
 IMAGES = 300
 
@@ -49,13 +49,13 @@ def assert_each_once(installation: Installation, count: int = IMAGES) -> None:
 
 def nodes(installation: Installation) -> list[int]:
     """The Celery main processes."""
-    found = [number for number in installation.processes() if "worker.node" in command_of(number)]
+    found = [number for number in installation.processes() if "worker.machine.node" in command_of(number)]
     return [number for number in found if parent_of(number) not in found]
 
 
 def children(installation: Installation) -> list[int]:
     """The prefork children, which hold the model."""
-    found = [number for number in installation.processes() if "worker.node" in command_of(number)]
+    found = [number for number in installation.processes() if "worker.machine.node" in command_of(number)]
     return [number for number in found if parent_of(number) in found]
 
 

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from messages import envelope, forged
 
-from worker.incoming import MessageRefused, check_envelope, check_message
-from worker.queueing import EXPLAIN_CHUNK, EXPLAIN_QUEUE, TRAIN, TRAIN_QUEUE, configuration
+from worker.queue.incoming import MessageRefused, check_envelope, check_message
+from worker.queue.queueing import EXPLAIN_CHUNK, EXPLAIN_QUEUE, TRAIN, TRAIN_QUEUE, configuration
 
 RIGHT_BUT_UNKNOWN = {"unknown run", "unknown chunk"}
 

@@ -21,8 +21,8 @@ from db.runs import Run, open_run
 from db.schema import chunks
 from producer import publish
 from producer.publish import publish_chunks
-from worker.broker import BrokerUnreachable
-from worker.queueing import EXPLAIN_QUEUE
+from worker.queue.broker import BrokerUnreachable
+from worker.queue.queueing import EXPLAIN_QUEUE
 from worker.settings import Settings, load_settings
 
 COUNT = 1200

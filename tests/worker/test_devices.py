@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from worker.devices import CPU, Device, devices_for, found_gpus
 from worker.errors import XraycamError
+from worker.machine.devices import CPU, Device, devices_for, found_gpus
 
 
 @pytest.fixture

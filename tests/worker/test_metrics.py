@@ -17,8 +17,8 @@ from db.work import Lease, lease_chunk, record_results, release_owner
 from db.workers import register_worker
 from producer.progress import ProgressDisplay
 from worker.errors import XraycamError
-from worker.metrics import serve_metrics
-from worker.queueing import EXPLAIN_QUEUE
+from worker.machine.metrics import serve_metrics
+from worker.queue.queueing import EXPLAIN_QUEUE
 from worker.settings import Settings, load_settings
 
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from db.ledger import Ledger
 from db.models import Model, add_model, current_model
-from worker.broker import without_password
 from worker.errors import ModelError
 from worker.model.description import DESCRIPTION_FILE, read_description
 from worker.model.integrity import check_folder, digest_of
 from worker.permissions import as_umask_says
+from worker.queue.broker import without_password
 
 if TYPE_CHECKING:
     from worker.settings import Settings

@@ -6,6 +6,8 @@ Makes the broker's visibility timeout, and Celery's time limit for a task, a few
 import os
 
 if "SHORT_LIMIT_SECONDS" in os.environ:
-    import worker.queueing
+    import worker.queue.queueing
 
-    worker.queueing.VISIBILITY_SECONDS = worker.queueing.TASK_SECONDS = int(os.environ["SHORT_LIMIT_SECONDS"])
+    worker.queue.queueing.VISIBILITY_SECONDS = worker.queue.queueing.TASK_SECONDS = int(
+        os.environ["SHORT_LIMIT_SECONDS"]
+    )

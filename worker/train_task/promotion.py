@@ -15,7 +15,7 @@ from worker.model.store import ModelStore, ensure_current_model
 from worker.train.dataset import Labelled
 from worker.train.evaluate import area_under_curve, softmax
 from worker.train.labelled_scores import labelled_scores
-from worker.train_options import TrainOptions
+from worker.train_task.train_options import TrainOptions
 
 
 @dataclass(frozen=True)

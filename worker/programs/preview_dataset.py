@@ -1,4 +1,4 @@
-"""Draws samples of a labelled folder: `python -m worker.preview_dataset DATASET FILE.png < recipe.json`.
+"""Draws samples of a labelled folder: `python -m worker.programs.preview_dataset DATASET FILE < recipe.json`.
 
 Each sample as the network sees it, and below it as a training with the recipe on standard input sees it,
 under its true class.

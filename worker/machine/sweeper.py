@@ -11,11 +11,11 @@ from kombu.exceptions import OperationalError
 from db.errors import LedgerError
 from db.ledger import Ledger
 from db.sweep import IdleChunks, claim_unsent, free_expired, free_held_by
-from worker.broker import BrokerUnreachable, queue_length
-from worker.messages import send_chunks
-from worker.queueing import EXPLAIN_QUEUE, TRAIN_QUEUE, make_app
+from worker.queue.broker import BrokerUnreachable, queue_length
+from worker.queue.messages import send_chunks
+from worker.queue.queueing import EXPLAIN_QUEUE, TRAIN_QUEUE, make_app
+from worker.queue.training_queue import send_unsent
 from worker.settings import Settings
-from worker.training_queue import send_unsent
 
 log = logging.getLogger(__name__)
 

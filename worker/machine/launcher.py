@@ -19,10 +19,10 @@ from db.ledger import Ledger
 from db.trainer import return_trainings
 from db.work import release_owner
 from db.workers import list_workers, note_worker, register_worker, remove_worker
-from worker.devices import Device
-from worker.queueing import TRAIN_QUEUE
+from worker.machine.devices import Device
+from worker.machine.sweeper import Sweeper
+from worker.queue.queueing import TRAIN_QUEUE
 from worker.settings import Settings
-from worker.sweeper import Sweeper
 
 log = logging.getLogger(__name__)
 
@@ -194,10 +194,10 @@ class Launcher:
             stream = file.open("ab")
         try:
             node.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "worker.node", *options],
+                [sys.executable, "-P", "-m", "worker.machine.node", *options],
                 env=environment,
                 # Our packages, not what happens to be called `worker` where the user stands.
-                cwd=Path(__file__).resolve().parent.parent,
+                cwd=Path(__file__).resolve().parents[2],
                 stdin=subprocess.PIPE,
                 stdout=stream,
                 stderr=subprocess.STDOUT if stream else None,

@@ -20,24 +20,24 @@ from db.trainings import PUBLISHING, Training
 from db.workers import note_worker
 from worker.errors import XraycamError
 from worker.explain.read import Limits
-from worker.lease_keeper import LeaseKeeper
-from worker.measured import Measured, measured
 from worker.model.description import read_description
 from worker.model.folder import round_as_stored
 from worker.model.store import store_of
-from worker.promotion import verdict_on
-from worker.publish_model import publish, ready_folder, write_version
-from worker.reload import announce
+from worker.queue.reload import announce
+from worker.serve.lease_keeper import LeaseKeeper
 from worker.settings import Settings
 from worker.train.dataset import DatasetError, Labelled, scan_labelled
 from worker.train.fit import Epoch, Trained, TrainingStopped, fit
 from worker.train.labelled_scores import labelled_scores
 from worker.train.map_figures import map_figures
+from worker.train.measured import Measured, measured
 from worker.train.recipe import Recipe
 from worker.train.regions import Regions, find_regions
 from worker.train.splitting import Split, split
-from worker.train_options import TrainOptions
-from worker.version_names import version_name
+from worker.train_task.promotion import verdict_on
+from worker.train_task.publish_model import publish, ready_folder, write_version
+from worker.train_task.train_options import TrainOptions
+from worker.train_task.version_names import version_name
 
 log = logging.getLogger(__name__)
 

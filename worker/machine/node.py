@@ -1,4 +1,4 @@
-"""One Celery worker as a process of its own, started by the launcher: `python -m worker.node ...`.
+"""One Celery worker as a process of its own, started by the launcher: `python -m worker.machine.node ...`.
 
 It ends when its launcher does, however that ends: the launcher holds the other end of its standard
 input, and the kernel closes that.

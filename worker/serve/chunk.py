@@ -26,10 +26,10 @@ from worker.explain.options import ExplainOptions
 from worker.explain.overlay import SUFFIXES
 from worker.explain.pipeline import Item, Outcome
 from worker.file_names import on_disk, printable
-from worker.lease_keeper import LeaseKeeper
 from worker.logs import doing
-from worker.station import Station
-from worker.watchdog import Watchdog, watchdog
+from worker.serve.lease_keeper import LeaseKeeper
+from worker.serve.station import Station
+from worker.serve.watchdog import Watchdog, watchdog
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import logging
 
 from db.ledger import Ledger
 from db.trainings import Training, claim_unsent_trainings
-from worker.queueing import TRAIN, TRAIN_QUEUE, make_app
+from worker.queue.queueing import TRAIN, TRAIN_QUEUE, make_app
 from worker.settings import Settings
 
 log = logging.getLogger(__name__)

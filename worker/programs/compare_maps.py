@@ -1,4 +1,4 @@
-"""Draws maps of several layers and methods side by side: `python -m worker.compare_maps OUTPUT SOURCE ...`.
+"""Draws maps of layers and methods side by side: `python -m worker.programs.compare_maps OUTPUT SOURCE ...`.
 
 Writes a PNG for each image into OUTPUT. A program of its own, so that the command line needs no TensorFlow.
 """
@@ -18,7 +18,7 @@ from worker.explain.overlay import encode, write_atomically
 from worker.explain.preprocess import network_input
 from worker.explain.read import Limits, Radiograph, read_radiograph
 from worker.model.folder import load_model
-from worker.model_program import model_folder, run_program, tell
+from worker.programs.model_program import model_folder, run_program, tell
 from worker.settings import load_settings
 from worker.trust.comparison import comparison
 from worker.trust.sample import image_files

@@ -7,8 +7,8 @@ from typing import Any
 
 from kombu.transport import TRANSPORT_ALIASES, redis
 
-from worker.incoming import MessageRefused, check_envelope, check_message
-from worker.queueing import QUEUES
+from worker.queue.incoming import MessageRefused, check_envelope, check_message
+from worker.queue.queueing import QUEUES
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Transport(redis.Transport):  # type: ignore[misc]
 def install() -> None:
     """Have every connection of this process to Redis use it."""
     for scheme in ("redis", "rediss"):
-        TRANSPORT_ALIASES[scheme] = "worker.transport:Transport"
+        TRANSPORT_ALIASES[scheme] = "worker.queue.transport:Transport"
 
 
 def _refuse(why: str) -> None:

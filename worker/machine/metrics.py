@@ -17,9 +17,9 @@ from db.errors import LedgerError
 from db.ledger import Ledger
 from db.runs import open_progress
 from db.workers import list_workers
-from worker.broker import BrokerUnreachable, queue_length
 from worker.errors import XraycamError
-from worker.queueing import QUEUES
+from worker.queue.broker import BrokerUnreachable, queue_length
+from worker.queue.queueing import QUEUES
 from worker.settings import Settings
 
 # A scrape waits ten seconds at most; what is away is told as such rather than waited for.

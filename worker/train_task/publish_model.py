@@ -11,18 +11,18 @@ from typing import Any
 from db.ledger import Ledger
 from db.models import add_model
 from worker.errors import ModelError
-from worker.measured import Measured
 from worker.model.description import Description, read_description
 from worker.model.integrity import check_folder, digest_of
 from worker.model.store import ModelStore
 from worker.train.fit import Trained
 from worker.train.map_figures import MapFigures
+from worker.train.measured import Measured
 from worker.train.pictures import learning_curves
 from worker.train.recipe import Recipe
 from worker.train.regions import Regions
 from worker.train.splitting import Split
 from worker.train.starter import save_version
-from worker.train_options import TrainOptions
+from worker.train_task.train_options import TrainOptions
 
 METRICS_FILE = "metrics.json"
 

@@ -9,7 +9,7 @@ from db.migrate import migrate
 from worker.explain.pipeline import Pipeline
 from worker.explain.read import Limits
 from worker.model.store import store_of
-from worker.model_keeper import ModelKeeper
+from worker.serve.model_keeper import ModelKeeper
 from worker.settings import Settings, load_settings
 from worker.worker_name import worker_name
 

@@ -18,7 +18,7 @@ from worker.explain.explainer import Explainer
 from worker.explain.options import ExplainOptions
 from worker.model.folder import load_model
 from worker.model.store import ModelStore, ensure_current_model
-from worker.reload import ask_to_look, wait_until_asked
+from worker.queue.reload import ask_to_look, wait_until_asked
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from db.ledger import Ledger
 from db.trainer import fail_training, renew_training, start_training
 from db.workers import note_worker
 from worker.errors import XraycamError
-from worker.lease_keeper import LeaseKeeper
+from worker.serve.lease_keeper import LeaseKeeper
 from worker.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def run_training(settings: Settings, ledger: Ledger, owner: str, training_id: in
     period = min(LOOK_SECONDS, settings.lease_seconds / 3)
     with LeaseKeeper(renew, period, f"training {training_id}") as keeper:
         try:
-            from worker.training_work import TrainingWork
+            from worker.train_task.training_work import TrainingWork
 
             TrainingWork(settings, ledger, owner, training, keeper).run()
         except LedgerUnreachable:

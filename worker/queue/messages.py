@@ -7,7 +7,7 @@ from typing import Any
 
 from celery import Celery
 
-from worker.queueing import EXPLAIN_CHUNK, EXPLAIN_QUEUE
+from worker.queue.queueing import EXPLAIN_CHUNK, EXPLAIN_QUEUE
 
 BATCH = 500
 

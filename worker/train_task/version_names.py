@@ -11,7 +11,7 @@ from db.models import get_model
 from db.trainings import Training
 from worker.errors import ModelError
 from worker.model.store import ModelStore
-from worker.train_options import TrainOptions
+from worker.train_task.train_options import TrainOptions
 
 
 def version_name(ledger: Ledger, store: ModelStore, training: Training, options: TrainOptions) -> str:

@@ -1,4 +1,4 @@
-"""Ranks a version's layers and methods: `python -m worker.rank_layers DATASET OUTPUT --model VERSION ...`.
+"""Ranks a version's layers and methods: `python -m worker.programs.rank_layers DATASET OUTPUT ...`.
 
 Writes OUTPUT/ranking.json and OUTPUT/ranking.png. A program of its own, so that the command line needs no
 TensorFlow.
@@ -12,7 +12,7 @@ from pathlib import Path
 from worker.explain.marked import marked_areas
 from worker.explain.read import Limits
 from worker.model.folder import load_model
-from worker.model_program import model_folder, run_program, tell
+from worker.programs.model_program import model_folder, run_program, tell
 from worker.settings import load_settings
 from worker.trust.pictures import ranking_picture
 from worker.trust.ranking import METHODS, rank

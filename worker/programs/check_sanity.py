@@ -1,4 +1,4 @@
-"""Tests whether a version's maps depend on its weights: `python -m worker.check_sanity OUTPUT IMAGES ...`.
+"""Tests whether a version's maps depend on its weights: `python -m worker.programs.check_sanity OUTPUT ...`.
 
 Writes OUTPUT/sanity.json and OUTPUT/sanity.png. A program of its own, so that the command line needs no
 TensorFlow.
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from worker.explain.read import Limits
 from worker.model.folder import load_model
-from worker.model_program import model_folder, run_program, tell
+from worker.programs.model_program import model_folder, run_program, tell
 from worker.settings import load_settings
 from worker.trust.pictures import sanity_picture
 from worker.trust.sample import draw_sample

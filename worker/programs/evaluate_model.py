@@ -1,4 +1,4 @@
-"""Measures a version on a labelled folder: `python -m worker.evaluate_model DATASET OUTPUT --model VERSION`.
+"""Measures a version on a labelled folder: `python -m worker.programs.evaluate_model DATASET OUTPUT ...`.
 
 Writes OUTPUT/metrics.json and pictures. A program of its own, so that the command line needs no TensorFlow.
 """
@@ -16,12 +16,12 @@ from db.migrate import migrate
 from db.models import Model, get_model
 from worker.errors import XraycamError
 from worker.explain.read import Limits
-from worker.measured import Measured, measured
 from worker.model.folder import load_model
 from worker.model.store import ModelStore, ensure_current_model, store_of
 from worker.settings import Settings, load_settings
 from worker.train.dataset import scan_labelled
 from worker.train.labelled_scores import labelled_scores
+from worker.train.measured import Measured, measured
 
 METRICS_FILE = "metrics.json"
 

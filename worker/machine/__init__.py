@@ -1,0 +1,1 @@
+"""The workers of one machine: started, pinned to devices, replaced, swept up after, stopped."""

@@ -1,0 +1,1 @@
+"""The task queue: Celery's setup, the messages and their checks, and the broker."""

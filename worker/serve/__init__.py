@@ -1,0 +1,1 @@
+"""What a worker process does with a chunk, and what it keeps between chunks."""
