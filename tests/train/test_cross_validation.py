@@ -18,8 +18,10 @@ MakeFolder = Callable[..., Path]
 
 
 def test_cross_validation_gives_figures_of_every_fold_and_of_the_heat(
-    make_folder: MakeFolder, tiny_recipe: Recipe
+    make_folder: MakeFolder, tiny_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    few = dict(list(CHANGES.items())[:2])
+    monkeypatch.setattr("benchmarks.cross_validation.CHANGES", few)
     folder = make_folder(Clear=9, Opaque=9)
     for file in (folder / "Opaque").iterdir():
         file.rename(file.with_name(f"o{file.name}"))
@@ -28,12 +30,12 @@ def test_cross_validation_gives_figures_of_every_fold_and_of_the_heat(
     (folder / "regions.json").write_text(json.dumps(dict.fromkeys(names, polygon)))
     dataset = scan_labelled(folder, min_per_class=4)
     regions = Regions(folder / "regions.json", dataset)
-    figures = cross_validate(dataset, tiny_recipe, 3, "none", regions, None, 0)
+    figures = cross_validate(dataset, tiny_recipe, 2, "none", regions, None, 0)
     assert json.loads(json.dumps(figures)) == figures
     assert sum(fold["images"] for fold in figures["folds"]) == 18
-    assert figures["mean_auc"] == pytest.approx(sum(figures["fold_auc"]) / 3)
+    assert figures["mean_auc"] == pytest.approx(sum(figures["fold_auc"]) / 2)
     assert sum(figures["pooled"]["images"].values()) == 18
-    assert set(figures["pooled_auc_on_changed_copies"]) == set(CHANGES)
+    assert set(figures["pooled_auc_on_changed_copies"]) == set(few)
     assert figures["findings_used_in_training"]
     assert not figures["epoch_chosen_on_held_out_images"]
     for placed in figures["heat"]["findings"].values():
