@@ -21,11 +21,10 @@ import numpy as np
 from worker.errors import XraycamError
 from worker.explain.explainer import Explainer
 from worker.explain.preprocess import network_input
-from worker.model.description import Description, Weights
-from worker.model.network import spatial_layers
 from worker.train.dataset import Labelled, scan_labelled
 from worker.train.evaluate import area_under_curve, measure, softmax
 from worker.train.fit import Epoch, Trainer
+from worker.train.map_figures import unsaved_description
 from worker.train.placement import area_seen, placement
 from worker.train.recipe import Recipe, recipe_named
 from worker.train.regions import Regions, find_regions
@@ -92,7 +91,8 @@ def cross_validate(
         seconds = time.monotonic() - started
         held_out = list(parts.validation)
         scores[held_out] = trained.scores
-        explainer = Explainer(_description(trained.network, dataset, recipe), trained.network, LAYERS)
+        described = unsaved_description(trained.network, dataset.classes, recipe, f"fold-{number}")
+        explainer = Explainer(described, trained.network, LAYERS)
         for name, change in CHANGES.items():
             radiographs = [dataset.radiograph(index) for index in held_out]
             inputs = changed_inputs(radiographs, change, recipe.preprocessing)
@@ -161,20 +161,6 @@ def _explain(
 def _scores(explainer: Explainer, inputs: Any) -> Any:
     parts = [explainer.explain(inputs[start : start + 32]).scores for start in range(0, len(inputs), 32)]
     return np.concatenate(parts)
-
-
-def _description(network: Any, dataset: Labelled, recipe: Recipe) -> Description:
-    return Description(
-        version="fold",
-        alpha=recipe.alpha,
-        classes=dataset.classes,
-        preprocessing=recipe.preprocessing,
-        head=recipe.head,
-        layers=spatial_layers(network),
-        default_layer=LAYERS[0],
-        weights=Weights(sha256="0" * 64),
-        created="",
-    )
 
 
 def _tell(epoch: Epoch) -> None:

@@ -64,15 +64,11 @@ def test_same_seed_and_data_give_the_same_weights(data: tuple[Labelled, Split], 
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("stop_after", [1, 2, 3])
-def test_a_resumed_training_equals_one_that_was_not_stopped(
-    data: tuple[Labelled, Split], tiny_recipe: Recipe, tmp_path: Path, stop_after: int
-) -> None:
-    recipe = tiny_recipe.model_copy(update={"keep": "val_loss"})
-    whole = fit(*data, recipe, start_from="none")
-    expected = weights_of(whole)
-    checkpoint, done = tmp_path / "training.safetensors", list[Epoch]()
-    with suppress(TrainingStopped):  # killed after its last epoch, it only has to be judged again
+def stopped_and_resumed(
+    data: tuple[Labelled, Split], recipe: Recipe, checkpoint: Path, stop_after: int
+) -> Trained:
+    done: list[Epoch] = []
+    with suppress(TrainingStopped):  # stopped after its last epoch, it only has to be finished
         fit(
             *data,
             recipe,
@@ -82,38 +78,36 @@ def test_a_resumed_training_equals_one_that_was_not_stopped(
             should_stop=lambda: len(done) == stop_after,
         )
     assert len(done) == stop_after
-    resumed = fit(*data, recipe, start_from="none", checkpoint=checkpoint)
-    assert [e.val_loss for e in resumed.history] == [e.val_loss for e in whole.history]
-    assert resumed.kept == whole.kept
-    for a, b in zip(expected, weights_of(resumed), strict=True):
-        np.testing.assert_array_equal(a, b)
+    return fit(*data, recipe, start_from="none", checkpoint=checkpoint)
 
 
-@pytest.mark.parametrize("stop_after", [2, 3, 4])
-def test_the_weights_of_several_runs_are_averaged_and_resume(
-    data: tuple[Labelled, Split], tiny_recipe: Recipe, tmp_path: Path, stop_after: int
+def test_a_resumed_training_equals_one_that_was_not_stopped(
+    data: tuple[Labelled, Split], tiny_recipe: Recipe, tmp_path: Path
 ) -> None:
-    stages = (tiny_recipe.stages[0], Stage(epochs=1, rate=1e-3))
-    recipe = tiny_recipe.model_copy(update={"runs": 3, "stages": stages})
-    assert recipe.epochs == 4
+    recipe = tiny_recipe.model_copy(update={"keep": "val_loss"})
     whole = fit(*data, recipe, start_from="none")
     expected = weights_of(whole)
-    assert [e.stage for e in whole.history] == ["head", "network", "network", "network"]
-    done: list[Epoch] = []
-    checkpoint = tmp_path / "runs.safetensors"
-    with suppress(TrainingStopped):
-        fit(
-            *data,
-            recipe,
-            start_from="none",
-            checkpoint=checkpoint,
-            progress=done.append,
-            should_stop=lambda: len(done) == stop_after,
-        )
-    for a, b in zip(
-        expected, weights_of(fit(*data, recipe, start_from="none", checkpoint=checkpoint)), strict=True
-    ):
-        np.testing.assert_array_equal(a, b)
+    for stop_after in (1, 2, 3):  # between two stages, within one, after the last
+        resumed = stopped_and_resumed(data, recipe, tmp_path / f"{stop_after}.safetensors", stop_after)
+        assert [e.val_loss for e in resumed.history] == [e.val_loss for e in whole.history]
+        assert resumed.kept == whole.kept
+        for a, b in zip(expected, weights_of(resumed), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_the_weights_of_several_runs_are_averaged_and_resume(
+    data: tuple[Labelled, Split], tiny_recipe: Recipe, tmp_path: Path
+) -> None:
+    stages = (tiny_recipe.stages[0], Stage(epochs=1, rate=1e-3))
+    recipe = tiny_recipe.model_copy(update={"runs": 2, "stages": stages})
+    assert recipe.epochs == 3
+    whole = fit(*data, recipe, start_from="none")
+    expected = weights_of(whole)
+    assert [e.stage for e in whole.history] == ["head", "network", "network"]
+    for stop_after in (2, 3):
+        resumed = stopped_and_resumed(data, recipe, tmp_path / f"{stop_after}.safetensors", stop_after)
+        for a, b in zip(expected, weights_of(resumed), strict=True):
+            np.testing.assert_array_equal(a, b)
     alone = weights_of(fit(*data, recipe.model_copy(update={"runs": 1}), start_from="none"))
     assert any((a != b).any() for a, b in zip(expected, alone, strict=True))
 
