@@ -97,7 +97,7 @@ def main(dataset: Path | None, images: int, recipe: str, epochs: int, start_from
 
         training = place.xraycam(
             "train", dataset.absolute(), "--recipe", recipe, "--set", f"stages.0.epochs={epochs}",
-            "--start-from", start_from, "--promote", "always",
+            "--start-from", _absolute(start_from), "--promote", "always",
         )  # fmt: skip
         while (state := get_training(ledger, int(training))).epoch < max(1, state.epochs):
             time.sleep(0.2)  # what is left is to measure and to publish: the run will be under way
@@ -107,6 +107,11 @@ def main(dataset: Path | None, images: int, recipe: str, epochs: int, start_from
         ended, changed, promoted = _observe(ledger, run, before.version)
         print(f"training {training}: {place.xraycam('watch', '--training', training, '--once')}")
         _report(ledger, run, images, ended, changed, promoted)
+
+
+def _absolute(source: str) -> str:
+    """A file by its whole path, since the commands run elsewhere; a name as it is."""
+    return str(Path(source).absolute()) if Path(source).exists() else source
 
 
 def _many(dataset: Path, folder: Path, count: int) -> Path:
