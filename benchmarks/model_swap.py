@@ -28,7 +28,7 @@ from db import runs
 from db.ledger import Ledger
 from db.models import current_model
 from db.schema import models, results
-from db.trainings import get_training
+from db.trainings import PUBLISHING, get_training
 from db.workers import list_workers
 from producer.phantoms import make_phantoms
 from producer.private_broker import PrivateBroker
@@ -99,8 +99,8 @@ def main(dataset: Path | None, images: int, recipe: str, epochs: int, start_from
             "train", dataset.absolute(), "--recipe", recipe, "--set", f"stages.0.epochs={epochs}",
             "--start-from", _absolute(start_from), "--promote", "always",
         )  # fmt: skip
-        while (state := get_training(ledger, int(training))).epoch < max(1, state.epochs):
-            time.sleep(0.2)  # what is left is to measure and to publish: the run will be under way
+        while get_training(ledger, int(training)).stage not in ("comparing", PUBLISHING):
+            time.sleep(0.1)  # what is left is to publish: the run will be under way
         run = int(place.xraycam("enqueue", xrays))
         before = current_model(ledger)
         assert before is not None

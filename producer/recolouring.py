@@ -15,7 +15,7 @@ from db.runs import Run
 from worker.errors import XraycamError
 from worker.explain.options import ExplainOptions
 from worker.explain.overlay import encode, recolour, write_atomically
-from worker.explain.read import Limits
+from worker.explain.read import limits_of
 from worker.settings import Settings
 
 
@@ -31,7 +31,7 @@ def recolour_run(
         raise XraycamError(
             f"run {run.id} kept no heatmaps; run the folder with --heatmaps to be able to change its colours"
         )
-    limits = Limits(max_pixels=settings.max_pixels, max_bytes=settings.max_bytes)
+    limits = limits_of(settings)
 
     def redraw(row: dict[str, Any]) -> str | None:
         overlay = Path(row["overlay"])

@@ -1,4 +1,4 @@
-"""File names as text: on one line for people, and as valid Unicode for the ledger."""
+"""File names: as text for people and for the ledger, and what their ending says."""
 
 from __future__ import annotations
 
@@ -7,6 +7,15 @@ import re
 from pathlib import Path
 
 _ESCAPES = re.compile(rb"(?:\\x[89a-f][0-9a-f])+")
+
+
+# Lists, notes and kept heatmaps lie beside images, and are not meant to be read as some.
+_COMPANIONS = frozenset({".json", ".csv", ".txt", ".md", ".xlsx", ".xml", ".yaml", ".yml", ".npz"})
+
+
+def is_companion(file: Path) -> bool:
+    """Whether a file among images is, by its ending, something that accompanies them."""
+    return file.suffix.lower() in _COMPANIONS
 
 
 def printable(file: Path | str) -> str:

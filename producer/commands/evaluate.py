@@ -32,6 +32,7 @@ def command(dataset: Path, model: str | None, output: Path | None) -> None:
     from producer.session import open_session
     from producer.worker_program import run_worker_program
     from worker.errors import XraycamError
+    from worker.model.description import METRICS_FILE
 
     session = open_session()
     folder = dataset.expanduser().absolute()
@@ -46,7 +47,7 @@ def command(dataset: Path, model: str | None, output: Path | None) -> None:
     )
     if status:
         raise SystemExit(status)
-    found = json.loads((target / "metrics.json").read_text(encoding="utf-8"))
+    found = json.loads((target / METRICS_FILE).read_text(encoding="utf-8"))
     session.out.print(_table(found))
     session.out.print(f"all figures, and pictures: {target}", soft_wrap=True, markup=False)
 

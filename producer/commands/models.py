@@ -35,7 +35,7 @@ def show(version: str) -> None:
 
     from db.models import get_model
     from producer.session import open_session
-    from worker.model.description import read_description
+    from worker.model.description import CARD_FILE, read_description
     from worker.model.store import store_of
 
     session = open_session()
@@ -43,7 +43,7 @@ def show(version: str) -> None:
     folder = store_of(session.settings).fetch(model.version, model.digest)
     shown = read_description(folder).model_dump(mode="json", exclude={"layers"})
     click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
-    card = folder / "MODEL_CARD.md"
+    card = folder / CARD_FILE
     if card.exists():
         click.echo(f"\n{card.read_text(encoding='utf-8')}")
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import pwd
 import struct
 import subprocess
 import sys
+import tempfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -153,11 +156,30 @@ def test_pipe_is_refused_without_waiting_for_it(tmp_path: Path) -> None:
     assert refused(pipe).reason == "unreadable"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_file_without_permission_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "private.png"
+@pytest.fixture
+def not_root() -> Iterator[None]:
+    """Root may read everything; somebody else may not."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(pwd.getpwnam("nobody").pw_uid)
+    yield
+    os.seteuid(before)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that everybody may enter, unlike those of pytest."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
+def test_file_without_permission_is_refused(open_folder: Path, request: pytest.FixtureRequest) -> None:
+    file = open_folder / "private.png"
     file.write_bytes(png(noise()))
     file.chmod(0)
+    request.getfixturevalue("not_root")
     error = refused(file)
     assert error.reason == "unreadable"
     assert "check its permissions" in str(error)

@@ -18,13 +18,12 @@ from worker.train.evaluate import measure
 from worker.train.pictures import (
     confusion_picture,
     learning_curves,
-    preview_grid,
     reliability_picture,
     roc_picture,
     worst_mistakes,
 )
 from worker.train.placement import area_seen, placement
-from worker.train.recipe import ChestAugmentation, Recipe
+from worker.train.recipe import ChestAugmentation
 from worker.train.robustness import CHANGES, MARKERS_HIDDEN, changed_inputs
 
 MakeFolder = Callable[..., Path]
@@ -133,7 +132,7 @@ def test_changed_copies_keep_the_size_and_hide_the_markers() -> None:
     assert hidden.max() < 60
 
 
-def test_pictures_are_written(make_folder: MakeFolder, tiny_recipe: Recipe, tmp_path: Path) -> None:
+def test_pictures_are_written(make_folder: MakeFolder, tmp_path: Path) -> None:
     dataset = scan_labelled(make_folder(Clear=6, Opaque=6), min_per_class=2)
     scores = np.random.default_rng(0).normal(size=(12, 2))
     metrics = measure(np.array(dataset.labels), scores, dataset.classes, resamples=20)
@@ -146,10 +145,6 @@ def test_pictures_are_written(make_folder: MakeFolder, tiny_recipe: Recipe, tmp_
     confusion_picture(metrics, tmp_path / "confusion.png")
     reliability_picture(metrics, tmp_path / "reliability.png")
     worst_mistakes(dataset, range(12), scores, tmp_path / "mistakes.png", side=64)
-    preview_grid(dataset, tiny_recipe, tmp_path / "samples.png", per_class=3)
-    preview_grid(dataset, tiny_recipe, tmp_path / "augmented.png", per_class=3, augmented=True)
     for file in tmp_path.glob("*.png"):
         with Image.open(file) as picture:
             assert min(picture.size) > 60
-    with Image.open(tmp_path / "samples.png") as grid:
-        assert grid.size == (3 * 68, 2 * 84), "a row for each class, with captions"

@@ -66,7 +66,7 @@ def trained(marked_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tu
     scores = labelled_scores(made.network, RECIPE.preprocessing, dataset, parts.validation)
     made = replace(made, scores=scores)
     maps = map_figures(
-        made.network, dataset, parts.validation, RECIPE, version="marker-1", before=STARTER, images=8
+        made.network, dataset, parts.validation, RECIPE, version="marker-1", before=STARTER, images=16
     )
     folder = tmp_path_factory.mktemp("made") / "marker-1"
     save_version(

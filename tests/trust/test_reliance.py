@@ -11,7 +11,7 @@ import pytest
 from worker.explain.preprocess import Pixels
 from worker.model.description import Description, Layer, Preprocessing, Weights
 from worker.trust.hidden_places import measure_reliance
-from worker.trust.reliance import PLACES, Reliance, reliance
+from worker.trust.reliance import FEWEST, PLACES, Reliance, reliance
 
 SIDE = 64
 CORNER = (slice(4, 12), slice(4, 12))
@@ -39,7 +39,7 @@ def looking_at(place: tuple[slice, slice]) -> tuple[Description, Any]:
 
 
 def bright_at(*places: tuple[slice, slice]) -> Pixels:
-    images = np.full((5, SIDE, SIDE), 30, np.uint8)
+    images = np.full((10, SIDE, SIDE), 30, np.uint8)
     for place in places:
         images[(slice(None), *place)] = 255
     return images
@@ -47,13 +47,19 @@ def bright_at(*places: tuple[slice, slice]) -> Pixels:
 
 def test_model_that_looks_at_a_corner_is_told_of() -> None:
     (found,) = measure_reliance(*looking_at(CORNER), bright_at(CORNER, MIDDLE))
-    assert (found.class_name, found.images) == ("Tuberculosis", 5)
+    assert (found.class_name, found.images) == ("Tuberculosis", 10)
     assert found.hidden["top left corner"].changed == 1
     assert found.hidden["top left corner"].lost > 1
     assert abs(found.hidden["middle"].lost) < 0.05
     assert abs(found.hidden["bottom right corner"].lost) < 0.05
     assert "looks at the top left corner" in found.warnings[0]
     assert not [text for text in found.warnings if "middle:" not in text]
+
+
+def test_few_images_say_nothing_of_a_model() -> None:
+    (found,) = measure_reliance(*looking_at(CORNER), bright_at(CORNER, MIDDLE)[: FEWEST - 1])
+    assert found.hidden["top left corner"].changed == 1
+    assert found.warnings == []
 
 
 def test_model_that_looks_at_the_middle_is_not() -> None:
@@ -66,7 +72,7 @@ def test_classes_are_judged_apart() -> None:
     images = np.concatenate([bright_at(CORNER), bright_at()])
     normal, ill = measure_reliance(*looking_at(CORNER), images)
     assert (normal.class_name, ill.class_name) == ("Normal", "Tuberculosis")
-    assert normal.images == ill.images == 5
+    assert normal.images == ill.images == 10
 
 
 def test_lost_and_changed_by_hand() -> None:

@@ -15,8 +15,9 @@ from worker.explain.blend import Heatmap, blend
 from worker.explain.colormap import lookup_table
 from worker.explain.confined import write_below
 from worker.explain.options import ExplainOptions, OutputFormat
-from worker.explain.read import Limits, Radiograph, printable, read_radiograph
+from worker.explain.read import Limits, Radiograph, read_radiograph
 from worker.explain.strip import strip
+from worker.file_names import printable
 from worker.model.description import Preprocessing
 
 SUFFIXES: dict[OutputFormat, str] = {"jpeg": ".jpg", "png": ".png", "webp": ".webp"}

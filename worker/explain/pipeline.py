@@ -26,9 +26,9 @@ from worker.explain.read import (
     Limits,
     Radiograph,
     one_large_at_a_time,
-    printable,
     read_radiograph,
 )
+from worker.file_names import printable
 from worker.model.description import Preprocessing
 
 HEATMAP_SUFFIX = ".npz"

@@ -10,7 +10,7 @@ import threading
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -18,7 +18,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from worker.errors import ImageError
 from worker.explain.confined import open_to_read
 from worker.explain.dicom import is_dicom
-from worker.file_names import printable as printable
+from worker.file_names import printable
+
+if TYPE_CHECKING:
+    from worker.settings import Settings
 
 # Pillow's own limit is one number for the whole process and only warns at first; `Limits` is checked
 # below for every file, after the header and before a single pixel is decoded.
@@ -37,6 +40,11 @@ class Limits:
     max_pixels: int = 100_000_000
     max_bytes: int = 200_000_000
     min_side: int = 16
+
+
+def limits_of(settings: Settings) -> Limits:
+    """The limits that the settings name."""
+    return Limits(max_pixels=settings.max_pixels, max_bytes=settings.max_bytes)
 
 
 @dataclass(frozen=True)

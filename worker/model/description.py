@@ -14,6 +14,9 @@ from worker.errors import ModelError
 from worker.file_names import printable
 
 DESCRIPTION_FILE = "model.json"
+# What else a version that was trained here brings along, for people to read.
+CARD_FILE = "MODEL_CARD.md"
+METRICS_FILE = "metrics.json"
 
 
 # model.json is a few kilobytes, weights are tens of megabytes; larger ones are no models of ours.

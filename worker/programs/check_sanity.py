@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from worker.explain.read import Limits
+from worker.explain.read import limits_of
 from worker.model.folder import load_model
 from worker.programs.model_program import model_folder, run_program, tell
 from worker.settings import load_settings
@@ -30,7 +30,7 @@ def main() -> None:
     given = parser.parse_args()
     settings = load_settings()
     description, network = load_model(model_folder(settings, given.model))
-    limits = Limits(max_pixels=settings.max_pixels, max_bytes=settings.max_bytes)
+    limits = limits_of(settings)
     sample = draw_sample(given.dataset, description, given.images, limits=limits, tell=tell)
     found = check_sanity(
         description,

@@ -16,7 +16,7 @@ from worker.explain.explainer import PREDICTED_CLASS, Explainer
 from worker.explain.options import PREDICTED
 from worker.explain.overlay import encode, write_atomically
 from worker.explain.preprocess import network_input
-from worker.explain.read import Limits, Radiograph, read_radiograph
+from worker.explain.read import Radiograph, limits_of, read_radiograph
 from worker.model.folder import load_model
 from worker.programs.model_program import model_folder, run_program, tell
 from worker.settings import load_settings
@@ -40,7 +40,7 @@ def main() -> None:
     description, network = load_model(model_folder(settings, given.model))
     target = PREDICTED_CLASS if given.target == PREDICTED else description.require_class(given.target)
     explainer = Explainer(description, network, given.layer, given.method)
-    limits = Limits(max_pixels=settings.max_pixels, max_bytes=settings.max_bytes)
+    limits = limits_of(settings)
     drawn = 0
     for file in image_files(given.source):
         if drawn == given.limit:

@@ -15,15 +15,14 @@ from db.ledger import Ledger
 from db.migrate import migrate
 from db.models import Model, get_model
 from worker.errors import XraycamError
-from worker.explain.read import Limits
+from worker.explain.read import limits_of
+from worker.model.description import METRICS_FILE
 from worker.model.folder import load_model
 from worker.model.store import ModelStore, ensure_current_model, store_of
 from worker.settings import Settings, load_settings
 from worker.train.dataset import scan_labelled
 from worker.train.labelled_scores import labelled_scores
 from worker.train.measured import Measured, measured
-
-METRICS_FILE = "metrics.json"
 
 
 def evaluate_model(
@@ -34,7 +33,7 @@ def evaluate_model(
     Calibration uses the temperature of the version's own validation part. Raises XraycamError.
     """
     description, network = load_model(store.fetch(model.version, model.digest))
-    limits = Limits(max_pixels=settings.max_pixels, max_bytes=settings.max_bytes)
+    limits = limits_of(settings)
     _tell(f"reading {folder}")
     dataset = scan_labelled(folder, classes=description.classes, min_per_class=1, limits=limits, memory=0)
     for item in dataset.left_out:

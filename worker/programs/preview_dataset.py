@@ -15,7 +15,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from worker.errors import XraycamError
-from worker.explain.read import Limits, printable
+from worker.explain.read import limits_of
+from worker.file_names import printable
 from worker.settings import load_settings
 from worker.train.dataset import Labelled, scan_labelled
 from worker.train.recipe import Recipe
@@ -72,7 +73,7 @@ def main() -> None:
     arguments = parser.parse_args()
     recipe = Recipe.model_validate_json(sys.stdin.read())
     settings = load_settings()
-    limits = Limits(max_pixels=settings.max_pixels, max_bytes=settings.max_bytes)
+    limits = limits_of(settings)
     dataset = scan_labelled(arguments.dataset, min_per_class=1, limits=limits, memory=0)
     for item in dataset.left_out:
         print(f"left out: {item.message}")

@@ -7,7 +7,7 @@ from functools import lru_cache
 from db.ledger import Ledger
 from db.migrate import migrate
 from worker.explain.pipeline import Pipeline
-from worker.explain.read import Limits
+from worker.explain.read import limits_of
 from worker.model.store import store_of
 from worker.serve.model_keeper import ModelKeeper
 from worker.settings import Settings, load_settings
@@ -26,7 +26,7 @@ class Station:
             readers=settings.worker_threads,
             renderers=settings.worker_threads,
             batch_size=settings.batch_size,
-            limits=Limits(max_pixels=settings.max_pixels, max_bytes=settings.max_bytes),
+            limits=limits_of(settings),
         )
         self.keeper = ModelKeeper(self.ledger, store_of(settings), self.name, settings.batch_size)
 

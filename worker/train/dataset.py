@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from worker.errors import ImageError, XraycamError
-from worker.explain.read import Limits, Radiograph, printable
+from worker.explain.read import Limits, Radiograph
+from worker.file_names import is_companion, printable
 from worker.train.pixels import Pixels
-
-_NO_IMAGES = {".json", ".csv", ".txt", ".md", ".xlsx", ".xml", ".yaml", ".yml"}
 
 
 class DatasetError(XraycamError):
@@ -139,7 +138,7 @@ def _files_below(folder: Path) -> list[Path]:
     return sorted(
         file
         for file in folder.rglob("*")
-        if file.is_file() and not file.name.startswith(".") and file.suffix.lower() not in _NO_IMAGES
+        if file.is_file() and not file.name.startswith(".") and not is_companion(file)
     )
 
 

@@ -14,10 +14,8 @@ from sklearn.metrics import roc_curve
 
 from worker.explain.preprocess import network_input
 from worker.model.description import Preprocessing
-from worker.train.augment import chest_view
 from worker.train.dataset import Labelled
 from worker.train.evaluate import Metrics, softmax
-from worker.train.recipe import ChestAugmentation, Recipe
 
 mpl.use("Agg")
 
@@ -105,30 +103,6 @@ def worst_mistakes(
         radiograph = dataset.radiograph(indices[row])
         cells.append((network_input(radiograph, Preprocessing(size=side)), said))
     _grid([cells] if cells else [[(np.zeros((side, side), np.uint8), "no mistakes")]]).save(file)
-
-
-def preview_grid(
-    dataset: Labelled, recipe: Recipe, file: Path, *, per_class: int = 6, augmented: bool = False
-) -> None:
-    """Samples of each class, a row for each, under their true class names, as the network sees them.
-
-    `augmented`: as it sees them in training. Recipes with Keras's random layers are shown unchanged.
-    """
-    rng = np.random.default_rng(recipe.seed)
-    rows = []
-    for label, name in enumerate(dataset.classes):
-        members = [index for index in range(len(dataset)) if dataset.labels[index] == label]
-        drawn = rng.choice(members, min(per_class, len(members)), replace=False)
-        rows.append([(_sample(dataset, recipe, int(index), augmented), name) for index in drawn])
-    _grid(rows).save(file)
-
-
-def _sample(dataset: Labelled, recipe: Recipe, index: int, augmented: bool) -> Any:
-    radiograph = dataset.radiograph(index)
-    if augmented and isinstance(recipe.augmentation, ChestAugmentation):
-        key = (recipe.seed, index, 0)
-        return chest_view(radiograph, recipe.preprocessing, recipe.augmentation, key)[0]
-    return network_input(radiograph, recipe.preprocessing)
 
 
 def _grid(rows: list[list[tuple[Any, str]]]) -> Image.Image:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from worker.errors import XraycamError
-from worker.model.description import Description, read_description, write_description
+from worker.model.description import CARD_FILE, Description, read_description, write_description
 from worker.model.folder import round_as_stored, save_model
 from worker.model.network import spatial_layers
 from worker.train.card import model_card
@@ -29,7 +29,6 @@ from worker.train.regions import Regions, find_regions
 from worker.train.splitting import Split, split
 
 STARTER = Path(__file__).parents[1] / "model" / "starter"
-CARD_FILE = "MODEL_CARD.md"
 
 
 def save_version(

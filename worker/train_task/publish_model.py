@@ -11,7 +11,7 @@ from typing import Any
 from db.ledger import Ledger
 from db.models import add_model
 from worker.errors import ModelError
-from worker.model.description import Description, read_description
+from worker.model.description import METRICS_FILE, Description, read_description
 from worker.model.integrity import check_folder, digest_of
 from worker.model.store import ModelStore
 from worker.train.fit import Trained
@@ -23,8 +23,6 @@ from worker.train.regions import Regions
 from worker.train.splitting import Split
 from worker.train.starter import save_version
 from worker.train_task.train_options import TrainOptions
-
-METRICS_FILE = "metrics.json"
 
 
 def ready_folder(folder: Path, options: TrainOptions) -> Path | None:

@@ -19,7 +19,7 @@ from db.trainer import finish_training, note_epoch, note_stage
 from db.trainings import PUBLISHING, Training
 from db.workers import note_worker
 from worker.errors import XraycamError
-from worker.explain.read import Limits
+from worker.explain.read import limits_of
 from worker.model.description import read_description
 from worker.model.folder import round_as_stored
 from worker.model.store import store_of
@@ -129,7 +129,7 @@ class TrainingWork:
         note_worker(self.ledger, self.owner, doing=f"training {self.training.id}: {stage}")
 
     def _scan(self, folder: str, **more: Any) -> Labelled:
-        limits = Limits(max_pixels=self.settings.max_pixels, max_bytes=self.settings.max_bytes)
+        limits = limits_of(self.settings)
         given = {
             "min_per_class": self.recipe.min_per_class,
             "group_by": self.options.group_by,

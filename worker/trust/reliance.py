@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict
 # Of the advance of the predicted class, lost by hiding a corner, which is a sixteenth of the picture, or
 # the border.
 MUCH = 0.5
+# What fewer images than this do together says nothing of a model.
+FEWEST = 8
 
 
 def _square(top: bool, left: bool) -> Callable[[int], Any]:
@@ -69,7 +71,9 @@ class Reliance(BaseModel):
 
     @property
     def warnings(self) -> list[str]:
-        """A sentence for each place outside the middle that much rests on."""
+        """A sentence for each place outside the middle that much rests on; none from too few images."""
+        if self.images < FEWEST:
+            return []
         return [
             f"warning: the model looks at the {place}: hiding it takes {found.lost:.0%} of what "
             f"{self.class_name} is ahead by, and {found.changed:.0%} of {self.images} images are then "

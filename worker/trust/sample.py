@@ -15,10 +15,9 @@ from worker.explain.heat import area_seen
 from worker.explain.marked import MarkedAreas
 from worker.explain.preprocess import Pixels, network_input
 from worker.explain.read import Limits, read_radiograph
-from worker.file_names import printable
+from worker.file_names import is_companion, printable
 from worker.model.description import Description
 
-_NO_IMAGES = {".json", ".csv", ".txt", ".md", ".xlsx", ".xml", ".yaml", ".yml", ".npz"}
 UNKNOWN = -1
 
 
@@ -89,7 +88,7 @@ def image_files(source: Path) -> Iterator[Path]:
         yield source
         return
     for file in sorted(source.rglob("*")):
-        if file.is_file() and file.name[0] != "." and file.suffix.lower() not in _NO_IMAGES:
+        if file.is_file() and file.name[0] != "." and not is_companion(file):
             yield file
 
 
