@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,13 @@ TESTS = Path(__file__).parent
 # What fails fast comes first; what starts workers and kills servers, last.
 FIRST = ("db", "producer", "explain", "containers", "train")
 LAST = ("system", "faults")
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the commands that tests start, also where we run in the background of a shell: it
+    has background jobs ignore it, and their children inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
