@@ -141,15 +141,18 @@ def test_marked_findings_come_from_polygons_or_masks(make_folder: MakeFolder, tm
     assert from_mask.size == (96, 96)
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(DatasetError, match="marks none of the images"):
+    with pytest.raises(DatasetError, match="marks no image"):
         Regions(empty, dataset)
+    (masks / "000.png").rename(masks / "other.png")
+    with pytest.raises(DatasetError, match="marks none of the images"):
+        Regions(masks, dataset)
 
 
 def test_a_regions_file_of_another_form_is_refused(make_folder: MakeFolder) -> None:
     folder = make_folder(Clear=3, Opaque=3)
     dataset = scan_labelled(folder, min_per_class=2)
     (folder / "regions.json").write_text("[1, 2]")
-    with pytest.raises(DatasetError, match="does not hold regions"):
+    with pytest.raises(DatasetError, match="does not hold marked areas"):
         Regions(folder / "regions.json", dataset)
 
 

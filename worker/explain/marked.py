@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from functools import lru_cache
 from pathlib import Path
@@ -50,6 +51,14 @@ class MarkedAreas:
             return None
         return area if area.getbbox() is not None else None
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what is marked: equal for equal marks."""
+        whole = hashlib.sha256(json.dumps(self._polygons, sort_keys=True).encode())
+        for file in self._masks.values():
+            whole.update(file.name.encode() + file.read_bytes())
+        return whole.hexdigest()
+
 
 def marked_areas(source: Path) -> MarkedAreas:
     """`MarkedAreas(source)`, read once as long as it does not change. Raises XraycamError."""
@@ -92,6 +101,10 @@ def _drawn(polygons: Polygons, size: tuple[int, int]) -> Image.Image:
 def _mask(file: Path, size: tuple[int, int]) -> Image.Image:
     try:
         with Image.open(file) as mask:
-            return mask.convert("L").point(lambda value: 255 * (value > 0)).resize(size)
+            return (
+                mask.convert("L")
+                .point(lambda value: 255 * (value > 0))
+                .resize(size, Image.Resampling.NEAREST)
+            )
     except (OSError, ValueError) as error:
         raise ImageError("unreadable", f"the mask {printable(file)} cannot be read ({error})") from error

@@ -1,0 +1,29 @@
+"""The model that ships with the package is whole, small, and described by what is stored with it."""
+
+from __future__ import annotations
+
+from worker.model.description import CARD_FILE, read_description
+from worker.model.integrity import check_folder
+from worker.model.store import STARTER
+from worker.train.card import model_card
+from worker.train.recipe import DEFAULT, REFERENCE, Recipe
+
+
+def test_the_starter_is_whole_and_at_most_six_megabytes() -> None:
+    check_folder(STARTER)
+    assert sum(file.stat().st_size for file in STARTER.iterdir()) <= 6_000_000
+
+
+def test_its_card_is_what_the_command_writes() -> None:
+    assert (STARTER / CARD_FILE).read_text(encoding="utf-8") == model_card(read_description(STARTER))
+
+
+def test_it_was_trained_by_the_default_recipe_whose_cross_validation_it_shows() -> None:
+    training = read_description(STARTER).training
+    assert Recipe.model_validate(training["recipe"]) == DEFAULT
+    shown = training["cross_validation"]
+    # Cross-validation has its own parts: how large the validation part is does not matter there.
+    any_share = {"validation_share": DEFAULT.validation_share}
+    assert Recipe.model_validate(shown["default"]["recipe"] | any_share) == DEFAULT
+    assert Recipe.model_validate(shown["reference"]["recipe"]) == REFERENCE
+    assert shown["default"]["mean_auc"] >= 0.95
