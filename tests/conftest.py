@@ -26,6 +26,12 @@ FIRST = ("db", "producer", "explain", "containers", "train")
 LAST = ("system", "faults")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--faults-table", type=Path, metavar="FILE", help="write what the tests of faults measured to FILE"
+    )
+
+
 def pytest_configure() -> None:
     """Let Ctrl-C reach the commands that tests start, also where we run in the background of a shell: it
     has background jobs ignore it, and their children inherit that."""

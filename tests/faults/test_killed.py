@@ -6,7 +6,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from installation import Installation, children_of, command_of, draw_many, parent_of
+from counting import assert_each_once, children, enqueue, nodes
+from installation import Installation, children_of, draw_many
 from PIL import Image
 from servers import Valkey, wait_until
 from sqlalchemy import select
@@ -26,37 +27,6 @@ def xrays(distributed: Installation) -> Path:
 
 
 both_databases = pytest.mark.parametrize("distributed", ["sqlite", "postgres"], indirect=True)
-
-
-def enqueue(installation: Installation, xrays: Path) -> None:
-    assert installation.xraycam("enqueue", xrays).stdout.strip() == "1"
-
-
-def assert_each_once(installation: Installation, count: int = IMAGES) -> None:
-    """Exactly one row per image, counts of chunks that agree with the rows, one overlay per done row."""
-    assert installation.counts() == {"images": count, "done": count}
-    with installation.ledger.read() as connection:
-        rows = connection.execute(
-            select(results.c.image_id, results.c.overlay).where(results.c.run_id == 1)
-        ).all()
-        counted = connection.execute(select(chunks.c.images, chunks.c.done, chunks.c.finished_at)).all()
-    assert len({row.image_id for row in rows}) == count
-    written = {str(path) for path in installation.home.glob("overlays/run-000001/**/*.jpg")}
-    assert {row.overlay for row in rows} == written
-    assert sum(chunk.done for chunk in counted) == count
-    assert all(chunk.done == chunk.images and chunk.finished_at for chunk in counted)
-
-
-def nodes(installation: Installation) -> list[int]:
-    """The Celery main processes."""
-    found = [number for number in installation.processes() if "worker.machine.node" in command_of(number)]
-    return [number for number in found if parent_of(number) not in found]
-
-
-def children(installation: Installation) -> list[int]:
-    """The prefork children, which hold the model."""
-    found = [number for number in installation.processes() if "worker.machine.node" in command_of(number)]
-    return [number for number in found if parent_of(number) in found]
 
 
 @both_databases

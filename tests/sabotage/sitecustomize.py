@@ -1,21 +1,40 @@
-"""Imported by Python at the start of every process that has this folder in PYTHONPATH.
+"""Imported by Python at the start of every process with this folder in PYTHONPATH; the product has no hooks.
 
-Makes the decoder slow (SABOTAGE_SECONDS per image), or, for an image of 77 x 77 pixels, deadly
-(SABOTAGE_POISON=kill) or endless (SABOTAGE_POISON=hang). A stand-in for what native decoders do to
-malicious files; the product has no such hook.
+SABOTAGE_SECONDS    makes the decoder slow, by so much per image
+SABOTAGE_POISON     makes it deadly (`kill`) or endless (`hang`) for an image of 77 x 77 pixels: a stand-in
+                    for what native decoders do to malicious files
+SABOTAGE_EXPLAINER  puts an accelerator that is not there in the place of the network: see
+                    `stand_in_explainer.py`
 """
 
+import importlib.abc
+import importlib.util
 import os
 import signal
+import sys
 import time
+from pathlib import Path
 
-if any(name.startswith("SABOTAGE_") for name in os.environ):
+STAND_INS = {
+    "worker.explain.explainer": "stand_in_explainer.py",
+    "worker.model.folder": "stand_in_folder.py",
+}
+
+
+class StandIns(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name not in STAND_INS:
+            return None
+        return importlib.util.spec_from_file_location(name, Path(__file__).with_name(STAND_INS[name]))
+
+
+def sabotage_decoder():
     from PIL import Image
 
-    _open = Image.open
+    image_open = Image.open
 
     def sabotaged(*arguments, **options):
-        image = _open(*arguments, **options)
+        image = image_open(*arguments, **options)
         time.sleep(float(os.environ.get("SABOTAGE_SECONDS", "0")))
         if image.size == (77, 77):
             if os.environ.get("SABOTAGE_POISON") == "kill":
@@ -25,3 +44,9 @@ if any(name.startswith("SABOTAGE_") for name in os.environ):
         return image
 
     Image.open = sabotaged
+
+
+if "SABOTAGE_EXPLAINER" in os.environ:
+    sys.meta_path.insert(0, StandIns())
+if "SABOTAGE_SECONDS" in os.environ or "SABOTAGE_POISON" in os.environ:
+    sabotage_decoder()

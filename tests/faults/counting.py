@@ -1,0 +1,102 @@
+"""What the promise means in numbers: one row per image, one overlay per done row, counts that agree."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from installation import Installation, command_of, draw_many, parent_of
+from servers import wait_until
+from sqlalchemy import func, select
+
+from db.schema import chunks, images, results
+
+IMAGES = 300
+
+
+def draw_xrays_of(installation: Installation, count: int = IMAGES, **settings: object) -> Path:
+    """Images of an installation whose accelerator is a stand-in of about 150 images/s, in chunks of 8."""
+    installation.set(**{"chunk_size": 8, "lease_seconds": 5, "stop_seconds": 10, **settings})
+    installation.sabotage(explainer=0.007)
+    return draw_many(installation.folder / "xrays", count)
+
+
+def enqueue(installation: Installation, xrays: Path) -> None:
+    assert installation.xraycam("enqueue", xrays).stdout.strip() == "1"
+
+
+def assert_each_once(installation: Installation, count: int = IMAGES, *, attempts: int | None = None) -> None:
+    """Exactly one row per image, counts of chunks that agree with the rows, one overlay per done row.
+
+    `attempts`: the most that any image may have had; None: the limit.
+    """
+    assert installation.counts() == {"images": count, "done": count}
+    with installation.ledger.read() as connection:
+        rows = connection.execute(
+            select(results.c.image_id, results.c.overlay).where(results.c.run_id == 1)
+        ).all()
+        counted = connection.execute(select(chunks.c.images, chunks.c.done, chunks.c.finished_at)).all()
+        most = connection.execute(select(func.max(images.c.attempts))).scalar_one()
+    assert len({row.image_id for row in rows}) == count
+    written = {str(path) for path in installation.home.glob("overlays/run-000001/**/*.jpg")}
+    assert {row.overlay for row in rows} == written
+    assert not list(installation.home.glob("overlays/**/.unfinished-*"))
+    assert sum(chunk.done for chunk in counted) == count
+    assert all(chunk.done == chunk.images and chunk.finished_at for chunk in counted)
+    assert 1 <= most <= (attempts or 3)
+
+
+def nodes(installation: Installation) -> list[int]:
+    """The Celery main processes."""
+    found = [number for number in installation.processes() if "worker.machine.node" in command_of(number)]
+    return [number for number in found if parent_of(number) not in found]
+
+
+def children(installation: Installation) -> list[int]:
+    """The prefork children, which hold the model."""
+    found = [number for number in installation.processes() if "worker.machine.node" in command_of(number)]
+    return [number for number in found if parent_of(number) in found]
+
+
+def family_of(process: int) -> list[int]:
+    """A process and all that come from it."""
+    found = [process]
+    everyone = [int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdigit()]
+    parents = {number: parent_of(number) for number in everyone}
+    for number in found:
+        found += [child for child, parent in parents.items() if parent == number]
+    return found
+
+
+def in_hand(installation: Installation, of: str = "") -> list[int]:
+    """Chunks that are leased, to workers whose name holds `of`."""
+    with installation.ledger.read() as connection:
+        held = connection.execute(
+            select(chunks.c.number, chunks.c.owner).where(
+                chunks.c.owner.is_not(None), chunks.c.finished_at.is_(None)
+            )
+        ).all()
+    return [chunk.number for chunk in held if of in chunk.owner]
+
+
+def seconds_until_finished(installation: Installation, numbers: list[int], within: float = 120) -> float:
+    """Wait until these chunks are finished; how long that took."""
+    start = time.monotonic()
+
+    def finished() -> bool:
+        with installation.ledger.read() as connection:
+            left = connection.execute(
+                select(func.count()).where(chunks.c.number.in_(numbers), chunks.c.finished_at.is_(None))
+            ).scalar_one()
+        return not left
+
+    wait_until(finished, within, f"chunks {numbers} finished")
+    return time.monotonic() - start
+
+
+def seconds_until_more_done(installation: Installation, within: float = 120) -> float:
+    """Wait until one more image is done; how long that took."""
+    start = time.monotonic()
+    before = installation.counts().get("done", 0)
+    installation.wait_done(before + 1, seconds=within)
+    return time.monotonic() - start
