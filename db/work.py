@@ -107,7 +107,9 @@ def renew_lease(ledger: Ledger, lease: Lease, owner: str, seconds: float) -> boo
 
 def release_lease(ledger: Ledger, lease: Lease, owner: str) -> None:
     """Give a chunk back unfinished; its images are not to blame, so that no attempt counts."""
-    keys = [image.id for image in lease.images if image.attempts == 0]
+    before: dict[int, list[int]] = {}
+    for image in lease.images:
+        before.setdefault(image.attempts, []).append(image.id)
 
     def work(connection: Connection) -> None:
         if connection.execute(
@@ -115,11 +117,12 @@ def release_lease(ledger: Ledger, lease: Lease, owner: str) -> None:
             .where(*_held(lease, owner))
             .values(owner=None, lease_until=None, leases=chunks.c.leases - 1)
         ).rowcount:
-            connection.execute(
-                update(images)
-                .where(among(images.c.id, keys, connection), _without_result())
-                .values(attempts=0)
-            )
+            for attempts, keys in before.items():
+                connection.execute(
+                    update(images)
+                    .where(among(images.c.id, keys, connection), _without_result())
+                    .values(attempts=attempts)
+                )
 
     ledger.write(work)
 

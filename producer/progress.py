@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 
 from rich.console import Console, RenderableType
@@ -14,10 +14,15 @@ from rich.text import Text
 from db import runs
 from db.ledger import Ledger
 from db.runs import Run
-from db.workers import list_workers
+from db.workers import Worker, list_workers
 from worker.queue.queueing import EXPLAIN_QUEUE
 
 RATE_SECONDS = 20.0
+
+
+def explaining_workers(live: Iterable[Worker]) -> int:
+    """How many of these explain images, rather than train."""
+    return sum(EXPLAIN_QUEUE in worker.queues for worker in live)
 
 
 def describe_health(found: runs.Progress, workers: int, failures: dict[str, int]) -> str:
@@ -42,7 +47,15 @@ class ProgressDisplay:
     """A progress bar on standard error: images done, failed, images/s, time left; below it who works, what
     failed for which reason and what was lost; above it the workers' faults."""
 
-    def __init__(self, console: Console, ledger: Ledger, run: Run) -> None:
+    def __init__(
+        self,
+        console: Console,
+        ledger: Ledger,
+        run: Run,
+        outlook: Callable[[runs.Progress, int], str | None] | None = None,
+    ) -> None:
+        """`outlook`: what to say of a run that does not move, by its progress and the workers live."""
+        self._outlook = outlook
         self._ledger = ledger
         self._run = run
         self._console = console
@@ -96,8 +109,11 @@ class ProgressDisplay:
     def _show_health(self, found: runs.Progress) -> None:
         live = [worker for worker in list_workers(self._ledger) if worker.is_live]
         failures = runs.failures_by_reason(self._ledger, self._run.id) if found.failed else {}
-        explaining = sum(EXPLAIN_QUEUE in worker.queues for worker in live)
-        self._bar.health = describe_health(found, explaining, failures)
+        explaining = explaining_workers(live)
+        health = describe_health(found, explaining, failures)
+        self._bar.health = "\n".join(
+            filter(None, (health, self._outlook and self._outlook(found, explaining)))
+        )
         for worker in live:
             if worker.fault and worker.fault not in self._faults:
                 self._faults.add(worker.fault)

@@ -19,5 +19,9 @@ class ImageError(XraycamError):
         self.reason = reason
 
 
+class StorageError(XraycamError):
+    """Raised when a whole folder cannot be read or written at present; the work waits, and is done later."""
+
+
 class ModelError(XraycamError):
     """Raised when a model folder is missing, damaged or does not fit what is asked of it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -13,7 +14,7 @@ from celery.signals import worker_process_init
 import worker.queue.reload  # noqa: F401 - registers the control command, and must be imported before the fork
 from db.errors import LedgerError
 from db.ledger import Ledger
-from db.work import Refusal, mark_sent
+from db.work import mark_sent
 from worker.errors import XraycamError
 from worker.logs import doing
 from worker.queue.queueing import EXPLAIN_CHUNK, TRAIN, TRAIN_QUEUE
@@ -22,8 +23,10 @@ from worker.worker_name import worker_name
 
 log = logging.getLogger(__name__)
 
-# Time until a chunk is tried again whose model or ledger cannot be used at present.
-FAULT_SECONDS = 15.0
+# Pause before a chunk is tried again whose model, ledger or folder cannot be used at present. It is slept
+# rather than sent along as a time (`countdown`): a worker that cannot work takes no more messages meanwhile,
+# and the clocks of the machines may differ.
+FAULT_SECONDS = 5.0
 
 # A training has no limit of its own; None would mean that of the chunks.
 TRAINING_SECONDS = 30 * 24 * 3600
@@ -60,14 +63,15 @@ def _explain(task: Any, run: int, chunk: int) -> None:
     except (XraycamError, LedgerError) as error:
         log.error("run %d chunk %d waits: %s", run, chunk, error)
         _note_held_back(run, chunk)
-        raise task.retry(countdown=FAULT_SECONDS, exc=error, **readable) from error
+        time.sleep(FAULT_SECONDS)
+        raise task.retry(countdown=0, exc=error, **readable) from error
     except Exception as error:
         # A fault of ours. Tried again, as after a worker's death: the attempts in the ledger end it.
         log.exception("run %d chunk %d failed", run, chunk)
-        raise task.retry(countdown=1.0, exc=error, **readable) from error
-    if refusal is Refusal.HELD:
-        # Its holder may be dead: look again when the lease must have ended or been renewed.
-        raise task.retry(countdown=station().settings.lease_seconds + 1, **readable)
+        time.sleep(1.0)
+        raise task.retry(countdown=0, exc=error, **readable) from error
+    # A message for a chunk that another worker holds is one too many: if that worker dies, the sweepers
+    # send another.
     if refusal is not None:
         log.info("process %d: run %d chunk %d is %s", os.getpid(), run, chunk, refusal.value)
 

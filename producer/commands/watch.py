@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def command(run: int | None, training: int | None, once: bool) -> None:
     """Show the progress of RUN (or of the latest run) until it is complete.
 
-    Reads the ledger only. Ctrl-C ends the watching, not the run.
+    Reads the ledger, and asks the broker whether messages wait. Ctrl-C ends the watching, not the run.
 
     \b
     Examples:
@@ -25,10 +25,11 @@ def command(run: int | None, training: int | None, once: bool) -> None:
       xraycam watch --training 2
     """
     from db import runs
-    from db.runs import CANCELLED, SCANNING, get_run
+    from db.runs import CANCELLED, OPEN, SCANNING, get_run
     from db.workers import list_workers
     from producer.exit_status import SOME_FAILED
-    from producer.progress import ProgressDisplay
+    from producer.outlook import outlook
+    from producer.progress import ProgressDisplay, explaining_workers
     from producer.session import open_session
     from producer.waiting import wait_for_run
 
@@ -41,7 +42,11 @@ def command(run: int | None, training: int | None, once: bool) -> None:
     if once:
         found = runs.progress(session.ledger, watched.id)
     else:
-        with ProgressDisplay(session.err, session.ledger, watched) as display:
+
+        def look(found: runs.Progress, workers: int) -> str | None:
+            return outlook(session.settings, watched, found, workers)
+
+        with ProgressDisplay(session.err, session.ledger, watched, look) as display:
             found = wait_for_run(display, session.ledger, watched, lambda: None)
     state = get_run(session.ledger, watched.id).state
     if state == SCANNING:
@@ -55,7 +60,12 @@ def command(run: int | None, training: int | None, once: bool) -> None:
         click.echo(f"  {found.lost_leases} leases lost, and their chunks done again")
     if not found.is_complete:
         live = [worker for worker in list_workers(session.ledger) if worker.is_live]
-        click.echo(f"  {len(live)} workers live")
+        workers = explaining_workers(live)
+        click.echo(f"  {workers} workers live")
+        for fault in dict.fromkeys(worker.fault for worker in live if worker.fault):
+            click.echo(f"  {fault}")
+        if state == OPEN and (line := outlook(session.settings, watched, found, workers)) is not None:
+            click.echo(f"  {line}")
     if found.failed:
         raise SystemExit(SOME_FAILED)
 

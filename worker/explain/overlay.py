@@ -16,6 +16,7 @@ from worker.explain.colormap import lookup_table
 from worker.explain.confined import write_below
 from worker.explain.options import ExplainOptions, OutputFormat
 from worker.explain.read import Limits, Radiograph, read_radiograph
+from worker.explain.storage import require_writable
 from worker.explain.strip import strip
 from worker.file_names import printable
 from worker.model.description import Preprocessing
@@ -82,11 +83,13 @@ def write_atomically(content: bytes, file: Path, root: Path | None = None) -> No
     """Write `file`, whole or not at all; parent folders are made.
 
     With `root`, nothing is written that lies outside, nor through a link. Raises ImageError `write-failed`,
-    or `outside-root`.
+    or `outside-root`; with `root`, StorageError if nothing can be written there at present.
     """
     try:
         write_below(root or file.parent, file, content)
     except OSError as error:
+        if root is not None:
+            require_writable(root, error)
         raise ImageError(
             "write-failed",
             f"{printable(file)} cannot be written: {error.strerror}; mend the output folder and retry",

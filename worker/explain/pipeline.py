@@ -14,7 +14,7 @@ from types import TracebackType
 
 import numpy as np
 
-from worker.errors import ImageError
+from worker.errors import ImageError, StorageError
 from worker.explain.explainer import PREDICTED_CLASS, Explainer, Explanation, Panel
 from worker.explain.heat import HeatShares, area_seen, heat_shares
 from worker.explain.marked import MarkedAreas, marked_areas
@@ -126,9 +126,10 @@ class Pipeline:
     ) -> Iterator[Outcome]:
         """Explain `items`, which are taken as they are needed; exactly one outcome for each, in any order.
 
-        A file that fails takes no other with it. `progress` is called after every batch. Raises ModelError
-        for a class in `options.target` that the model does not know, XraycamError for marked areas that
-        cannot be read, and whatever the explainer raises.
+        A file that fails takes no other with it. `progress` is called after every batch. Raises StorageError
+        when a whole folder cannot be read or written at present, ModelError for a class in `options.target`
+        that the model does not know, XraycamError for marked areas that cannot be read, and whatever the
+        explainer raises.
         """
         preprocessing = explainer.description.preprocessing
         target = _target(explainer, options)
@@ -183,6 +184,8 @@ class Pipeline:
             return _Read(item, radiograph.sha256, pixels, held)
         except ImageError as error:
             return Outcome(item, error.reason, str(error))
+        except StorageError:
+            raise
         except Exception as error:
             return _unexpected(item, error)
 
@@ -216,6 +219,8 @@ class Pipeline:
             write_atomically(content, item.overlay, item.write_root)
         except ImageError as error:
             return Outcome(item, error.reason, str(error))
+        except StorageError:
+            raise
         except Exception as error:
             return _unexpected(item, error)
         return _done(item, radiograph, explanation, index, explainer, heat, kept)

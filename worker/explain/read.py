@@ -18,6 +18,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from worker.errors import ImageError
 from worker.explain.confined import open_to_read
 from worker.explain.dicom import is_dicom
+from worker.explain.storage import require_readable
 from worker.file_names import printable
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ def read_radiograph(file: Path, limits: Limits, root: Path | None = None) -> Rad
     With `root`, a real folder, no file is read that lies outside, nor through a link.
     Colour becomes luma (ITU-R 601), transparency is ignored, the EXIF orientation is applied, of several
     frames the first is taken. More than 8 bits are scaled linearly, see `to_gray`.
-    Raises ImageError, and nothing else, for every file that cannot be explained.
+    Raises ImageError for every file that cannot be explained, StorageError if nothing below `root` can be
+    read at present, and nothing else.
     """
     shown = printable(file)
     content = _content(file, shown, limits, root)
@@ -135,13 +137,17 @@ def _content(file: Path, shown: str, limits: Limits, root: Path | None) -> bytes
                     "too-large", f"{shown} has {status.st_size:,} bytes; the limit is {limits.max_bytes:,}"
                 )
             content = _read_all(stream.fileno(), status.st_size)
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if root is not None:
+            require_readable(root, error)
         raise ImageError("missing", f"{shown} is no longer there; restore it and retry") from None
     except PermissionError:
         raise ImageError(
             "unreadable", f"{shown} may not be read by this user; check its permissions"
         ) from None
     except (OSError, ValueError) as error:
+        if root is not None and isinstance(error, OSError):
+            require_readable(root, error)
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ImageError("unreadable", f"{shown} cannot be read: {reason}") from error
     if not content:

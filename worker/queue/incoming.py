@@ -22,7 +22,7 @@ _Text = Annotated[str, Field(max_length=20_000)]
 _Short = Annotated[str, Field(max_length=255)]
 _None = tuple[()]
 
-# Messages that are held back wait in a worker's memory; ours for a few minutes at most, the longest lease.
+# A message that is to wait does so in a worker's memory. Ours never do, those of other releases for minutes.
 _LONGEST_WAIT = timedelta(hours=2)
 
 

@@ -20,7 +20,7 @@ from db.work import (
     renew_lease,
 )
 from db.workers import note_worker
-from worker.errors import ImageError, ModelError
+from worker.errors import ImageError, XraycamError
 from worker.explain.explainer import Explainer
 from worker.explain.options import ExplainOptions
 from worker.explain.overlay import SUFFIXES
@@ -43,8 +43,9 @@ def explain_chunk(station: Station, run_id: int, number: int) -> Refusal | None:
 
     Images that were in hand when an earlier worker died are done after the others and alone, each
     attempt counted before it starts, so that the one that takes workers down is found and given up.
-    Raises ModelError when the run's model cannot be used; the chunk is then free again. Any other error is
-    like the death of the worker: the lease stays ours, the attempts count, the chunk is to be tried again.
+    Raises XraycamError when the run's model or a folder cannot be used at present: the chunk is then free
+    again, no attempt counts, and the worker's fault says why. Any other error is like the death of the
+    worker: the lease stays ours, the attempts count, the chunk is to be tried again.
     """
     settings = station.settings
     lease = lease_chunk(station.ledger, run_id, number, station.name, settings.lease_seconds)
@@ -59,20 +60,14 @@ def explain_chunk(station: Station, run_id: int, number: int) -> Refusal | None:
     with LeaseKeeper(renew, settings.lease_seconds / 3, f"run {run_id} chunk {number}") as keeper:
         try:
             explainer = station.keeper.explainer_for(run)
-        except ModelError as error:
-            release_lease(station.ledger, lease, station.name)
-            note_worker(station.ledger, station.name, fault=str(error))
-            raise
-        version = explainer.description.version
-        note_worker(
-            station.ledger,
-            station.name,
-            doing=f"run {run_id}, chunk {number}",
-            model_version=version,
-            fault=station.keeper.fault,
-        )
-        chunk = _Chunk(station, run, lease, explainer, keeper)
-        try:
+            note_worker(
+                station.ledger,
+                station.name,
+                doing=f"run {run_id}, chunk {number}",
+                model_version=explainer.description.version,
+                fault=station.keeper.fault,
+            )
+            chunk = _Chunk(station, run, lease, explainer, keeper)
             with watchdog(settings.image_seconds) as dog:
                 chunk.do_together([image for image in lease.images if image.attempts == 0], dog)
                 for image in lease.images:
@@ -82,6 +77,11 @@ def explain_chunk(station: Station, run_id: int, number: int) -> Refusal | None:
             log.warning("run %d chunk %d is no longer ours: cancelled, or taken over", run_id, number)
             release_lease(station.ledger, lease, station.name)
             return Refusal.CANCELLED
+        except XraycamError as error:
+            # Of the model or of a whole folder: no image is to blame.
+            release_lease(station.ledger, lease, station.name)
+            note_worker(station.ledger, station.name, fault=str(error))
+            raise
     return None
 
 
