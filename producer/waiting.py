@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from db import runs
+from db.errors import LedgerUnreachable
 from db.ledger import Ledger
 from db.runs import CANCELLED, SCANNING, Run, get_run
 from producer.fleet import Fleet
@@ -17,9 +18,16 @@ def wait_for_run(
     display: ProgressDisplay, ledger: Ledger, run: Run, tick: Callable[[], None]
 ) -> runs.Progress:
     """Wait until every image of a run has a result, or it is cancelled; `tick` is called meanwhile."""
+
+    def look() -> tuple[runs.Progress, str]:
+        return display.update(), get_run(ledger, run.id).state
+
     while True:
-        found = display.update()
-        state = get_run(ledger, run.id).state
+        try:
+            found, state = look()
+        except LedgerUnreachable:
+            # It went away in the middle of an answer: connecting again waits for it.
+            found, state = look()
         if state == CANCELLED or (found.is_complete and state != SCANNING):
             return found
         tick()

@@ -7,10 +7,11 @@ opened later could have become another in between.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def write_below(root: Path, file: Path, content: bytes) -> None:
     """
     root.mkdir(parents=True, exist_ok=True)
     with _parent(file, root, make=True) as folder:
-        unfinished = f".unfinished-{secrets.token_hex(8)}"
+        unfinished = f"{_unfinished(file.name)}{secrets.token_hex(8)}"
         handle = os.open(unfinished, _CREATE, 0o666, dir_fd=folder)
         try:
             with os.fdopen(handle, "wb") as stream:
@@ -56,6 +57,24 @@ def write_below(root: Path, file: Path, content: bytes) -> None:
             with suppress(OSError):
                 os.unlink(unfinished, dir_fd=folder)
             raise
+
+
+def remove_unfinished(root: Path, files: Iterable[Path]) -> None:
+    """Remove what writers of these files below `root` left behind when they were killed."""
+    by_folder: dict[Path, list[Path]] = {}
+    for file in files:
+        by_folder.setdefault(file.parent, []).append(file)
+    for listed in by_folder.values():
+        beginnings = tuple(_unfinished(file.name) for file in listed)
+        with suppress(OSError, ImageError), _parent(listed[0], root, make=False) as folder:
+            for name in os.listdir(folder):  # noqa: PTH208 - of a descriptor
+                if name.startswith(beginnings):
+                    os.unlink(name, dir_fd=folder)
+
+
+def _unfinished(name: str) -> str:
+    """How the temporary names begin under which a file of this name is written."""
+    return f".unfinished-{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}-"
 
 
 @contextmanager

@@ -21,10 +21,11 @@ from db.work import (
 )
 from db.workers import note_worker
 from worker.errors import ImageError, XraycamError
+from worker.explain.confined import remove_unfinished
 from worker.explain.explainer import Explainer
 from worker.explain.options import ExplainOptions
 from worker.explain.overlay import SUFFIXES
-from worker.explain.pipeline import Item, Outcome
+from worker.explain.pipeline import HEATMAP_SUFFIX, Item, Outcome
 from worker.file_names import on_disk, printable
 from worker.logs import doing
 from worker.serve.lease_keeper import LeaseKeeper
@@ -70,9 +71,10 @@ def explain_chunk(station: Station, run_id: int, number: int) -> Refusal | None:
             chunk = _Chunk(station, run, lease, explainer, keeper)
             with watchdog(settings.image_seconds) as dog:
                 chunk.do_together([image for image in lease.images if image.attempts == 0], dog)
-                for image in lease.images:
-                    if image.attempts > 0:
-                        chunk.do_alone(image, dog)
+                again = [image for image in lease.images if image.attempts > 0]
+                chunk.clear_away(again)
+                for image in again:
+                    chunk.do_alone(image, dog)
         except _LeaseLost:
             log.warning("run %d chunk %d is no longer ours: cancelled, or taken over", run_id, number)
             release_lease(station.ledger, lease, station.name)
@@ -102,6 +104,11 @@ class _Chunk:
         if images:
             rows = list(self._rows(images, attempts=1, dog=dog))
             record_results(self.station.ledger, self.lease, rows)
+
+    def clear_away(self, images: list[PendingImage]) -> None:
+        """Remove the unfinished files of a worker that died with these images in hand."""
+        overlays = [self._overlay(image) for image in images]
+        remove_unfinished(self.output, [*overlays, *(file.with_suffix(HEATMAP_SUFFIX) for file in overlays)])
 
     def do_alone(self, image: PendingImage, dog: Watchdog) -> None:
         limit = self.station.settings.attempts
@@ -157,8 +164,10 @@ class _Chunk:
                 f"{printable(image.path)}: lies outside {printable(self.run.root)}, where this run may read; "
                 "enqueue the folder it is in",
             )
-        overlay = self.output / (image.path + SUFFIXES[self.options.output_format])
-        return Item(image.id, source, overlay, image.path, self.root, self.output)
+        return Item(image.id, source, self._overlay(image), image.path, self.root, self.output)
+
+    def _overlay(self, image: PendingImage) -> Path:
+        return self.output / (image.path + SUFFIXES[self.options.output_format])
 
     def _failed(self, image_id: int, path: str, reason: str, error: str, attempts: int) -> dict[str, Any]:
         log.info("failed: %s: %s", reason, error, extra={"image": path, "reason": reason})

@@ -1,0 +1,59 @@
+"""The database is away or locked for ten seconds; workers and watchers wait for it."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+
+import pytest
+from conftest import NoteFault
+from counting import assert_each_once, draw_xrays_of, enqueue, seconds_until_more_done
+from installation import Installation
+from servers import Postgres
+
+OUTAGE_SECONDS = 10.0
+
+
+@pytest.mark.parametrize("distributed", ["postgres"], indirect=True)
+def test_postgres_stopped_for_ten_seconds(
+    distributed: Installation, postgres: Postgres, note_fault: NoteFault
+) -> None:
+    xrays = draw_xrays_of(distributed)
+    distributed.start("worker")
+    enqueue(distributed, xrays)
+    distributed.wait_done(40)
+    watch = distributed.start("watch", 1)
+    time.sleep(1.5)  # until it has connected
+
+    postgres.stop()
+    time.sleep(OUTAGE_SECONDS)
+    postgres.start()
+
+    seconds = seconds_until_more_done(distributed)
+    distributed.wait_complete()
+    assert_each_once(distributed, attempts=2)
+    assert watch.wait(60) == 0
+    note_fault(
+        "Postgres stopped for 10 s, every session broken",
+        "workers and `watch` try again until it is back",
+        seconds,
+        "after it was back",
+    )
+
+
+def test_sqlite_locked_for_ten_seconds(distributed: Installation, note_fault: NoteFault) -> None:
+    xrays = draw_xrays_of(distributed)
+    distributed.start("worker")
+    enqueue(distributed, xrays)
+    distributed.wait_done(40)
+    other = sqlite3.connect(distributed.home / "ledger.sqlite3", isolation_level=None, timeout=30)
+
+    other.execute("BEGIN IMMEDIATE")
+    time.sleep(OUTAGE_SECONDS)
+    other.execute("COMMIT")
+    other.close()
+
+    seconds = seconds_until_more_done(distributed)
+    distributed.wait_complete()
+    assert_each_once(distributed, attempts=2)
+    note_fault("SQLite locked by another program for 10 s", "writers wait", seconds, "after it was free")
