@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from installation import Installation, InstallModel
+from installation import Installation, InstallModel, unavailable
 from servers import CannotStart, Postgres, Valkey
 
 from db.ledger import Ledger
@@ -47,13 +47,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return ranks.get(parts[0], ranks[""])
 
     items.sort(key=rank)
-
-
-def unavailable(reason: str) -> None:
-    """Skip a test that needs a server which is not here; on CI it must be here."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")

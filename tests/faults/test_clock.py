@@ -1,0 +1,64 @@
+"""The clock of one machine is an hour off; leases go by the database's.
+
+On Postgres alone: a SQLite ledger is on one machine, which has one clock.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import NoteFault
+from counting import (
+    assert_each_once,
+    draw_xrays_of,
+    enqueue,
+    family_of,
+    in_hand,
+    seconds_until_finished,
+)
+from installation import Installation, unavailable
+from servers import wait_until
+
+
+def faketime() -> Path:
+    """The library that shows programs another time, from the Debian package `faketime`."""
+    for found in Path("/usr/lib").glob("*/faketime/libfaketime.so.1"):
+        return found
+    unavailable("no libfaketime: install the package faketime")
+    raise AssertionError
+
+
+@pytest.mark.parametrize("distributed", ["postgres"], indirect=True)
+@pytest.mark.parametrize("hours", [1, -1])
+def test_clock_of_one_machine_an_hour_off(
+    distributed: Installation, note_fault: NoteFault, hours: int
+) -> None:
+    xrays = draw_xrays_of(distributed)
+    library = faketime()
+    right = dict(distributed.environment)
+    distributed.environment |= {
+        "LD_PRELOAD": str(library), "FAKETIME": f"{hours:+}h", "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }  # fmt: skip
+    wrong = distributed.start("worker")
+    distributed.environment = right
+    distributed.start("worker")
+    enqueue(distributed, xrays)
+    wait_until(lambda: in_hand(distributed, f"-{wrong.pid}@"), 60, "both at work")
+    distributed.wait_done(80)
+    # The one whose clock is right must neither take over early nor wait for an hour.
+    wait_until(lambda: in_hand(distributed, f"-{wrong.pid}@"), 60, "a chunk in hand")
+    held = in_hand(distributed, f"-{wrong.pid}@")
+
+    for process in family_of(wrong.pid):
+        distributed.kill(process)
+
+    seconds = seconds_until_finished(distributed, held)
+    distributed.wait_complete()
+    assert_each_once(distributed)
+    assert seconds < 5 + 30
+    note_fault(
+        f"clock of one machine an hour {'ahead' if hours > 0 else 'behind'}, and that machine gone",
+        "leases go by the database's clock",
+        seconds,
+    )
