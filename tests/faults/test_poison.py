@@ -1,0 +1,51 @@
+"""An image that takes down the process that decodes it is found and given up; its chunk-mates are done."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from conftest import NoteFault
+from counting import IMAGES, children, draw_xrays_of, enqueue
+from installation import Installation
+from PIL import Image
+from servers import wait_until
+from sqlalchemy import select
+
+from db.schema import images, results
+
+
+@pytest.mark.parametrize(
+    ("poison", "happens"),
+    [
+        ("kill", "its worker dies three times, then it is `failed: killed-worker`; all others are done"),
+        ("hang", "a watchdog ends the worker (here after 4 s), three times; all others are done"),
+    ],
+)
+def test_poison_image_fails_after_three_attempts_and_its_neighbours_are_done(
+    distributed: Installation, note_fault: NoteFault, poison: str, happens: str
+) -> None:
+    xrays = draw_xrays_of(distributed, chunk_size=32, image_seconds=4)
+    distributed.sabotage(poison=poison)
+    Image.new("L", (77, 77)).save(xrays / "image-0150-poison.png")
+    distributed.start("worker")
+    start = time.monotonic()
+    enqueue(distributed, xrays)
+
+    distributed.wait_complete(seconds=200)
+
+    seconds = time.monotonic() - start
+    assert distributed.counts() == {"images": IMAGES + 1, "done": IMAGES, "failed": 1}
+    with distributed.ledger.read() as connection:
+        failed = connection.execute(
+            select(images.c.path, images.c.attempts, results.c.reason)
+            .join(results, results.c.image_id == images.c.id)
+            .where(results.c.status == "failed")
+        ).all()
+    assert failed == [("image-0150-poison.png", 3, "killed-worker")]
+    wait_until(lambda: len(children(distributed)) == 1, 30, "a healthy worker")
+    (xrays / "image-0150-poison.png").unlink()
+    Image.new("L", (32, 32)).save(xrays / "later.png")
+    distributed.xraycam("enqueue", xrays)
+    wait_until(lambda: distributed.counts()["done"] == IMAGES + 1, 60, "the worker works on")
+    note_fault(f"image that {poison}s its decoder", happens, seconds, "for the whole run")

@@ -1,0 +1,178 @@
+"""SIGTERM and Ctrl-C, to each command in each stage: a clean end, and the work goes on where it stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import NoteFault
+from counting import IMAGES, assert_each_once, children, draw_xrays_of, enqueue, in_hand
+from installation import Installation, command_of
+from servers import Valkey, wait_until
+from sqlalchemy import select
+
+from db.schema import chunks, images, results, runs
+from worker.queue.queueing import EXPLAIN_QUEUE
+
+Stage = Callable[[Installation], object]
+
+either_signal = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["TERM", "INT"])
+
+
+def rows(installation: Installation) -> int:
+    """Images in the ledger; 0 while there is no table."""
+    with contextlib.suppress(Exception), installation.ledger.read() as connection:
+        return len(connection.execute(select(images.c.id)).all())
+    return 0
+
+
+def state(installation: Installation) -> str | None:
+    with installation.ledger.read() as connection:
+        return connection.execute(select(runs.c.state).where(runs.c.id == 1)).scalar()
+
+
+def started(installation: Installation) -> bool:
+    return bool(installation.processes())
+
+
+def scanning(installation: Installation) -> bool:
+    return state(installation) == "scanning"
+
+
+def starting_workers(installation: Installation) -> bool:
+    return state(installation) == "open" and any(
+        "worker.machine.node" in command_of(process) for process in installation.processes()
+    )
+
+
+def explaining(installation: Installation) -> bool:
+    return installation.some_done(16) and bool(in_hand(installation))
+
+
+def assert_clean(installation: Installation) -> None:
+    """No process left, no half-written file, no chunk held, no image blamed."""
+    wait_until(lambda: not installation.processes(), 15, "no process left")
+    assert not list(installation.home.glob("overlays/**/.unfinished-*"))
+    with installation.ledger.read() as connection:
+        assert not connection.execute(select(chunks.c.number).where(chunks.c.owner.is_not(None))).all()
+        pending = connection.execute(
+            select(images.c.attempts)
+            .outerjoin(results, results.c.image_id == images.c.id)
+            .where(results.c.image_id.is_(None))
+        ).scalars()
+        assert set(pending) <= {0}
+    assert "Traceback" not in (installation.folder / "stderr.txt").read_text()
+
+
+@either_signal
+@pytest.mark.parametrize("stage", [started, scanning, starting_workers, explaining])
+def test_run_stopped(installation: Installation, number: signal.Signals, stage: Stage) -> None:
+    xrays = draw_xrays_of(installation)
+    process = installation.start("run", xrays)
+    if stage is scanning:
+        # It may be over within milliseconds: then a later stage is met, which is as good.
+        wait_until(lambda: state(installation) is not None, 30, "scanning")
+    else:
+        wait_until(lambda: stage(installation), 30, stage.__name__)
+
+    process.send_signal(number)
+
+    assert process.wait(40) in (130, -number)
+    assert_clean(installation)
+    assert installation.counts().get("done", 0) < IMAGES
+    installation.xraycam("run", xrays)
+    assert_each_once(installation, attempts=1)
+
+
+@either_signal
+def test_enqueue_stopped_while_the_queue_is_full(
+    distributed: Installation, valkey: Valkey, number: signal.Signals, note_fault: NoteFault
+) -> None:
+    xrays = draw_xrays_of(distributed, queue_limit=10)
+    process = distributed.start("enqueue", xrays)
+    wait_until(lambda: valkey.client().llen(EXPLAIN_QUEUE) == 10, 30, "a full queue")
+
+    process.send_signal(number)
+
+    assert process.wait(20) in (130, -number)
+    assert_clean(distributed)
+    distributed.start("worker")
+    distributed.xraycam("resume", 1)
+    distributed.wait_complete()
+    assert_each_once(distributed, attempts=1)
+    note_fault(
+        "`run` or `enqueue` stopped (SIGTERM, Ctrl-C) in any stage",
+        "a clean end; `resume`, or in the middle of the scan the same command, goes on",
+        None,
+    )
+
+
+@either_signal
+def test_enqueue_stopped_while_it_starts(distributed: Installation, number: signal.Signals) -> None:
+    xrays = draw_xrays_of(distributed)
+    process = distributed.start("enqueue", xrays)
+    wait_until(lambda: rows(distributed) > 0 or process.poll() is not None, 30, "images in the ledger")
+
+    process.send_signal(number)
+
+    assert process.wait(20) in (0, 130, -number)
+    distributed.start("worker")
+    enqueue(distributed, xrays)
+    distributed.wait_complete()
+    assert_each_once(distributed, attempts=1)
+
+
+@either_signal
+def test_watch_stopped(distributed: Installation, number: signal.Signals) -> None:
+    xrays = draw_xrays_of(distributed, 40)
+    enqueue(distributed, xrays)
+    watch = distributed.start("watch", 1)
+    with pytest.raises(subprocess.TimeoutExpired):
+        watch.wait(2)
+
+    watch.send_signal(number)
+
+    assert watch.wait(20) in (130, -number)
+    assert_clean(distributed)
+    distributed.start("worker")
+    distributed.wait_complete()
+    assert_each_once(distributed, 40, attempts=1)
+
+
+@either_signal
+@pytest.mark.parametrize("stage", [started, children, explaining])
+def test_worker_stopped(
+    distributed: Installation, valkey: Valkey, number: signal.Signals, stage: Stage, note_fault: NoteFault
+) -> None:
+    xrays = draw_xrays_of(distributed)
+    enqueue(distributed, xrays)
+    worker = distributed.start("worker")
+    wait_until(lambda: stage(distributed), 30, stage.__name__)
+
+    worker.send_signal(number)
+
+    assert worker.wait(40) in (0, 130, -number)
+    assert_clean(distributed)
+    assert distributed.counts().get("done", 0) < IMAGES
+    assert valkey.client().llen(EXPLAIN_QUEUE) > 0
+    distributed.start("worker")
+    distributed.wait_complete()
+    assert_each_once(distributed, attempts=1)
+    note_fault(
+        "worker stopped (SIGTERM, Ctrl-C)", "it finishes its chunk or gives it back; no image is blamed", None
+    )
+
+
+def test_worker_told_to_stop_twice_still_ends_cleanly(distributed: Installation) -> None:
+    xrays: Path = draw_xrays_of(distributed)
+    enqueue(distributed, xrays)
+    worker = distributed.start("worker")
+    wait_until(lambda: explaining(distributed), 30, "explaining")
+    worker.send_signal(signal.SIGINT)
+    worker.send_signal(signal.SIGINT)
+    assert worker.wait(40) == 0
+    assert_clean(distributed)
