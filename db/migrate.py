@@ -9,7 +9,7 @@ from sqlalchemy import Connection, inspect, text
 from db.errors import LedgerTooNew, LedgerUnreachable
 from db.ledger import Ledger
 
-HEAD = "0003"
+HEAD = "0004"
 _ADVISORY_LOCK = 0x78726179  # "xray"
 
 

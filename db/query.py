@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, case, func, select
+from sqlalchemy import ColumnElement, FromClause, Select, case, func, select
 
 from db.ledger import Ledger
 from db.runs import CANCELLED
-from db.schema import images, predictions, results, runs
+from db.schema import chunks, images, predictions, results, runs
 
 COLUMNS = tuple(column.name for column in predictions.columns)
 
@@ -38,24 +38,37 @@ def read_predictions(ledger: Ledger, wanted: Filter) -> Iterator[dict[str, Any]]
 
 
 def statement_for(wanted: Filter) -> Select[*tuple[Any, ...]]:
-    """The query for the wanted predictions, in the order in which they were enqueued."""
-    statement = _PREDICTIONS.order_by(images.c.run_id, images.c.chunk, images.c.id)
-    for condition in _conditions(wanted):
-        statement = statement.where(condition)
-    return statement if wanted.limit is None else statement.limit(wanted.limit)
+    """The query for the wanted predictions, of which an index gives the first ones at once.
 
-
-def _conditions(wanted: Filter) -> Iterator[ColumnElement[bool]]:
-    if wanted.run is not None:
-        yield images.c.run_id == wanted.run
-    if wanted.status in ("done", "failed"):
-        yield results.c.status == wanted.status
-        if wanted.run is not None:
-            yield results.c.run_id == wanted.run
-    elif wanted.status is not None:
-        yield results.c.image_id.is_(None)
+    All, and pending ones, are in the order of their chunks; those chosen by their result, in the order in
+    which the images were enqueued first.
+    """
+    order: tuple[ColumnElement[Any], ...]
+    if conditions := list(_of_result(wanted)):
+        statement = _shown(results.join(images, _IS_RESULT).join(runs, runs.c.id == images.c.run_id))
+        run_id, order = results.c.run_id, (results.c.image_id,)
+    elif wanted.status in ("pending", "cancelled"):
+        statement = _shown(_OF_CHUNKS)
+        run_id, order = chunks.c.run_id, (chunks.c.run_id, chunks.c.number, images.c.id)
         is_cancelled = runs.c.state == CANCELLED
-        yield is_cancelled if wanted.status == "cancelled" else ~is_cancelled
+        conditions = [
+            chunks.c.finished_at.is_(None),
+            is_cancelled if wanted.status == "cancelled" else ~is_cancelled,
+            results.c.image_id.is_(None),
+        ]
+    else:
+        statement = _shown(images.join(runs, runs.c.id == images.c.run_id).outerjoin(results, _IS_RESULT))
+        run_id, order = images.c.run_id, (images.c.run_id, images.c.chunk, images.c.id)
+    if wanted.run is not None:
+        conditions.append(run_id == wanted.run)
+    return statement.where(*conditions).order_by(*order).limit(wanted.limit)
+
+
+def _of_result(wanted: Filter) -> Iterator[ColumnElement[bool]]:
+    if wanted.status == "done" or wanted.min_probability is not None:
+        yield results.c.status == "done"
+    if wanted.status == "failed" or wanted.reason is not None:
+        yield results.c.status == "failed"
     if wanted.class_name is not None:
         yield results.c["class"] == wanted.class_name
     if wanted.min_probability is not None:
@@ -72,8 +85,18 @@ _EXPRESSIONS: dict[str, ColumnElement[Any]] = {
     ),
     "enqueued_at": runs.c.created_at,
 }
-_PREDICTIONS = select(
-    *((_EXPRESSIONS[name] if name in _EXPRESSIONS else results.c[name]).label(name) for name in COLUMNS)
-).select_from(
-    images.join(runs, runs.c.id == images.c.run_id).outerjoin(results, results.c.image_id == images.c.id)
+_IS_RESULT = results.c.image_id == images.c.id
+# Every chunk has images. An outer join, since SQLite takes the tables of that in the order given: with an
+# inner one it reads all images of the run before it asks which chunks are unfinished.
+_OF_CHUNKS = (
+    chunks.join(runs, runs.c.id == chunks.c.run_id)
+    .outerjoin(images, (images.c.run_id == chunks.c.run_id) & (images.c.chunk == chunks.c.number))
+    .outerjoin(results, _IS_RESULT)
 )
+
+
+def _shown(source: FromClause) -> Select[*tuple[Any, ...]]:
+    named = (
+        (_EXPRESSIONS[name] if name in _EXPRESSIONS else results.c[name]).label(name) for name in COLUMNS
+    )
+    return select(*named).select_from(source)

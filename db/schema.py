@@ -110,8 +110,9 @@ results = Table(
     Column("attempts", Integer),
     Column("finished_at", Timestamp, nullable=False),
     ForeignKeyConstraint(["run_id"], ["runs.id"], ondelete="CASCADE"),
-    Index("results_status", "run_id", "status"),
-    Index("results_class", "run_id", "class", "probability"),
+    # Both give their rows in the order of the images, and have what else these are chosen by.
+    Index("results_status", "run_id", "status", "image_id", "probability", "reason"),
+    Index("results_class", "run_id", "class", "image_id", "probability"),
 )
 
 models = Table(

@@ -9,12 +9,11 @@ from enum import Enum
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, or_, select, update
-from sqlalchemy.dialects.postgresql import insert as insert_postgresql
-from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
 from db.bulk import among
 from db.clock import now
 from db.ledger import Ledger
+from db.record import put_results
 from db.runs import CANCELLED
 from db.schema import chunks, images, results, runs
 from db.tally import lock_chunks, recount
@@ -176,29 +175,12 @@ def record_results(ledger: Ledger, lease: Lease, rows: Sequence[dict[str, Any]])
     transaction that records its last image. Results of images that are no longer in the chunk are
     dropped: they were enqueued anew, since their files changed or another try was asked for.
     """
-    insert = insert_sqlite if ledger.is_sqlite else insert_postgresql
-    names = [column.name for column in results.columns if column.name not in ("image_id", "finished_at")]
-    statement = insert(results).values(finished_at=now())
-    statement = statement.on_conflict_do_update(
-        index_elements=["image_id"],
-        set_={**{name: statement.excluded[name] for name in names}, "finished_at": now()},
-        where=results.c.status != "done",
-    )
-    whole = [
-        {"image_id": row["image_id"], **{name: _storable(row.get(name)) for name in names}}
-        | {"run_id": lease.run_id}
-        for row in rows
-    ]
-    ours = select(images.c.id).where(images.c.run_id == lease.run_id, images.c.chunk == lease.number)
+    plain = [{name: _storable(value) for name, value in row.items()} for row in rows]
 
     def work(connection: Connection) -> None:
         lock_chunks(connection, lease.run_id, [lease.number])
-        held = set(connection.execute(ours).scalars())
-        kept = [row for row in whole if row["image_id"] in held]
-        if kept:
-            connection.execute(statement, kept)
-        if held:
-            recount(connection, lease.run_id, [lease.number])
+        put_results(connection, lease.run_id, lease.number, plain)
+        recount(connection, lease.run_id, [lease.number])
 
     ledger.write(work)
 

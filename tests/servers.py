@@ -12,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +29,13 @@ class CannotStart(Exception):
 
 
 class Valkey:
-    """A Valkey server on a loopback port that keeps an append-only file; `url` is for Celery."""
+    """A Valkey server that keeps an append-only file, on a loopback port; `url` is for Celery."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str = "127.0.0.1") -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="xraycam-valkey-"))
+        self.address = address
         self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.url = f"redis://{address}:{self.port}/0"
         self._server: ValkeyServer | None = None
 
     def start(self, **options: Any) -> None:
@@ -63,7 +64,7 @@ class Valkey:
         self.start(**options)
 
     def client(self) -> redis.Redis:
-        return redis.Redis(port=self.port, socket_timeout=10)
+        return redis.Redis(self.address, self.port, socket_timeout=10)
 
     def remove(self) -> None:
         self.kill()
@@ -71,11 +72,18 @@ class Valkey:
 
 
 class Postgres:
-    """A Postgres server on a loopback port, with a password. It refuses root: another user runs it."""
+    """A Postgres server on a loopback port, with a password. It refuses root: another user runs it.
+
+    On another `address` it lets in all of `network`; `inside` runs a command where that address is.
+    """
 
     USER = "xraycam"
 
-    def __init__(self) -> None:
+    def __init__(
+        self, address: str = "127.0.0.1", network: str | None = None, inside: Sequence[str] = ()
+    ) -> None:
+        self.address = address
+        self._inside = inside
         self.password = secrets.token_hex(8)
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
@@ -96,25 +104,34 @@ class Postgres:
             "--auth", "scram-sha-256", "--pwfile", str(password_file), "--no-locale", "--no-sync",
         )  # fmt: skip
         password_file.unlink()
+        if network is not None:
+            with (self.folder / "data" / "pg_hba.conf").open("a") as rules:
+                rules.write(f"host all all {network} scram-sha-256\n")
 
     def start(self, **options: str) -> None:
         """Start on the same port and files as before. `options` are Postgres's: `fsync="on"`."""
         settings = {
-            "listen_addresses": "127.0.0.1",
+            "listen_addresses": self.address,
             "unix_socket_directories": "",
             "max_connections": "200",
             "fsync": "off",
             **options,
         }
         given = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        command = [f"{self._binaries}/postgres", "-D", f"{self.folder}/data", "-p", f"{self.port}", *given]
+        way, as_user = list(self._inside), self._as_user
+        if way:
+            # Only root gets inside: the other user is taken on there.
+            way += ["setpriv", f"--reuid={as_user['user']}", f"--regid={as_user['group']}", "--clear-groups"]
+            as_user = {}
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [str(self._binaries / "postgres"), "-D", f"{self.folder}/data", "-p", f"{self.port}", *given],
+                [*way, *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,
-                **self._as_user,
+                **as_user,
             )
         end = time.monotonic() + START_SECONDS
         while True:
@@ -146,7 +163,7 @@ class Postgres:
                     sql.Identifier(name), sql.Identifier(template)
                 )
             )
-        return f"postgresql+psycopg://{self.USER}:{self.password}@127.0.0.1:{self.port}/{name}"
+        return f"postgresql+psycopg://{self.USER}:{self.password}@{self.address}:{self.port}/{name}"
 
     def remove(self) -> None:
         self.stop()
@@ -154,7 +171,7 @@ class Postgres:
 
     def _connect_to(self, database: str) -> dict[str, Any]:
         return {
-            "host": "127.0.0.1", "port": self.port, "dbname": database, "user": self.USER,
+            "host": self.address, "port": self.port, "dbname": database, "user": self.USER,
             "password": self.password, "connect_timeout": 5,
         }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -85,16 +86,27 @@ def _binary(output: Path | None) -> IO[bytes]:
     return click.open_file("-" if output is None else str(output), "wb")
 
 
+def _has_any(session: Session, chosen: Filter) -> bool:
+    """Whether there is one at all: quick, where counting all of a long run is not."""
+    from db.query import read_predictions
+
+    return next(read_predictions(session.ledger, replace(chosen, limit=1)), None) is not None
+
+
 def _check_known(session: Session, chosen: Filter) -> None:
     """A class or reason that the run does not have is a slip of the pen, not an empty table."""
+    from db.query import Filter
     from db.runs import classes_found, failures_by_reason
     from worker.errors import XraycamError
 
     assert chosen.run is not None
-    for option, value, look in (
-        ("--class", chosen.class_name, classes_found),
-        ("--reason", chosen.reason, failures_by_reason),
+    run = chosen.run
+    for option, value, alone, look in (
+        ("--class", chosen.class_name, Filter(run=run, class_name=chosen.class_name), classes_found),
+        ("--reason", chosen.reason, Filter(run=run, reason=chosen.reason), failures_by_reason),
     ):
-        if value is not None and value not in (known := look(session.ledger, chosen.run)):
+        if value is None or _has_any(session, alone):
+            continue
+        if value not in (known := look(session.ledger, run)):
             has = ", ".join(f"{name} ({count})" for name, count in known.items()) or "none yet"
-            raise XraycamError(f"{option} {value}: run {chosen.run} has {has}")
+            raise XraycamError(f"{option} {value}: run {run} has {has}")
