@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -15,23 +16,38 @@ from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 from db.clock import now
 from db.schema import images, results
 
-# What a row holds; the rest is the same for all.
+# What a row holds, `image_id` first; the rest is the same for all.
 _GIVEN = [column for column in results.columns if column.name not in ("run_id", "finished_at")]
 
 
 def put_results(connection: Connection, run_id: int, chunk: int, rows: Sequence[dict[str, Any]]) -> None:
     """Record results, passing over those of images that are not in this chunk; `done` is not overwritten.
 
-    Each row has `image_id`, `status` and columns of `results`, of plain values.
+    Each row has `image_id`, `status` and columns of `results`.
     """
-    if not rows:
+    # An image that is named twice has the last of its rows: Postgres refuses to replace what it just wrote.
+    plain = {row["image_id"]: {name: _storable(value) for name, value in row.items()} for row in rows}
+    if not plain:
         return
     if connection.dialect.name == "sqlite":
         statement, constants = _for_each()
         same = constants | {"run": run_id, "chunk": chunk}
-        connection.exec_driver_sql(statement, [same | _flat(row) for row in rows])
+        connection.exec_driver_sql(statement, [same | _flat(row) for row in plain.values()])
     else:
-        connection.execute(_FOR_ALL, {"rows": rows, "run": run_id, "chunk": chunk})
+        connection.execute(_FOR_ALL, {"rows": list(plain.values()), "run": run_id, "chunk": chunk})
+
+
+def _storable(value: Any) -> Any:
+    """A value as both databases take it: hostile files put NUL and broken Unicode into messages."""
+    if isinstance(value, str):
+        if value.isascii() and "\0" not in value:
+            return value
+        return value.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_storable(name): _storable(part) for name, part in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
@@ -49,31 +65,32 @@ def _upsert(insert: Any, given: Select[Any]) -> Insert:
     return replaced
 
 
-def _of_chunk(listed: Sequence[Any], image: Any) -> Select[Any]:
-    """Rows of `listed` values, for an image that is in the chunk."""
-    return select(images.c.run_id, now(), *listed).where(
-        images.c.id == image, images.c.run_id == bindparam("run"), images.c.chunk == bindparam("chunk")
+def _of_chunk(values: Sequence[Any]) -> Select[Any]:
+    """Rows of `values`, each for an image that is in the chunk."""
+    return select(images.c.run_id, now(), *values).where(
+        images.c.id == values[0],
+        images.c.run_id == bindparam("run"),
+        images.c.chunk == bindparam("chunk"),
     )
 
 
-def _from_json() -> Insert:
+def _for_all() -> Insert:
     listed = (
         func.json_to_recordset(bindparam("rows", type_=JSON))
-        .table_valued(*[column(name.name, name.type) for name in _GIVEN])
+        .table_valued(*[column(given.name, given.type) for given in _GIVEN])
         .render_derived(with_types=True)
     )
-    return _upsert(insert_postgresql, _of_chunk(list(listed.c), listed.c.image_id))
+    return _upsert(insert_postgresql, _of_chunk(list(listed.c)))
 
 
-# One parameter, however many rows.
-_FOR_ALL = _from_json()
+# For Postgres, the rows in one parameter: less to send and to parse than each value by itself.
+_FOR_ALL = _for_all()
 
 
 @lru_cache(maxsize=1)
 def _for_each() -> tuple[str, dict[str, Any]]:
-    """The statement for one row, and the parameters that a row need not give: the driver repeats it fast."""
-    named = [bindparam(column.name, None, column.type) for column in _GIVEN]
-    compiled = _upsert(insert_sqlite, _of_chunk(named, named[0])).compile(
-        dialect=sqlite.dialect(paramstyle="named")
-    )
+    """For SQLite, the statement for one row and what a row need not give: its driver repeats it fast."""
+    named = [bindparam(given.name, None, given.type) for given in _GIVEN]
+    dialect = sqlite.dialect(paramstyle="named")
+    compiled = _upsert(insert_sqlite, _of_chunk(named)).compile(dialect=dialect)
     return str(compiled), dict(compiled.params)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -175,25 +174,13 @@ def record_results(ledger: Ledger, lease: Lease, rows: Sequence[dict[str, Any]])
     transaction that records its last image. Results of images that are no longer in the chunk are
     dropped: they were enqueued anew, since their files changed or another try was asked for.
     """
-    plain = [{name: _storable(value) for name, value in row.items()} for row in rows]
 
     def work(connection: Connection) -> None:
         lock_chunks(connection, lease.run_id, [lease.number])
-        put_results(connection, lease.run_id, lease.number, plain)
+        put_results(connection, lease.run_id, lease.number, rows)
         recount(connection, lease.run_id, [lease.number])
 
     ledger.write(work)
-
-
-def _storable(value: Any) -> Any:
-    """A value as both databases take it: hostile files put NUL and broken Unicode into messages."""
-    if isinstance(value, str):
-        return value.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
-    if isinstance(value, dict):
-        return {_storable(name): _storable(part) for name, part in value.items()}
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def unfinished_chunks(ledger: Ledger, run_id: int, batch: int = 1000) -> Iterator[list[int]]:
