@@ -120,6 +120,16 @@ def test_time_of_finishing_is_not_moved_by_a_duplicate(ledger: Ledger, run_of_te
         assert connection.execute(statement).scalar_one() == before
 
 
+def test_image_named_twice_at_once_has_the_last_of_its_rows(ledger: Ledger, run_of_ten: Run) -> None:
+    held = lease(ledger, run_of_ten, 1)
+    image = held.images[0]
+    record_results(
+        ledger, held, [{"image_id": image.id, "status": "failed", "reason": why} for why in ("empty", "late")]
+    )
+    assert row_of(ledger, image).reason == "late"
+    assert counts_of_chunks(ledger, run_of_ten)[1] == (4, 0, 1)
+
+
 def test_recording_nothing_changes_nothing(ledger: Ledger, run_of_ten: Run) -> None:
     held = lease(ledger, run_of_ten, 1)
     record_results(ledger, held, [])
