@@ -15,7 +15,7 @@ from worker.errors import XraycamError
 from worker.machine.devices import found_gpus
 from worker.model.store import ensure_current_model, store_of
 from worker.queue.broker import client, queue_length, require_broker, without_password
-from worker.queue.queueing import EXPLAIN_QUEUE
+from worker.queue.names import EXPLAIN_QUEUE
 from worker.settings import Settings
 
 

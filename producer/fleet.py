@@ -14,7 +14,7 @@ from worker.errors import XraycamError
 from worker.machine.devices import devices_for
 from worker.machine.launcher import Launcher
 from worker.queue.broker import require_broker
-from worker.queue.queueing import EXPLAIN_QUEUE
+from worker.queue.names import EXPLAIN_QUEUE
 from worker.settings import Settings
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from db.runs import Progress, Run
 from worker.queue.broker import BrokerUnreachable, queue_length
-from worker.queue.queueing import EXPLAIN_QUEUE
+from worker.queue.names import EXPLAIN_QUEUE
 from worker.settings import Settings
 
 

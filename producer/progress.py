@@ -15,7 +15,7 @@ from db import runs
 from db.ledger import Ledger
 from db.runs import Run
 from db.workers import Worker, list_workers
-from worker.queue.queueing import EXPLAIN_QUEUE
+from worker.queue.names import EXPLAIN_QUEUE
 
 RATE_SECONDS = 20.0
 

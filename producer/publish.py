@@ -13,7 +13,8 @@ from db.runs import Run
 from db.work import mark_sent, unfinished_chunks
 from worker.queue.broker import BrokerUnreachable, queue_length, unreachable
 from worker.queue.messages import BATCH, send_chunks
-from worker.queue.queueing import EXPLAIN_QUEUE, make_app
+from worker.queue.names import EXPLAIN_QUEUE
+from worker.queue.queueing import make_app
 from worker.settings import Settings
 
 # A long enqueue outlives a restart of the broker.

@@ -13,7 +13,6 @@ from db.migrate import migrate
 from db.models import Model, get_model
 from db.runs import Run, get_run, latest_run
 from worker.errors import XraycamError
-from worker.model.store import ensure_current_model, store_of
 from worker.queue.broker import require_broker
 from worker.settings import Settings, load_settings
 
@@ -35,6 +34,9 @@ class Session:
 
     def model(self, version: str | None) -> Model:
         """The model of this version, or the current one. Raises UnknownModel."""
+        # Most commands need no model, and answer sooner without.
+        from worker.model.store import ensure_current_model, store_of
+
         current = ensure_current_model(self.ledger, store_of(self.settings))
         return current if version is None else get_model(self.ledger, version)
 

@@ -17,7 +17,7 @@ from db.workers import list_workers
 from producer.exit_status import SOME_FAILED
 from producer.heat_report import reliance_of
 from producer.session import Session
-from worker.queue.queueing import TRAIN_QUEUE
+from worker.queue.names import TRAIN_QUEUE
 
 LOOK_SECONDS = 0.5
 # How long a training may wait before it is worth saying that nobody serves its queue.

@@ -8,7 +8,7 @@ from producer.fleet import Fleet, local_fleet
 from producer.local_run import stopped_by_sigterm
 from producer.session import Session
 from producer.train_display import TrainingDisplay, report_training, wait_for_training
-from worker.queue.queueing import TRAIN_QUEUE
+from worker.queue.names import TRAIN_QUEUE
 from worker.queue.training_queue import send_training
 
 

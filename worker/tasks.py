@@ -17,7 +17,7 @@ from db.ledger import Ledger
 from db.work import mark_sent
 from worker.errors import XraycamError
 from worker.logs import doing
-from worker.queue.queueing import EXPLAIN_CHUNK, TRAIN, TRAIN_QUEUE
+from worker.queue.names import EXPLAIN_CHUNK, TRAIN, TRAIN_QUEUE
 from worker.settings import load_settings
 from worker.worker_name import worker_name
 

@@ -47,7 +47,6 @@ def command(run: int | None, form: str, limit: int | None, output: Path | None, 
 
     from db.query import Filter
     from producer import formats
-    from producer.heat_report import map_report
     from producer.places import output_file
     from producer.session import open_session
 
@@ -59,6 +58,8 @@ def command(run: int | None, form: str, limit: int | None, output: Path | None, 
     _check_known(session, chosen)
     output = None if output is None else output_file(output)
     if form == "table" and output is None:
+        from producer.heat_report import map_report
+
         rows = formats.print_table(session.ledger, chosen, chosen_run, session.out)
         for line in map_report(session, chosen_run):
             session.out.print(line, soft_wrap=True, markup=False)

@@ -42,7 +42,7 @@ def command(gpus: str, queues: str, metrics_port: int | None, metrics_address: s
     from worker.logs import start_logging
     from worker.machine.devices import devices_for
     from worker.machine.launcher import Launcher
-    from worker.queue.queueing import QUEUES
+    from worker.queue.names import QUEUES
 
     wanted = [queue.strip() for queue in queues.split(",") if queue.strip()]
     unknown = [queue for queue in wanted if queue not in QUEUES]

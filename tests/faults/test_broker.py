@@ -12,7 +12,7 @@ from counting import assert_each_once, draw_xrays_of, enqueue, nodes, seconds_un
 from installation import Installation, children_of, draw_many
 from servers import Valkey, wait_until
 
-from worker.queue.queueing import EXPLAIN_QUEUE
+from worker.queue.names import EXPLAIN_QUEUE
 
 both_databases = pytest.mark.parametrize("distributed", ["sqlite", "postgres"], indirect=True)
 
@@ -48,7 +48,7 @@ def test_killed_broker_comes_back_and_the_run_completes_by_itself(
     )
 
 
-@both_databases
+@pytest.mark.parametrize("distributed", ["postgres"], indirect=True)
 def test_wiped_broker_is_mended_by_the_workers_themselves(
     distributed: Installation, xrays: Path, valkey: Valkey, note_fault: NoteFault
 ) -> None:

@@ -12,7 +12,7 @@ from counting import IMAGES, assert_each_once, draw_xrays_of, enqueue
 from installation import Installation
 from servers import Valkey
 
-from worker.queue.queueing import EXPLAIN_QUEUE
+from worker.queue.names import EXPLAIN_QUEUE
 
 both_databases = pytest.mark.parametrize("distributed", ["sqlite", "postgres"], indirect=True)
 

@@ -16,7 +16,7 @@ from servers import Valkey, wait_until
 from sqlalchemy import select
 
 from db.schema import chunks, images, results, runs
-from worker.queue.queueing import EXPLAIN_QUEUE
+from worker.queue.names import EXPLAIN_QUEUE
 
 Stage = Callable[[Installation], object]
 

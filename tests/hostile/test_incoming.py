@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from messages import envelope, forged
 
 from worker.queue.incoming import MessageRefused, check_envelope, check_message
-from worker.queue.queueing import EXPLAIN_CHUNK, EXPLAIN_QUEUE, TRAIN, TRAIN_QUEUE, configuration
+from worker.queue.names import EXPLAIN_CHUNK, EXPLAIN_QUEUE, TRAIN, TRAIN_QUEUE
+from worker.queue.queueing import configuration
 
 RIGHT_BUT_UNKNOWN = {"unknown run", "unknown chunk"}
 

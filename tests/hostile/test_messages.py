@@ -10,7 +10,7 @@ from messages import forged
 from servers import Valkey, wait_until
 
 from db.work import lease_chunk
-from worker.queue.queueing import EXPLAIN_QUEUE
+from worker.queue.names import EXPLAIN_QUEUE
 
 
 def test_forged_messages_are_refused_and_leave_the_worker_as_it_was(

@@ -22,7 +22,7 @@ from db.schema import chunks
 from producer import publish
 from producer.publish import publish_chunks
 from worker.queue.broker import BrokerUnreachable
-from worker.queue.queueing import EXPLAIN_QUEUE
+from worker.queue.names import EXPLAIN_QUEUE
 from worker.settings import Settings, load_settings
 
 COUNT = 1200

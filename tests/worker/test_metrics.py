@@ -18,7 +18,7 @@ from db.workers import register_worker
 from producer.progress import ProgressDisplay
 from worker.errors import XraycamError
 from worker.machine.metrics import serve_metrics
-from worker.queue.queueing import EXPLAIN_QUEUE
+from worker.queue.names import EXPLAIN_QUEUE
 from worker.settings import Settings, load_settings
 
 

@@ -21,7 +21,7 @@ from db.work import release_owner
 from db.workers import list_workers, note_worker, register_worker, remove_worker
 from worker.machine.devices import Device
 from worker.machine.sweeper import Sweeper
-from worker.queue.queueing import TRAIN_QUEUE
+from worker.queue.names import TRAIN_QUEUE
 from worker.settings import Settings
 
 log = logging.getLogger(__name__)

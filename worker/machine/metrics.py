@@ -19,7 +19,7 @@ from db.runs import open_progress
 from db.workers import list_workers
 from worker.errors import XraycamError
 from worker.queue.broker import BrokerUnreachable, queue_length
-from worker.queue.queueing import QUEUES
+from worker.queue.names import QUEUES
 from worker.settings import Settings
 
 # A scrape waits ten seconds at most; what is away is told as such rather than waited for.

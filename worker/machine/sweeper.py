@@ -13,7 +13,8 @@ from db.ledger import Ledger
 from db.sweep import IdleChunks, claim_unsent, free_expired, free_held_by
 from worker.queue.broker import BrokerUnreachable, queue_length
 from worker.queue.messages import send_chunks
-from worker.queue.queueing import EXPLAIN_QUEUE, TRAIN_QUEUE, make_app
+from worker.queue.names import EXPLAIN_QUEUE, TRAIN_QUEUE
+from worker.queue.queueing import make_app
 from worker.queue.training_queue import send_unsent
 from worker.settings import Settings
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from worker.file_names import printable
-from worker.queue.queueing import EXPLAIN_CHUNK, TRAIN
+from worker.queue.names import EXPLAIN_CHUNK, TRAIN
 
 # What the ledger's columns can hold.
 _Key = Annotated[int, Field(ge=1, lt=2**63)]

@@ -7,7 +7,7 @@ from typing import Any
 
 from celery import Celery
 
-from worker.queue.queueing import EXPLAIN_CHUNK, EXPLAIN_QUEUE
+from worker.queue.names import EXPLAIN_CHUNK, EXPLAIN_QUEUE
 
 BATCH = 500
 

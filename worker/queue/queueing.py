@@ -1,4 +1,4 @@
-"""The task queue: names of queues and tasks, and how Celery is set up. Light: no TensorFlow here."""
+"""The task queue: how Celery is set up. Light: no TensorFlow here."""
 
 from __future__ import annotations
 
@@ -7,14 +7,8 @@ from typing import Any
 
 from celery import Celery
 
+from worker.queue.names import EXPLAIN_QUEUE
 from worker.settings import Settings
-
-EXPLAIN_QUEUE = "explain"
-TRAIN_QUEUE = "train"
-QUEUES = (EXPLAIN_QUEUE, TRAIN_QUEUE)
-
-EXPLAIN_CHUNK = "xraycam.explain_chunk"
-TRAIN = "xraycam.train"
 
 # Longer than any chunk may take (TASK_SECONDS ends it), else a running chunk would be sent again.
 VISIBILITY_SECONDS = 3600

@@ -6,7 +6,8 @@ import logging
 
 from db.ledger import Ledger
 from db.trainings import Training, claim_unsent_trainings
-from worker.queue.queueing import TRAIN, TRAIN_QUEUE, make_app
+from worker.queue.names import TRAIN, TRAIN_QUEUE
+from worker.queue.queueing import make_app
 from worker.settings import Settings
 
 log = logging.getLogger(__name__)

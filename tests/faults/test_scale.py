@@ -1,0 +1,67 @@
+"""Many accelerators and long archives, in small; `benchmarks/fleet.py` and `archive.py` measure them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from counting import assert_each_once, children, draw_xrays_of, enqueue
+from installation import Installation
+from servers import Valkey, wait_until
+from sqlalchemy import func, select
+
+from db.schema import results
+from worker.queue.names import EXPLAIN_QUEUE
+
+
+def memory_of(process: int) -> float:
+    """Resident memory in MB."""
+    status = Path(f"/proc/{process}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) / 1e3
+
+
+@pytest.mark.parametrize("distributed", ["postgres"], indirect=True)
+def test_sixteen_accelerators_share_a_folder(distributed: Installation) -> None:
+    xrays = draw_xrays_of(distributed, 640, chunk_size=4)
+    distributed.sabotage(explainer=0.1)
+    distributed.environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(16)))
+    distributed.start("worker", "--gpus", "all")
+    wait_until(lambda: len(children(distributed)) == 16, 60, "sixteen workers")
+    enqueue(distributed, xrays)
+
+    distributed.wait_complete()
+
+    assert_each_once(distributed, 640, attempts=1)
+    with distributed.ledger.read() as connection:
+        shares = connection.execute(select(results.c.worker, func.count()).group_by(results.c.worker)).all()
+    assert len(shares) == 16
+    assert max(count for _, count in shares) <= 2.5 * 640 / 16
+
+
+def test_an_archive_many_times_the_queue_takes_no_more_memory(
+    distributed: Installation, valkey: Valkey
+) -> None:
+    limit, count = 20, 6000
+    xrays = draw_xrays_of(distributed, 16, chunk_size=16, queue_limit=limit)
+    distributed.sabotage(explainer=0)
+    for number in range(16, count):
+        (xrays / f"image-{number:04}.png").hardlink_to(xrays / f"image-{number % 16:04}.png")
+    distributed.start("worker")
+    wait_until(lambda: children(distributed), 30, "a worker")
+    producer = distributed.start("enqueue", xrays)
+    distributed.wait_done(count // 5)
+    (child,) = children(distributed)
+    early = [memory_of(child), memory_of(producer.pid)]
+    longest, late = 0, early
+
+    while producer.poll() is None:
+        longest = max(longest, valkey.client().llen(EXPLAIN_QUEUE))
+        if (done := distributed.counts()["done"]) < count * 0.8:
+            late = [memory_of(child), memory_of(producer.pid)]
+        assert done <= count
+
+    assert producer.returncode == 0
+    assert 0 < longest <= limit
+    assert all(after < before + 15 for before, after in zip(early, late, strict=True)), (early, late)
+    distributed.wait_complete()
+    assert_each_once(distributed, count, attempts=1)
