@@ -35,7 +35,8 @@ def publish_chunks(
     assert broker is not None  # commands make sure of a broker before they publish
     app = make_app(settings)
     sent = 0
-    at_once = most_at_once = min(BATCH, settings.queue_limit)
+    # A part of the limit, so that the queue is filled up before it is empty and workers wait.
+    at_once = most_at_once = max(1, min(BATCH, settings.queue_limit // 4))
     answered = time.monotonic()
     for numbers in unfinished_chunks(ledger, run.id, most_at_once):
         while numbers:

@@ -90,11 +90,14 @@ def test_worker_can_be_scaled(name: str) -> None:
     assert "ports" not in SERVICES[name]
 
 
+def queue_of(service: dict[str, Any]) -> str:
+    command = service["command"]
+    return str(command[command.index("--queues") + 1])
+
+
 def test_each_queue_has_a_worker_with_and_without_gpu() -> None:
     queues = {
-        profile: {
-            SERVICES[name]["command"][-1] for name in WORKERS if SERVICES[name]["profiles"] == [profile]
-        }
+        profile: {queue_of(SERVICES[name]) for name in WORKERS if SERVICES[name]["profiles"] == [profile]}
         for profile in ("cpu", "gpu")
     }
     assert queues == {"cpu": set(QUEUES), "gpu": set(QUEUES)}

@@ -12,7 +12,7 @@ from db.errors import LedgerError
 from db.ledger import Ledger
 from db.sweep import IdleChunks, claim_unsent, free_expired, free_held_by
 from worker.queue.broker import BrokerUnreachable, queue_length
-from worker.queue.messages import send_chunks
+from worker.queue.messages import BATCH, send_chunks
 from worker.queue.names import EXPLAIN_QUEUE, TRAIN_QUEUE
 from worker.queue.queueing import make_app
 from worker.queue.training_queue import send_unsent
@@ -45,7 +45,9 @@ class Sweeper:
             self._send(free_expired(self._ledger), "their worker went silent")
             broker = self._settings.broker
             if broker is not None and queue_length(broker, EXPLAIN_QUEUE) == 0:
-                self._send(claim_unsent(self._ledger, LOST_SECONDS), "their messages were lost")
+                # No more than keeps to the limit together with a producer that fills the queue just now.
+                some = max(1, min(BATCH, self._settings.queue_limit // 2))
+                self._send(claim_unsent(self._ledger, LOST_SECONDS, some), "their messages were lost")
             # Trainers hold no message back: without one in the queue, those that wait have none.
             if broker is not None and queue_length(broker, TRAIN_QUEUE) == 0:
                 send_unsent(self._settings, self._ledger, LOST_SECONDS)
