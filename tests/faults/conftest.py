@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
-
-NoteFault = Callable[..., None]
+from counting import NoteFault
 
 HEADING = """# What happens when something breaks
 

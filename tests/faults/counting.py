@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from installation import Installation, command_of, draw_many, parent_of
@@ -12,6 +13,8 @@ from sqlalchemy import func, select
 from db.schema import chunks, images, results
 
 IMAGES = 300
+
+NoteFault = Callable[..., None]
 
 
 def draw_xrays_of(installation: Installation, count: int = IMAGES, **settings: object) -> Path:

@@ -7,8 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import NoteFault
-from counting import assert_each_once, draw_xrays_of, enqueue, nodes, seconds_until_more_done
+from counting import NoteFault, assert_each_once, draw_xrays_of, enqueue, nodes, seconds_until_more_done
 from installation import Installation, children_of, draw_many
 from servers import Valkey, wait_until
 

@@ -6,8 +6,7 @@ import sqlite3
 import time
 
 import pytest
-from conftest import NoteFault
-from counting import assert_each_once, draw_xrays_of, enqueue, seconds_until_more_done
+from counting import NoteFault, assert_each_once, draw_xrays_of, enqueue, seconds_until_more_done
 from installation import Installation
 from servers import Postgres
 

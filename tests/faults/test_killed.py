@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import NoteFault
 from counting import (
     IMAGES,
+    NoteFault,
     assert_each_once,
     children,
     draw_xrays_of,

@@ -5,12 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from counting import assert_each_once, children, draw_xrays_of, enqueue, in_hand, seconds_until_finished
+from counting import (
+    NoteFault,
+    assert_each_once,
+    children,
+    draw_xrays_of,
+    enqueue,
+    in_hand,
+    seconds_until_finished,
+)
 from installation import COMMAND, Installation, InstallModel, draw_many
 from network import Host, Network, ValkeyOn
 from servers import CannotStart, Postgres, Valkey, wait_until
@@ -101,7 +109,7 @@ def done_by(installation: Installation, numbers: list[int] | None = None) -> dic
 
 
 def test_chunk_of_a_machine_that_is_cut_off_is_done_by_another_and_it_works_again_when_it_is_back(
-    shared: Installation, network: Network, broker: Valkey, note_fault: Callable[..., None]
+    shared: Installation, network: Network, broker: Valkey, note_fault: NoteFault
 ) -> None:
     lost, other = network.hosts["xray-1"], network.hosts["xray-2"]
     xrays = draw_xrays_of(shared, FIRST, lease_seconds=LEASE_SECONDS)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from conftest import NoteFault
-from counting import IMAGES, children, draw_xrays_of, enqueue
+from counting import IMAGES, NoteFault, children, draw_xrays_of, enqueue
 from installation import Installation
 from PIL import Image
 from servers import wait_until

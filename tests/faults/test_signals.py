@@ -9,8 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import NoteFault
-from counting import IMAGES, assert_each_once, children, draw_xrays_of, enqueue, in_hand
+from counting import IMAGES, NoteFault, assert_each_once, children, draw_xrays_of, enqueue, in_hand
 from installation import Installation, command_of
 from servers import Valkey, wait_until
 from sqlalchemy import select

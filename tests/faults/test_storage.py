@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import NoteFault
-from counting import assert_each_once, draw_xrays_of, enqueue, seconds_until_more_done
+from counting import NoteFault, assert_each_once, draw_xrays_of, enqueue, seconds_until_more_done
 from installation import Installation, unavailable
 from servers import wait_until
 

@@ -30,8 +30,8 @@ def require_readable(root: Path, error: OSError) -> None:
     if error.errno in _OF_THE_WHOLE - _OF_ONE_FILE_READ or not _holds_anything(root):
         cause = error.strerror if error.errno != errno.ENOENT else "it is empty or gone"
         raise StorageError(
-            f"{printable(root)} cannot be read at present: {cause}; mount it again on this machine, "
-            "the run goes on by itself"
+            f"{printable(root)} cannot be read at present: {cause}; mount it again on this machine "
+            "and the run goes on by itself, or cancel the run"
         ) from error
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import NoteFault
 from counting import (
+    NoteFault,
     assert_each_once,
     draw_xrays_of,
     enqueue,

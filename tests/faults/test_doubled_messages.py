@@ -7,8 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import NoteFault
-from counting import IMAGES, assert_each_once, draw_xrays_of, enqueue
+from counting import IMAGES, NoteFault, assert_each_once, draw_xrays_of, enqueue
 from installation import Installation
 from servers import Valkey
 
