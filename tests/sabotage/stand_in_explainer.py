@@ -8,32 +8,14 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-PREDICTED_CLASS = -1
+from worker.explain.explanation import Explanation, Panel
+
 SIDE = 7
-
-
-@dataclass(frozen=True)
-class Explanation:
-    probabilities: Any
-    scores: Any
-    explained: Any
-    heatmaps: dict[str, Any]
-    maxima: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Panel:
-    layer: str
-    method: Any
-    class_index: int | None
-    name: str
-    label: str
 
 
 class Explainer:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import tensorflow as tf
 
 from worker.errors import ModelError
 from worker.explain.cam import Evidence, Method, require_method
+from worker.explain.explanation import PREDICTED_CLASS, Explanation, Indices, Panel
 from worker.explain.layerwise import Step, Values, inference_steps
 from worker.explain.masked_scores import MaskedScores
 from worker.explain.options import AUTO
@@ -18,46 +18,9 @@ from worker.explain.preprocess import Pixels
 from worker.explain.scaling import scale
 from worker.model.description import Description
 
-Floats = np.ndarray[Any, np.dtype[np.float32]]
-Indices = np.ndarray[Any, np.dtype[np.int32]]
-
-PREDICTED_CLASS = -1
-
 # Batches are filled up to a multiple of this. Libraries choose other kernels for small batches, whose
 # rounding differs; where that tips a ReLU from one side to the other, a heatmap moves by 1e-4 and more.
 BLOCK = 16
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """What the network says of a batch of B images, of K classes, and where the scores came from.
-
-    `probabilities` (B, K) is the softmax of `scores` (B, K); `explained` (B,) is the class index each
-    heatmap is of, or with every class explained the predicted one. `heatmaps` holds by the explainer's
-    `names` (B, h, w) in 0..1, each image divided by its own maximum; `maxima` (B,) those maxima. A maximum
-    of 0 says that the map is blank: it is 0 everywhere.
-    """
-
-    probabilities: Floats
-    scores: Floats
-    explained: Indices
-    heatmaps: dict[str, Floats]
-    maxima: dict[str, Floats]
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One heatmap of each image: of which layer, by which method, of which class (None: that explained).
-
-    `name` is short: the layer, and what else tells the panels of an explainer apart. `label` is what
-    people read under a picture.
-    """
-
-    layer: str
-    method: Method
-    class_index: int | None
-    name: str
-    label: str
 
 
 class Explainer:

@@ -15,7 +15,8 @@ from types import TracebackType
 import numpy as np
 
 from worker.errors import ImageError, StorageError
-from worker.explain.explainer import PREDICTED_CLASS, Explainer, Explanation, Panel
+from worker.explain.explainer import Explainer
+from worker.explain.explanation import PREDICTED_CLASS, Explanation, Panel
 from worker.explain.heat import HeatShares, area_seen, heat_shares
 from worker.explain.marked import MarkedAreas, marked_areas
 from worker.explain.options import ALL, PREDICTED, ExplainOptions

@@ -12,7 +12,8 @@ from typing import Any
 from worker.errors import ImageError, XraycamError
 from worker.explain.blend import blend
 from worker.explain.colormap import lookup_table
-from worker.explain.explainer import PREDICTED_CLASS, Explainer
+from worker.explain.explainer import Explainer
+from worker.explain.explanation import PREDICTED_CLASS
 from worker.explain.options import PREDICTED
 from worker.explain.overlay import encode, write_atomically
 from worker.explain.preprocess import network_input
