@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 
 import click
@@ -73,6 +74,8 @@ def main() -> None:
     from db.errors import LedgerError
     from worker.errors import XraycamError
 
+    # SIGTERM ends a command as Ctrl-C does: with what it must put away, and the same exit status.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         status = cli.main(standalone_mode=False)
     except click.ClickException as error:

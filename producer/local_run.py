@@ -27,7 +27,7 @@ def run_here(session: Session, run: Run, gpus: str = "all") -> int:
     """Start workers, wait until the run is complete, stop them, print a summary; the exit status."""
     if not runs.progress(session.ledger, run.id).is_complete:
         try:
-            with stopped_by_sigterm(), local_fleet(session.settings, session.ledger, gpus) as fleet:
+            with stopped_once(), local_fleet(session.settings, session.ledger, gpus) as fleet:
                 overseer = LocalOverseer(fleet, session.ledger, run)
                 with ProgressDisplay(session.err, session.ledger, run) as display:
                     overseer.publish(on_wait=display.update)
@@ -72,8 +72,8 @@ def summarise(session: Session, run: Run) -> int:
 
 
 @contextmanager
-def stopped_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM stop the block as Ctrl-C does, once: a second signal must not break the clean end."""
+def stopped_once() -> Iterator[None]:
+    """Let Ctrl-C or SIGTERM stop the block, once: a second one must not break the clean end."""
     stopping = threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001

@@ -5,7 +5,7 @@ from __future__ import annotations
 from db.trainings import QUEUED, Training, cancel_training, get_training
 from producer.exit_status import INTERRUPTED
 from producer.fleet import Fleet, local_fleet
-from producer.local_run import stopped_by_sigterm
+from producer.local_run import stopped_once
 from producer.session import Session
 from producer.train_display import TrainingDisplay, report_training, wait_for_training
 from worker.queue.names import TRAIN_QUEUE
@@ -19,7 +19,7 @@ def train_here(session: Session, training: Training, gpus: str = "all") -> int:
     """
     try:
         with (
-            stopped_by_sigterm(),
+            stopped_once(),
             local_fleet(session.settings, session.ledger, gpus, queues=[TRAIN_QUEUE]) as fleet,
         ):
             overseer = _Overseer(fleet)
