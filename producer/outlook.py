@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from db.runs import Progress, Run
+from db.runs import OPEN, Progress, get_run
+from producer.session import Session
 from worker.queue.broker import BrokerUnreachable, queue_length
 from worker.queue.names import EXPLAIN_QUEUE
-from worker.settings import Settings
 
 
-def outlook(settings: Settings, run: Run, found: Progress, workers: int) -> str | None:
+def outlook(session: Session, run_id: int, found: Progress, workers: int) -> str | None:
     """Why a run does not move and how it goes on, in one line; None while it moves. `workers`: those live."""
-    if found.is_complete:
+    if found.is_complete or get_run(session.ledger, run_id).state != OPEN:
         return None
-    broker = settings.broker
+    broker = session.settings.broker
     if broker is None:
-        return None if workers else f"nothing works on it: 'xraycam resume {run.id}' goes on with it"
+        return None if workers else f"nothing works on it: 'xraycam resume {run_id}' goes on with it"
     try:
         messages = queue_length(broker, EXPLAIN_QUEUE)
     except BrokerUnreachable as error:
@@ -23,11 +23,11 @@ def outlook(settings: Settings, run: Run, found: Progress, workers: int) -> str 
     # Each worker may have one message in hand and one more taken out of the queue.
     lost = messages == 0 and waiting > 2 * workers
     if not workers:
-        then = f", then 'xraycam resume {run.id}', since no message waits in the broker" if lost else ""
+        then = f", then 'xraycam resume {run_id}', since no message waits in the broker" if lost else ""
         return f"no worker is live: start 'xraycam worker'{then}"
     if lost:
         return (
             f"{waiting} chunks wait, but no message in the broker: the workers send them again by themselves "
-            f"within a minute, 'xraycam resume {run.id}' at once"
+            f"within a minute, 'xraycam resume {run_id}' at once"
         )
     return None

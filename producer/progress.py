@@ -110,10 +110,10 @@ class ProgressDisplay:
         live = [worker for worker in list_workers(self._ledger) if worker.is_live]
         failures = runs.failures_by_reason(self._ledger, self._run.id) if found.failed else {}
         explaining = explaining_workers(live)
-        health = describe_health(found, explaining, failures)
-        self._bar.health = "\n".join(
-            filter(None, (health, self._outlook and self._outlook(found, explaining)))
-        )
+        lines = [describe_health(found, explaining, failures)]
+        if self._outlook is not None:
+            lines.append(self._outlook(found, explaining) or "")
+        self._bar.health = "\n".join(filter(None, lines))
         for worker in live:
             if worker.fault and worker.fault not in self._faults:
                 self._faults.add(worker.fault)

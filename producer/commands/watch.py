@@ -25,7 +25,7 @@ def command(run: int | None, training: int | None, once: bool) -> None:
       xraycam watch --training 2
     """
     from db import runs
-    from db.runs import CANCELLED, OPEN, SCANNING, get_run
+    from db.runs import CANCELLED, SCANNING, get_run
     from db.workers import list_workers
     from producer.exit_status import SOME_FAILED
     from producer.outlook import outlook
@@ -44,7 +44,7 @@ def command(run: int | None, training: int | None, once: bool) -> None:
     else:
 
         def look(found: runs.Progress, workers: int) -> str | None:
-            return outlook(session.settings, watched, found, workers)
+            return outlook(session, watched.id, found, workers)
 
         with ProgressDisplay(session.err, session.ledger, watched, look) as display:
             found = wait_for_run(display, session.ledger, watched, lambda: None)
@@ -64,7 +64,7 @@ def command(run: int | None, training: int | None, once: bool) -> None:
         click.echo(f"  {workers} workers live")
         for fault in dict.fromkeys(worker.fault for worker in live if worker.fault):
             click.echo(f"  {fault}")
-        if state == OPEN and (line := outlook(session.settings, watched, found, workers)) is not None:
+        if (line := outlook(session, watched.id, found, workers)) is not None:
             click.echo(f"  {line}")
     if found.failed:
         raise SystemExit(SOME_FAILED)
