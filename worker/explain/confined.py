@@ -67,9 +67,10 @@ def remove_unfinished(root: Path, files: Iterable[Path]) -> None:
     for listed in by_folder.values():
         beginnings = tuple(_unfinished(file.name) for file in listed)
         with suppress(OSError, ImageError), _parent(listed[0], root, make=False) as folder:
-            for name in os.listdir(folder):  # noqa: PTH208 - of a descriptor
-                if name.startswith(beginnings):
-                    os.unlink(name, dir_fd=folder)
+            with os.scandir(folder) as entries:
+                found = [entry.name for entry in entries if entry.name.startswith(beginnings)]
+            for name in found:
+                os.unlink(name, dir_fd=folder)
 
 
 def _unfinished(name: str) -> str:
