@@ -145,6 +145,15 @@ def test_lease_given_back_keeps_attempts_counted_before(ledger: Ledger, run_of_t
     assert attempts(lease(ledger, run_of_ten, 1, "two")) == [1] * 4
 
 
+def test_lease_given_back_takes_back_the_attempt_alone(ledger: Ledger, run_of_ten: Run) -> None:
+    """As where the disk is found full while an image is tried alone."""
+    lease(ledger, run_of_ten, 1, "one", -1.0)
+    held = lease(ledger, run_of_ten, 1, "one")
+    count_attempt(ledger, held.images[0].id)
+    release_lease(ledger, held, "one")
+    assert attempts(lease(ledger, run_of_ten, 1, "two")) == attempts(held)
+
+
 @pytest.mark.parametrize(("blameless", "counted"), [(False, 1), (True, 0)])
 def test_everything_of_an_owner_is_given_back(
     ledger: Ledger, run_of_ten: Run, blameless: bool, counted: int

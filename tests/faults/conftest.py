@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from counting import NoteFault
+from counting import NoteFault, draw_xrays_of
+from installation import Installation
 
 HEADING = """# What happens when something breaks
 
@@ -19,6 +21,11 @@ vanishes costs about one). Seconds are of one run on two cores; they say of whic
 """
 
 _noted: dict[str, tuple[str, str]] = {}
+
+
+@pytest.fixture
+def xrays(distributed: Installation) -> Path:
+    return draw_xrays_of(distributed)
 
 
 @pytest.fixture

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pytest
 from installation import Installation, command_of, draw_many, parent_of
 from servers import wait_until
 from sqlalchemy import func, select
@@ -17,11 +19,37 @@ IMAGES = 300
 NoteFault = Callable[..., None]
 
 
-def draw_xrays_of(installation: Installation, count: int = IMAGES, **settings: object) -> Path:
+def draw_xrays_of(installation: Installation, count: int = IMAGES, **settings: Any) -> Path:
     """Images of an installation whose accelerator is a stand-in of about 150 images/s, in chunks of 8."""
     installation.set(**{"chunk_size": 8, "lease_seconds": 5, "stop_seconds": 10, **settings})
     installation.sabotage(explainer=0.007)
     return draw_many(installation.folder / "xrays", count)
+
+
+both_databases = pytest.mark.parametrize("distributed", ["sqlite", "postgres"], indirect=True)
+
+
+def going_on(installation: Installation, xrays: Path) -> None:
+    """Start a worker, enqueue, and wait until forty images are done."""
+    installation.start("worker")
+    enqueue(installation, xrays)
+    installation.wait_done(40)
+
+
+def lose_machine(installation: Installation, launcher: int) -> float:
+    """Kill a launcher and all its workers together, with a chunk in hand; seconds until others did that.
+
+    Nobody is left there to send anything again: its lease must end (5 s), a sweep find it, a worker do it.
+    """
+    wait_until(lambda: in_hand(installation, f"-{launcher}@"), 60, "both at work")
+    installation.wait_done(40)
+    wait_until(lambda: in_hand(installation, f"-{launcher}@"), 60, "a chunk in hand")
+    held = in_hand(installation, f"-{launcher}@")
+    for process in family_of(launcher):
+        installation.kill(process)
+    seconds = seconds_until_finished(installation, held)
+    assert seconds < 5 + 15
+    return seconds
 
 
 def enqueue(installation: Installation, xrays: Path) -> None:

@@ -7,27 +7,27 @@ import time
 from pathlib import Path
 
 import pytest
-from counting import NoteFault, assert_each_once, draw_xrays_of, enqueue, nodes, seconds_until_more_done
+from counting import (
+    NoteFault,
+    assert_each_once,
+    both_databases,
+    children,
+    draw_xrays_of,
+    enqueue,
+    going_on,
+    seconds_until_more_done,
+)
 from installation import Installation, children_of, draw_many
 from servers import Valkey, wait_until
 
 from worker.queue.names import EXPLAIN_QUEUE
-
-both_databases = pytest.mark.parametrize("distributed", ["sqlite", "postgres"], indirect=True)
-
-
-@pytest.fixture
-def xrays(distributed: Installation) -> Path:
-    return draw_xrays_of(distributed)
 
 
 @both_databases
 def test_killed_broker_comes_back_and_the_run_completes_by_itself(
     distributed: Installation, xrays: Path, valkey: Valkey, note_fault: NoteFault
 ) -> None:
-    distributed.start("worker")
-    enqueue(distributed, xrays)
-    distributed.wait_done(40)
+    going_on(distributed, xrays)
 
     valkey.kill()
     said = distributed.xraycam("watch", "--once").stdout
@@ -51,9 +51,7 @@ def test_killed_broker_comes_back_and_the_run_completes_by_itself(
 def test_wiped_broker_is_mended_by_the_workers_themselves(
     distributed: Installation, xrays: Path, valkey: Valkey, note_fault: NoteFault
 ) -> None:
-    distributed.start("worker")
-    enqueue(distributed, xrays)
-    distributed.wait_done(40)
+    going_on(distributed, xrays)
 
     valkey.client().flushall()
 
@@ -93,9 +91,10 @@ def test_full_broker_makes_the_producer_wait_and_workers_survive(
     distributed: Installation, valkey: Valkey, note_fault: NoteFault
 ) -> None:
     xrays = draw_xrays_of(distributed, 400, chunk_size=1)
-    distributed.start("worker")
-    wait_until(lambda: nodes(distributed), 30, "a worker")
+    worker = distributed.start("worker")
+    wait_until(lambda: children(distributed), 30, "a worker")
     time.sleep(2)
+    before = children(distributed)
     client = valkey.client()
     # No room for anything: every push is refused.
     client.config_set("maxmemory-policy", "noeviction")
@@ -105,6 +104,8 @@ def test_full_broker_makes_the_producer_wait_and_workers_survive(
         with pytest.raises(subprocess.TimeoutExpired):
             producer.wait(10)
         assert client.llen(EXPLAIN_QUEUE) == 0
+        assert children(distributed) == before
+        assert worker.poll() is None
     finally:
         client.config_set("maxmemory", "0")
 
@@ -124,18 +125,18 @@ def test_full_broker_makes_the_producer_wait_and_workers_survive(
 def test_broker_that_fills_up_in_mid_run_loses_nothing(
     distributed: Installation, xrays: Path, valkey: Valkey, note_fault: NoteFault
 ) -> None:
-    distributed.start("worker")
-    enqueue(distributed, xrays)
-    distributed.wait_done(40)
+    going_on(distributed, xrays)
     client = valkey.client()
     client.config_set("maxmemory-policy", "noeviction")
     client.config_set("maxmemory", "1")
+    before = children(distributed)
     try:
         time.sleep(8)
     finally:
         client.config_set("maxmemory", "0")
 
     seconds = seconds_until_more_done(distributed)
+    assert children(distributed) != before
     distributed.wait_complete()
     assert_each_once(distributed)
     note_fault(

@@ -6,7 +6,7 @@ import sqlite3
 import time
 
 import pytest
-from counting import NoteFault, assert_each_once, draw_xrays_of, enqueue, seconds_until_more_done
+from counting import NoteFault, assert_each_once, draw_xrays_of, going_on, seconds_until_more_done
 from installation import Installation
 from servers import Postgres
 
@@ -18,9 +18,7 @@ def test_postgres_stopped_for_ten_seconds(
     distributed: Installation, postgres: Postgres, note_fault: NoteFault
 ) -> None:
     xrays = draw_xrays_of(distributed)
-    distributed.start("worker")
-    enqueue(distributed, xrays)
-    distributed.wait_done(40)
+    going_on(distributed, xrays)
     watch = distributed.start("watch", 1)
     time.sleep(1.5)  # until it has connected
 
@@ -42,9 +40,7 @@ def test_postgres_stopped_for_ten_seconds(
 
 def test_sqlite_locked_for_ten_seconds(distributed: Installation, note_fault: NoteFault) -> None:
     xrays = draw_xrays_of(distributed)
-    distributed.start("worker")
-    enqueue(distributed, xrays)
-    distributed.wait_done(40)
+    going_on(distributed, xrays)
     other = sqlite3.connect(distributed.home / "ledger.sqlite3", isolation_level=None, timeout=30)
 
     other.execute("BEGIN IMMEDIATE")

@@ -6,19 +6,11 @@ import random
 import subprocess
 from pathlib import Path
 
-import pytest
-from counting import IMAGES, NoteFault, assert_each_once, draw_xrays_of, enqueue
+from counting import IMAGES, NoteFault, assert_each_once, both_databases, enqueue
 from installation import Installation
 from servers import Valkey
 
 from worker.queue.names import EXPLAIN_QUEUE
-
-both_databases = pytest.mark.parametrize("distributed", ["sqlite", "postgres"], indirect=True)
-
-
-@pytest.fixture
-def xrays(distributed: Installation) -> Path:
-    return draw_xrays_of(distributed)
 
 
 def at_once(installation: Installation, *arguments: object) -> list[subprocess.Popen[str]]:

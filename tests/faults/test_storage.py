@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from counting import NoteFault, assert_each_once, draw_xrays_of, enqueue, seconds_until_more_done
+from counting import NoteFault, assert_each_once, draw_xrays_of, enqueue, going_on, seconds_until_more_done
 from installation import Installation, unavailable
 from servers import wait_until
 
@@ -42,6 +41,7 @@ def test_disk_full_in_mid_run(distributed: Installation, note_fault: NoteFault) 
         distributed.start("worker")
         enqueue(distributed, xrays)
         wait_until(lambda: "No space left on device" in watched(distributed), 60, "watch says why")
+        assert "No space left" in distributed.xraycam("workers").stdout
         assert distributed.counts().get("failed", 0) == 0
         before = distributed.counts()["done"]
         assert 0 < before < 300
@@ -82,9 +82,7 @@ def test_output_folder_becomes_read_only(distributed: Installation, note_fault: 
 @pytest.mark.parametrize("distributed", ["sqlite", "postgres"], indirect=True)
 def test_share_with_the_images_goes_away(distributed: Installation, note_fault: NoteFault) -> None:
     xrays = draw_xrays_of(distributed)
-    distributed.start("worker")
-    enqueue(distributed, xrays)
-    distributed.wait_done(40)
+    going_on(distributed, xrays)
 
     away = xrays.rename(xrays.with_name("unmounted"))
     xrays.mkdir()  # as an empty mount point
@@ -116,12 +114,9 @@ def test_model_store_unreachable_when_a_worker_starts(
     wait_until(lambda: "model small" in watched(distributed), 60, "watch says why")
     assert distributed.counts() == {"images": 300}
 
-    store.exists() and store.rmdir()
     away.rename(store)
 
-    start = time.monotonic()
-    seconds_until_more_done(distributed)
-    seconds = time.monotonic() - start
+    seconds = seconds_until_more_done(distributed)
     distributed.wait_complete()
     assert_each_once(distributed, attempts=1)
     note_fault(

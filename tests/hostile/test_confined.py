@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from worker.errors import ImageError
-from worker.explain.confined import write_below
+from worker.explain.confined import _unfinished, remove_unfinished, write_below
 from worker.explain.read import Limits, read_radiograph
 from worker.file_names import as_text, on_disk
 
@@ -123,3 +123,16 @@ def test_names_that_are_not_utf8_have_a_text_that_finds_them(root: Path) -> None
 def test_valid_names_are_their_own_text(root: Path, path: str) -> None:
     assert as_text(path) == path
     assert on_disk(str(root), path) == path
+
+
+def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    root = tmp_path / "out"
+    write_below(root, root / "a" / "other.jpg", b"whole")
+    left = [root / "a" / f"{_unfinished('one.jpg')}{number}" for number in range(2)]
+    of_others = root / "a" / f"{_unfinished('two.jpg')}0"
+    for file in (*left, of_others):
+        file.write_bytes(b"half")
+
+    remove_unfinished(root, [root / "a" / "one.jpg", root / "gone" / "three.jpg"])
+
+    assert sorted((root / "a").iterdir()) == sorted([root / "a" / "other.jpg", of_others])

@@ -1,6 +1,7 @@
 """Imported by Python at the start of every process with this folder in PYTHONPATH; the product has no hooks.
 
 SABOTAGE_SECONDS    makes the decoder slow, by so much per image
+SABOTAGE_SCAN       makes the listing of folders slow, by so much per PNG file
 SABOTAGE_POISON     makes it deadly (`kill`) or endless (`hang`) for an image of 77 x 77 pixels: a stand-in
                     for what native decoders do to malicious files
 SABOTAGE_EXPLAINER  puts an accelerator that is not there in the place of the network: see
@@ -46,6 +47,28 @@ def sabotage_decoder():
     Image.open = sabotaged
 
 
+class SlowListing:
+    def __init__(self, path="."):
+        self._entries = SCANDIR(path)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._entries.close()
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        entry = next(self._entries)
+        if str(entry.name).endswith(".png"):
+            time.sleep(float(os.environ["SABOTAGE_SCAN"]))
+        return entry
+
+
+if "SABOTAGE_SCAN" in os.environ:
+    SCANDIR, os.scandir = os.scandir, SlowListing
 if "SABOTAGE_EXPLAINER" in os.environ:
     sys.meta_path.insert(0, StandIns())
 if "SABOTAGE_SECONDS" in os.environ or "SABOTAGE_POISON" in os.environ:
