@@ -48,7 +48,7 @@ def lose_machine(installation: Installation, launcher: int) -> float:
     for process in family_of(launcher):
         installation.kill(process)
     seconds = seconds_until_finished(installation, held)
-    assert seconds < 5 + 15
+    assert seconds < 5 + 10
     return seconds
 
 

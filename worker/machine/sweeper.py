@@ -11,7 +11,7 @@ from kombu.exceptions import OperationalError
 from db.errors import LedgerError
 from db.ledger import Ledger
 from db.sweep import IdleChunks, claim_unsent, free_expired, free_held_by
-from worker.queue.broker import BrokerUnreachable, queue_length
+from worker.queue.broker import BrokerUnreachable, move_to_front, queue_length
 from worker.queue.messages import BATCH, send_chunks
 from worker.queue.names import EXPLAIN_QUEUE, TRAIN_QUEUE
 from worker.queue.queueing import make_app
@@ -42,7 +42,7 @@ class Sweeper:
             return
         self._next = moment + self._every
         try:
-            self._send(free_expired(self._ledger), "their worker went silent")
+            self._send_first(free_expired(self._ledger), "their worker went silent")
             broker = self._settings.broker
             if broker is not None and queue_length(broker, EXPLAIN_QUEUE) == 0:
                 # No more than keeps to the limit together with a producer that fills the queue just now.
@@ -57,9 +57,16 @@ class Sweeper:
     def resend_held_by(self, worker: str) -> None:
         """Free and send again at once what a worker held that has just died."""
         try:
-            self._send(free_held_by(self._ledger, worker), "their worker died")
-        except (LedgerError, OperationalError, OSError) as error:
+            self._send_first(free_held_by(self._ledger, worker), "their worker died")
+        except (LedgerError, BrokerUnreachable, OperationalError, OSError) as error:
             log.warning("chunks of %s wait for the end of their lease: %s", worker, error)
+
+    def _send_first(self, idle: Sequence[IdleChunks], why: str) -> None:
+        """Send chunks that were in hand already: they do not queue up again behind all that waits."""
+        self._send(idle, why)
+        if idle and self._settings.broker is not None:
+            count = sum(len(part.numbers) for part in idle)
+            move_to_front(self._settings.broker, EXPLAIN_QUEUE, count)
 
     def _send(self, idle: Sequence[IdleChunks], why: str) -> None:
         if not idle:
