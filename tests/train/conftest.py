@@ -42,7 +42,7 @@ def tiny_recipe() -> Recipe:
         min_per_class=4,
         batch=8,
         views=2,
-        frozen_through="block_5_add",
+        frozen_through="block_14_add",
         stages=(Stage(epochs=1, rate=1e-2, head_only=True), Stage(epochs=2, rate=1e-3)),
     )
 
