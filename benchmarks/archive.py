@@ -21,7 +21,7 @@ import click
 
 from benchmarks.stand_in_fleet import COMMAND, StandInFleet, link_images, stand_in_fleet
 from db import runs
-from worker.queue.names import EXPLAIN_QUEUE
+from worker.queue.messages import EXPLAIN_QUEUE
 
 QUEUE_LIMIT = 500
 QUESTIONS = {

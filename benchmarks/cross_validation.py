@@ -18,18 +18,17 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.corruptions import CHANGES, changed_inputs
+from benchmarks.placement import area_seen, placement
 from worker.errors import XraycamError
 from worker.explain.explainer import Explainer
-from worker.explain.preprocess import network_input
-from worker.train.dataset import Labelled, scan_labelled
-from worker.train.evaluate import area_under_curve, measure, softmax
+from worker.images.preprocess import network_input
+from worker.train.annotations import Regions, find_regions
+from worker.train.cam_evaluation import unsaved_description
+from worker.train.dataset import Labelled, fold_splits, scan_labelled
 from worker.train.fit import Epoch, Trainer
-from worker.train.map_figures import unsaved_description
-from worker.train.placement import area_seen, placement
+from worker.train.metrics import area_under_curve, measure, softmax
 from worker.train.recipe import Recipe, recipe_named
-from worker.train.regions import Regions, find_regions
-from worker.train.robustness import CHANGES, changed_inputs
-from worker.train.splitting import fold_splits
 
 LAYERS = (
     "block_12_add",

@@ -123,8 +123,7 @@ def register_model(database: str, store: Path, folder: Path) -> None:
     from db.ledger import Ledger
     from db.migrate import migrate
     from db.models import add_model
-    from worker.model.description import Description, Layer, Weights, write_description
-    from worker.model.integrity import digest_of, sha256_of
+    from worker.model.metadata import Description, Layer, Weights, digest_of, sha256_of, write_description
     from worker.model.store import ModelStore
 
     folder.mkdir()

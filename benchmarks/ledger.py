@@ -22,11 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from db.intake import Intake, ScannedFile
+from db.ingest import Intake, ScannedFile
+from db.leases import Lease, PendingImage, lease_chunk, record_results
 from db.ledger import Ledger
 from db.migrate import migrate
 from db.runs import get_run, open_run
-from db.work import Lease, PendingImage, lease_chunk, record_results
 from db.workers import note_worker, register_worker
 
 CHUNK = 128

@@ -23,20 +23,18 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from worker.errors import XraycamError
+from worker.explain.attribution import area_seen
 from worker.explain.explainer import Explainer
-from worker.explain.heat import area_seen
-from worker.explain.preprocess import network_input
-from worker.train.dataset import Labelled, scan_labelled
-from worker.train.evaluate import area_under_curve, softmax
+from worker.images.preprocess import network_input
+from worker.map_evaluation.bootstrap import bootstrap_mean
+from worker.map_evaluation.localisation import locate
+from worker.map_evaluation.ranking import METHODS, centred_blobs, layers_to_rank, random_maps, rank
+from worker.train.annotations import Regions, find_regions
+from worker.train.cam_evaluation import unsaved_description
+from worker.train.dataset import Labelled, Split, fold_splits, scan_labelled
 from worker.train.fit import Trainer
-from worker.train.map_figures import unsaved_description
+from worker.train.metrics import area_under_curve, softmax
 from worker.train.recipe import recipe_named
-from worker.train.regions import Regions, find_regions
-from worker.train.splitting import Split, fold_splits
-from worker.trust.baselines import centred_blobs, random_maps
-from worker.trust.bootstrap import bootstrap_mean
-from worker.trust.localisation import locate
-from worker.trust.ranking import METHODS, layers_to_rank, rank
 
 REFERENCE = ("block_1_project", "block_2_add", "block_7_project", "block_10_project")
 CHOSEN = "chosen by faithfulness"

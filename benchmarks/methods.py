@@ -16,7 +16,7 @@ import numpy as np
 
 from worker.explain.cam import METHODS
 from worker.explain.explainer import Explainer
-from worker.model.folder import load_model
+from worker.model.network import load_model
 from worker.model.store import STARTER
 
 

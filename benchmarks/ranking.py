@@ -13,10 +13,10 @@ import os
 import time
 from pathlib import Path
 
-from worker.model.folder import load_model
+from worker.map_evaluation.ranking import rank
+from worker.map_evaluation.sample import draw_sample
+from worker.model.network import load_model
 from worker.model.store import STARTER
-from worker.trust.ranking import rank
-from worker.trust.sample import draw_sample
 
 
 def main() -> None:

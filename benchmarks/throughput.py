@@ -30,7 +30,7 @@ from db.ledger import Ledger
 from db.migrate import migrate
 from db.workers import list_workers
 from producer.enqueue import Request, enqueue
-from producer.fleet import Fleet, local_fleet
+from producer.local_run import Fleet, local_fleet
 from producer.phantoms import make_phantoms
 from producer.publish import publish_chunks
 from worker.model.store import ensure_current_model, store_of

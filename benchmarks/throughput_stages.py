@@ -31,9 +31,8 @@ from worker.explain.explainer import Explainer
 from worker.explain.options import ExplainOptions
 from worker.explain.overlay import SUFFIXES
 from worker.explain.pipeline import Item, Outcome, Pipeline
-from worker.model.description import Head
-from worker.model.folder import load_model, save_model
-from worker.model.network import build_network, spatial_layers
+from worker.model.metadata import Head
+from worker.model.network import build_network, load_model, save_model, spatial_layers
 
 REFERENCE_SIZE = 100
 REFERENCE_LAYER = "block_7_project"

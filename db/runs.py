@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Row, case, func, select, updat
 from sqlalchemy.dialects.postgresql import insert as insert_postgresql
 from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
-from db.clock import now
+from db.dialect import now
 from db.errors import UnknownRun
 from db.ledger import Ledger
 from db.schema import chunks, images, results, runs

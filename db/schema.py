@@ -21,7 +21,7 @@ from sqlalchemy import (
     table,
 )
 
-from db.clock import Timestamp
+from db.dialect import Timestamp
 
 metadata = MetaData()
 

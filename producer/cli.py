@@ -11,30 +11,31 @@ import click
 
 from producer.exit_status import INTERRUPTED
 
-COMMANDS = (
-    "run",
-    "enqueue",
-    "worker",
-    "watch",
-    "runs",
-    "results",
-    "recolour",
-    "retry",
-    "resume",
-    "cancel",
-    "train",
-    "trainings",
-    "evaluate",
-    "preview",
-    "models",
-    "workers",
-    "layers",
-    "compare",
-    "sanity",
-    "doctor",
-    "migrate",
-    "phantoms",
-)
+# In the order of --help, with the module of `producer/commands` that holds each.
+COMMANDS = {
+    "run": "run",
+    "enqueue": "run",
+    "worker": "workers",
+    "watch": "runs",
+    "runs": "runs",
+    "results": "results",
+    "recolour": "results",
+    "retry": "runs",
+    "resume": "runs",
+    "cancel": "runs",
+    "train": "train",
+    "trainings": "train",
+    "evaluate": "dataset",
+    "preview": "dataset",
+    "models": "models",
+    "workers": "workers",
+    "layers": "maps",
+    "compare": "maps",
+    "sanity": "maps",
+    "doctor": "doctor",
+    "migrate": "doctor",
+    "phantoms": "phantoms",
+}
 
 
 class _Commands(click.Group):
@@ -44,7 +45,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        command = importlib.import_module(f"producer.commands.{cmd_name}").command
+        module = importlib.import_module(f"producer.commands.{COMMANDS[cmd_name]}")
+        command = getattr(module, f"{cmd_name}_command")
         assert isinstance(command, click.Command)
         return command
 

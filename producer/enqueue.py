@@ -8,16 +8,16 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from db.intake import Intake, IntakeCounts, ScannedFile
+from db.ingest import Intake, IntakeCounts, ScannedFile
 from db.ledger import Ledger
 from db.models import get_model
 from db.runs import Run, open_run
-from producer.places import output_folder as prepared_output
 from producer.scan import Folder, ScanCounts, resolve_folder, scan
+from producer.session import ensure_output_dir
 from worker.errors import XraycamError
-from worker.explain.marked import marked_areas
 from worker.explain.options import ALL, AUTO, PREDICTED, ExplainOptions
-from worker.model.description import read_description
+from worker.images.masks import marked_areas
+from worker.model.metadata import read_description
 from worker.model.store import ensure_current_model, store_of
 from worker.settings import Settings
 
@@ -49,7 +49,7 @@ class Enqueued:
 def check_request(ledger: Ledger, settings: Settings, request: Request) -> tuple[Folder, str]:
     """The folder and the model version of a request. Raises for whatever cannot be done."""
     folder = resolve_folder(request.folder)
-    prepared_output(output_folder(settings, request))
+    ensure_output_dir(output_folder(settings, request))
     store = store_of(settings)
     current = ensure_current_model(ledger, store)
     model = current if request.model is None else get_model(ledger, request.model)

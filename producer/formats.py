@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from db.ledger import Ledger
-from db.query import COLUMNS, Filter, read_predictions
+from db.results import COLUMNS, Filter, read_predictions
 from db.runs import Run
 
 PARQUET_ROWS = 10_000

@@ -1,26 +1,123 @@
-"""Bringing a run to its end on this machine, and telling how it ended."""
+"""The whole job on this machine: broker and workers started, a run or a training done, all stopped."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from pydantic import SecretStr
 from rich.table import Table
 
 from db import runs
-from db.query import Filter
-from db.runs import Run
+from db.errors import LedgerUnreachable
+from db.ledger import Ledger
+from db.results import Filter
+from db.runs import CANCELLED, SCANNING, Run, get_run
+from db.trainings import QUEUED, Training, cancel_training, get_training
+from producer.attribution_report import map_report
 from producer.exit_status import INTERRUPTED, SOME_FAILED
-from producer.fleet import local_fleet
 from producer.formats import write_csv
-from producer.heat_report import map_report
+from producer.private_broker import PrivateBroker
 from producer.progress import ProgressDisplay
+from producer.publish import publish_chunks
 from producer.session import Session
-from producer.waiting import LocalOverseer, wait_for_run
+from producer.training_progress import TrainingDisplay, report_training, wait_for_training
+from worker.errors import XraycamError
+from worker.queue.broker import require_broker
+from worker.queue.messages import EXPLAIN_QUEUE, TRAIN_QUEUE
+from worker.queue.training_messages import send_training
+from worker.settings import Settings
+from worker.supervisor.devices import devices_for
+from worker.supervisor.supervisor import Launcher
+
+
+@dataclass
+class Fleet:
+    """Workers of this machine; `settings` name the broker they listen to."""
+
+    settings: Settings
+    launcher: Launcher
+    broker: PrivateBroker | None
+
+    def tick(self) -> bool:
+        """Keep all alive; true when the broker had died, and with it its messages."""
+        lost = self.broker is not None and self.broker.ensure()
+        self.launcher.tick()
+        if self.launcher.keeps_failing:
+            logs = [str(self.launcher.log_of(node)) for node in self.launcher.nodes]
+            raise XraycamError(f"the workers end as soon as they are started; their log says why: {logs[0]}")
+        return lost
+
+
+@contextmanager
+def local_fleet(
+    settings: Settings, ledger: Ledger, gpus: str = "all", queues: Sequence[str] = (EXPLAIN_QUEUE,)
+) -> Iterator[Fleet]:
+    """A broker, unless one is configured, and one worker per queue and device, for the time of the block."""
+    devices = devices_for(gpus)
+    with ExitStack() as started:
+        broker = None
+        if settings.broker is None:
+            broker = PrivateBroker()
+            started.callback(broker.stop)
+            broker.ensure()
+            settings = settings.model_copy(update={"broker_url": SecretStr(broker.url)})
+        else:
+            require_broker(settings.broker)
+        launcher = Launcher(settings, ledger, devices, queues, log_folder=settings.home / "logs")
+        started.callback(launcher.stop)
+        launcher.start()
+        yield Fleet(settings, launcher, broker)
+
+
+def wait_for_run(
+    display: ProgressDisplay, ledger: Ledger, run: Run, tick: Callable[[], None]
+) -> runs.Progress:
+    """Wait until every image of a run has a result, or it is cancelled; `tick` is called meanwhile."""
+
+    def look() -> tuple[runs.Progress, str]:
+        return display.update(), get_run(ledger, run.id).state
+
+    while True:
+        try:
+            found, state = look()
+        except LedgerUnreachable:
+            # It went away in the middle of an answer: connecting again waits for it.
+            found, state = look()
+        if state == CANCELLED or (found.is_complete and state != SCANNING):
+            return found
+        tick()
+        time.sleep(0.3)
+
+
+class LocalOverseer:
+    """Keeps a fleet going, and sends a run's messages again when its private broker had to be restarted."""
+
+    def __init__(self, fleet: Fleet, ledger: Ledger, run: Run) -> None:
+        self._fleet = fleet
+        self._ledger = ledger
+        self._run = run
+
+    def tick(self) -> None:
+        if self._fleet.tick():
+            self.publish()
+
+    def publish(self, on_wait: Callable[[], object] | None = None) -> int:
+        """Send the run's unfinished chunks."""
+        total = runs.progress(self._ledger, self._run.id).chunks
+
+        def wait() -> None:
+            self._fleet.tick()
+            if on_wait is not None:
+                on_wait()
+
+        return publish_chunks(self._fleet.settings, self._ledger, self._run, total, wait)
 
 
 def run_here(session: Session, run: Run, gpus: str = "all") -> int:
@@ -87,3 +184,42 @@ def stopped_once() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def train_here(session: Session, training: Training, gpus: str = "all") -> int:
+    """Start a trainer, wait until the training has ended, stop the trainer; the exit status.
+
+    Ctrl-C cancels the training, which stays resumable.
+    """
+    try:
+        with (
+            stopped_once(),
+            local_fleet(session.settings, session.ledger, gpus, queues=[TRAIN_QUEUE]) as fleet,
+        ):
+            overseer = _Overseer(fleet)
+            try:
+                with TrainingDisplay(session.err, session.ledger, training.id) as display:
+                    ended = wait_for_training(display, overseer.tick)
+            except KeyboardInterrupt:
+                # Told before the trainer is stopped: it ends after the batch in hand, not when killed.
+                cancel_training(session.ledger, training.id)
+                raise
+    except KeyboardInterrupt:
+        found = get_training(session.ledger, training.id)
+        report_training(session, found)
+        return INTERRUPTED if found.version is None else 0
+    return report_training(session, ended)
+
+
+class _Overseer:
+    """Keeps the trainer going, and sends the training, again where the private broker had to be restarted."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._is_sent = False
+
+    def tick(self, training: Training) -> None:
+        broker_was_lost = self._fleet.tick()
+        if training.state == QUEUED and (broker_was_lost or not self._is_sent):
+            send_training(self._fleet.settings, training)
+            self._is_sent = True

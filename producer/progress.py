@@ -1,4 +1,4 @@
-"""Showing how far a run is, from the ledger alone."""
+"""How far a run is, shown from the ledger alone; and why it does not move."""
 
 from __future__ import annotations
 
@@ -8,14 +8,43 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as ProgressBar
 from rich.text import Text
 
 from db import runs
 from db.ledger import Ledger
-from db.runs import Run
+from db.runs import OPEN, Progress, Run, get_run
 from db.workers import Worker, list_workers
-from worker.queue.names import EXPLAIN_QUEUE
+from producer.session import Session
+from worker.queue.broker import BrokerUnreachable, queue_length
+from worker.queue.messages import EXPLAIN_QUEUE
+
+
+def outlook(session: Session, run_id: int, found: Progress, workers: int) -> str | None:
+    """Why a run does not move and how it goes on, in one line; None while it moves. `workers`: those live."""
+    if found.is_complete or get_run(session.ledger, run_id).state != OPEN:
+        return None
+    broker = session.settings.broker
+    if broker is None:
+        return None if workers else f"nothing works on it: 'xraycam resume {run_id}' goes on with it"
+    try:
+        messages = queue_length(broker, EXPLAIN_QUEUE)
+    except BrokerUnreachable as error:
+        return f"{error}; the run goes on by itself once it does"
+    waiting = found.chunks - found.finished_chunks - found.leased_chunks
+    # Each worker may have one message in hand and one more taken out of the queue.
+    lost = messages == 0 and waiting > 2 * workers
+    if not workers:
+        then = f", then 'xraycam resume {run_id}', since no message waits in the broker" if lost else ""
+        return f"no worker is live: start 'xraycam worker'{then}"
+    if lost:
+        return (
+            f"{waiting} chunks wait, but no message in the broker: the workers send them again by themselves "
+            f"within a minute, 'xraycam resume {run_id}' at once"
+        )
+    return None
+
 
 RATE_SECONDS = 20.0
 
@@ -35,7 +64,7 @@ def describe_health(found: runs.Progress, workers: int, failures: dict[str, int]
     return "; ".join(words)
 
 
-class _BarAndHealth(Progress):
+class _BarAndHealth(ProgressBar):
     health = ""
 
     def get_renderables(self) -> Iterable[RenderableType]:

@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from celery import Celery
 from kombu.exceptions import KombuError, OperationalError
 
+from db.leases import mark_sent, unfinished_chunks
 from db.ledger import Ledger
 from db.runs import Run
-from db.work import mark_sent, unfinished_chunks
 from worker.queue.broker import BrokerUnreachable, queue_length, unreachable
-from worker.queue.messages import BATCH, send_chunks
-from worker.queue.names import EXPLAIN_QUEUE
-from worker.queue.queueing import make_app
+from worker.queue.celery_app import make_app
+from worker.queue.messages import BATCH, EXPLAIN_QUEUE, send_chunks
 from worker.settings import Settings
 
 # A long enqueue outlives a restart of the broker.

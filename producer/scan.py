@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from fnmatch import translate
 from pathlib import Path
 
-from db.intake import ScannedFile
+from db.ingest import ScannedFile
 from worker.errors import XraycamError
 from worker.file_names import as_text
 

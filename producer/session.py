@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TextIO
 
 from rich.console import Console
@@ -60,6 +62,29 @@ def open_session() -> Session:
     # Once it has answered, a restart of the database is worth waiting for.
     ledger.patience = WAITING_SECONDS
     return Session(settings, ledger, _console(sys.stdout), _console(sys.stderr))
+
+
+def ensure_output_dir(given: Path) -> Path:
+    """The folder, absolute, made if need be. Raises XraycamError when nothing can be written there."""
+    folder = given.expanduser().absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise XraycamError(
+            f"{given} cannot be made a folder for output: {error.strerror}; name another place"
+        ) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise XraycamError(f"{given} cannot be written to; name another place, or change its permissions")
+    return folder
+
+
+def ensure_output_file(given: Path) -> Path:
+    """The file, absolute, its folder made if need be. Raises XraycamError when it cannot be written."""
+    file = given.expanduser().absolute()
+    ensure_output_dir(file.parent)
+    if file.is_dir() or (file.exists() and not os.access(file, os.W_OK)):
+        raise XraycamError(f"{given} cannot be written; name another file")
+    return file
 
 
 def _console(stream: TextIO) -> Console:

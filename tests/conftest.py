@@ -16,7 +16,7 @@ from servers import CannotStart, Postgres, Valkey
 from db.ledger import Ledger
 from db.migrate import migrate
 from db.models import Model, add_model, current_model
-from worker.model.integrity import digest_of
+from worker.model.metadata import digest_of
 from worker.model.store import ModelStore
 from worker.settings import PREFIX, load_settings
 

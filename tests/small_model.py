@@ -10,9 +10,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from worker.model.description import Head
-from worker.model.folder import save_model
-from worker.model.network import build_network, spatial_layers
+from worker.model.metadata import Head
+from worker.model.network import build_network, save_model, spatial_layers
 
 SIZE = 96
 SEED = 7

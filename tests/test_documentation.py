@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
-from db.query import COLUMNS
+from db.results import COLUMNS
 from producer.cli import cli
 from worker.settings import PREFIX, Settings
 

@@ -1,9 +1,11 @@
-"""Logs of workers and launcher: text or JSON lines that say at what the process was, without passwords."""
+"""Logs of workers and their supervisor: text or JSON lines that name the work, without passwords."""
 
 from __future__ import annotations
 
 import json
 import logging
+import os
+import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +15,12 @@ from celery.signals import after_setup_logger, after_setup_task_logger
 from pythonjsonlogger.json import JsonFormatter
 
 from worker.settings import Settings, load_settings
-from worker.worker_name import worker_name
+
+
+def worker_name() -> str:
+    """The name the launcher gave; without a launcher, process number and host."""
+    return os.environ.get("XRAYCAM_WORKER_NAME") or f"{os.getpid()}@{socket.gethostname()}"
+
 
 # A worker does one chunk at a time, in several threads; so this is of the process, not of a thread.
 _doing: dict[str, Any] = {}

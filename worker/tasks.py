@@ -13,13 +13,12 @@ from celery.signals import worker_process_init
 
 import worker.queue.reload  # noqa: F401 - registers the control command, and must be imported before the fork
 from db.errors import LedgerError
+from db.leases import mark_sent
 from db.ledger import Ledger
-from db.work import mark_sent
 from worker.errors import XraycamError
-from worker.logs import doing
-from worker.queue.names import EXPLAIN_CHUNK, TRAIN, TRAIN_QUEUE
+from worker.logs import doing, worker_name
+from worker.queue.messages import EXPLAIN_CHUNK, TRAIN, TRAIN_QUEUE
 from worker.settings import load_settings
-from worker.worker_name import worker_name
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +36,7 @@ def load_model_in_child(**_: Any) -> None:
     """Load the model where it is used, in the prefork child, before the first chunk."""
     if os.environ.get("XRAYCAM_WORKER_QUEUE") == TRAIN_QUEUE:
         return  # a trainer makes its model, and wants all the memory for that
-    from worker.serve.station import station
+    from worker.serve.context import station
 
     try:
         station().keeper.start()
@@ -55,7 +54,7 @@ def explain_chunk(task: Any, run: int, chunk: int) -> None:
 
 def _explain(task: Any, run: int, chunk: int) -> None:
     from worker.serve.chunk import explain_chunk as explain
-    from worker.serve.station import station
+    from worker.serve.context import station
 
     readable = {"argsrepr": task.request.argsrepr, "kwargsrepr": task.request.kwargsrepr}
     try:
@@ -79,7 +78,7 @@ def _explain(task: Any, run: int, chunk: int) -> None:
 @shared_task(name=TRAIN, acks_late=False, time_limit=TRAINING_SECONDS)
 def train(training: int) -> None:
     """Train, measure, publish. Acknowledged before it starts: it may outlast the visibility timeout."""
-    from worker.train_task.training import run_training
+    from worker.train.task import run_training
 
     settings = load_settings()
     run_training(settings, Ledger(settings.database), worker_name(), training)
@@ -87,7 +86,7 @@ def train(training: int) -> None:
 
 def _note_held_back(run: int, chunk: int) -> None:
     """Keep the sweepers from taking a message for lost that waits in this worker."""
-    from worker.serve.station import station
+    from worker.serve.context import station
 
     with suppress(XraycamError, LedgerError):
         mark_sent(station().ledger, run, [chunk])

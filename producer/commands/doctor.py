@@ -1,12 +1,100 @@
-"""`xraycam doctor`: what is configured, and whether it answers."""
+"""`xraycam doctor` and `migrate`: is everything configured, reachable and up to date?"""
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import click
+
+from db.errors import LedgerError
+from db.ledger import Ledger
+from db.migrate import migrate
+from db.workers import list_workers
+from worker.errors import XraycamError
+from worker.model.store import ensure_current_model, store_of
+from worker.queue.broker import client, queue_length, require_broker, without_password
+from worker.queue.messages import EXPLAIN_QUEUE
+from worker.settings import Settings
+from worker.supervisor.devices import found_gpus
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding; `fine` is None where there is nothing to judge."""
+
+    name: str
+    fine: bool | None
+    finding: str
+
+
+def check_everything(settings: Settings) -> Iterator[Check]:
+    yield Check("home", *_home(settings))
+    try:
+        ledger = Ledger(settings.database, patience=1.0)
+        migrate(ledger)
+        yield Check("database", True, str(ledger))
+    except LedgerError as error:
+        yield Check("database", False, str(error))
+        yield Check("model store", None, f"{store_of(settings)}: not checked without the database")
+        yield from _broker(settings)
+        yield Check("gpus", None, _gpus())
+        return
+    try:
+        store = store_of(settings)
+        model = ensure_current_model(ledger, store)
+        store.size(model.version)  # the store itself must answer, not only our copy
+        store.fetch(model.version, model.digest)
+        yield Check("model store", True, f"{store}: current is {model.version}, {model.source}")
+    except (XraycamError, LedgerError, OSError) as error:
+        yield Check("model store", False, str(error))
+    yield from _broker(settings)
+    yield Check("gpus", None, _gpus())
+    live = [worker for worker in list_workers(ledger) if worker.is_live]
+    yield Check("workers", None, f"{len(live)} live")
+    for worker in live:
+        finding = worker.fault or f"{worker.device}, model {worker.model_version or 'not loaded yet'}"
+        yield Check(f"  {worker.name}", worker.fault is None, finding)
+
+
+def _home(settings: Settings) -> tuple[bool, str]:
+    try:
+        settings.home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return False, f"{settings.home} cannot be made: {error.strerror}; set XRAYCAM_HOME to another folder"
+    if not os.access(settings.home, os.W_OK):
+        return False, f"{settings.home} is not writable; set XRAYCAM_HOME to a folder of yours"
+    free = shutil.disk_usage(settings.home).free
+    return True, f"{settings.home}, {free / 1e9:.0f} GB free"
+
+
+def _broker(settings: Settings) -> Iterator[Check]:
+    if settings.broker is None:
+        yield Check("broker", None, "none configured: 'xraycam run' starts a private one")
+        return
+    try:
+        require_broker(settings.broker)
+        waiting = queue_length(settings.broker, EXPLAIN_QUEUE)
+    except XraycamError as error:
+        yield Check("broker", False, str(error))
+        return
+    yield Check("broker", True, f"{without_password(settings.broker)}, {waiting} messages wait")
+    persistence = client(settings.broker).info("persistence")
+    if not persistence.get("aof_enabled"):
+        yield Check(
+            "broker", None, "keeps no append-only file: if it is killed, 'xraycam resume' sends lost work"
+        )
+
+
+def _gpus() -> str:
+    gpus = found_gpus()
+    return f"{len(gpus)}: {', '.join(gpus)}" if gpus else "none found: one worker on the CPU"
 
 
 @click.command("doctor")
-def command() -> None:
+def doctor_command() -> None:
     """Check settings, database, broker, model store, GPUs and workers; say how to mend what is wrong.
 
     Ends with status 2 when something does not work.
@@ -15,7 +103,7 @@ def command() -> None:
     Example:
       xraycam doctor
     """
-    from producer.checkup import check_everything
+    from producer.commands.doctor import check_everything
     from worker.settings import load_settings
 
     marks = {True: click.style("ok   ", fg="green"), False: click.style("wrong", fg="red"), None: "     "}
@@ -27,3 +115,18 @@ def command() -> None:
         wrong = wrong or check.fine is False
     if wrong:
         raise SystemExit(2)
+
+
+@click.command("migrate")
+def migrate_command() -> None:
+    """Make or update the tables of XRAYCAM_DATABASE_URL. Every command does so by itself; this one only that.
+
+    \b
+    Example:
+      xraycam migrate
+    """
+    from db.migrate import HEAD
+    from producer.session import open_session
+
+    session = open_session()
+    click.echo(f"{session.ledger} has schema {HEAD}")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @click.group("models", invoke_without_command=True)
 @click.pass_context
-def command(ctx: click.Context) -> None:
+def models_command(ctx: click.Context) -> None:
     """List the model versions with their figures, newest first; * marks the current one.
 
     \b
@@ -27,7 +27,7 @@ def command(ctx: click.Context) -> None:
         _list()
 
 
-@command.command("show")
+@models_command.command("show")
 @click.argument("version")
 def show(version: str) -> None:
     """Print all that is known of VERSION: what it was trained on, how, and its figures."""
@@ -35,7 +35,7 @@ def show(version: str) -> None:
 
     from db.models import get_model
     from producer.session import open_session
-    from worker.model.description import CARD_FILE, read_description
+    from worker.model.metadata import CARD_FILE, read_description
     from worker.model.store import store_of
 
     session = open_session()
@@ -48,7 +48,7 @@ def show(version: str) -> None:
         click.echo(f"\n{card.read_text(encoding='utf-8')}")
 
 
-@command.command("promote")
+@models_command.command("promote")
 @click.argument("version")
 def promote(version: str) -> None:
     """Make VERSION current: runs that pin no model use it from their next chunk."""
@@ -65,7 +65,7 @@ def promote(version: str) -> None:
     click.echo(f"current is {version}")
 
 
-@command.command("rollback")
+@models_command.command("rollback")
 def rollback() -> None:
     """Make the version current that was so before this one."""
     from db.models import rollback_model
@@ -78,7 +78,7 @@ def rollback() -> None:
     click.echo(f"current is {current}, no longer {before}")
 
 
-@command.command("import")
+@models_command.command("import")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--promote", is_flag=True, help="Make it current, too.")
 def import_(folder: Path, promote: bool) -> None:
@@ -86,7 +86,7 @@ def import_(folder: Path, promote: bool) -> None:
     from db.models import add_model, get_model, promote_model
     from producer.session import open_session
     from worker.errors import ModelError
-    from worker.model.integrity import check_folder, digest_of
+    from worker.model.metadata import check_folder, digest_of
     from worker.model.store import store_of
     from worker.queue.reload import announce
 
@@ -110,7 +110,7 @@ def import_(folder: Path, promote: bool) -> None:
     click.echo(f"imported {version}" + (", now current" if promote else ""))
 
 
-@command.command("export")
+@models_command.command("export")
 @click.argument("version")
 @click.argument("folder", type=click.Path(path_type=Path))
 def export(version: str, folder: Path) -> None:
@@ -118,14 +118,13 @@ def export(version: str, folder: Path) -> None:
     import shutil
 
     from db.models import get_model
-    from producer.places import output_folder
-    from producer.session import open_session
+    from producer.session import ensure_output_dir, open_session
     from worker.errors import ModelError
     from worker.model.store import store_of
 
     session = open_session()
     model = get_model(session.ledger, version)
-    target = output_folder(folder) / version
+    target = ensure_output_dir(folder) / version
     if target.exists():
         raise ModelError(f"{target} exists already; name another folder")
     shutil.copytree(store_of(session.settings).fetch(model.version, model.digest), target)

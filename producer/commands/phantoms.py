@@ -23,7 +23,9 @@ import click
     metavar="CLASS",
     help="Put a bright marker into a corner of all pictures of this class (Normal or Tuberculosis).",
 )
-def command(folder: Path, count: int, seed: int, size: int, classes: bool, corner_marker: str | None) -> None:
+def phantoms_command(
+    folder: Path, count: int, seed: int, size: int, classes: bool, corner_marker: str | None
+) -> None:
     """Draw synthetic chest X-rays with known lesions into FOLDER.
 
     No patient was X-rayed for them: they serve to try xraycam out, not to train for use. FOLDER must be

@@ -1,15 +1,29 @@
-"""`xraycam results`: the predictions of a run."""
+"""`xraycam results` and `recolour`: the predictions of a run, and its overlays in other colours."""
 
 from __future__ import annotations
 
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from db.ledger import Ledger
+from db.results import Filter, read_predictions
+from db.runs import Run
+from producer.commands.run import COLORMAPS
+from worker.errors import XraycamError
+from worker.explain.options import ExplainOptions
+from worker.explain.overlay import encode, recolour, write_atomically
+from worker.images.reader import limits_of
+from worker.settings import Settings
+
 if TYPE_CHECKING:
-    from db.query import Filter
+    from db.results import Filter
     from producer.session import Session
 
 TABLE_ROWS = 50
@@ -35,7 +49,9 @@ TABLE_ROWS = 50
     "--limit", type=click.IntRange(1), help=f"At most so many rows; a table has {TABLE_ROWS} if not told."
 )
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="File to write to.")
-def command(run: int | None, form: str, limit: int | None, output: Path | None, **wanted: Any) -> None:
+def results_command(
+    run: int | None, form: str, limit: int | None, output: Path | None, **wanted: Any
+) -> None:
     """Print the predictions of RUN, or of the latest run.
 
     \b
@@ -45,10 +61,9 @@ def command(run: int | None, form: str, limit: int | None, output: Path | None, 
     """
     import sys
 
-    from db.query import Filter
+    from db.results import Filter
     from producer import formats
-    from producer.places import output_file
-    from producer.session import open_session
+    from producer.session import ensure_output_file, open_session
 
     session = open_session()
     chosen_run = session.run(run)
@@ -56,9 +71,9 @@ def command(run: int | None, form: str, limit: int | None, output: Path | None, 
         limit = TABLE_ROWS
     chosen = Filter(run=chosen_run.id, limit=limit, **wanted)
     _check_known(session, chosen)
-    output = None if output is None else output_file(output)
+    output = None if output is None else ensure_output_file(output)
     if form == "table" and output is None:
-        from producer.heat_report import map_report
+        from producer.attribution_report import map_report
 
         rows = formats.print_table(session.ledger, chosen, chosen_run, session.out)
         for line in map_report(session, chosen_run):
@@ -89,14 +104,14 @@ def _binary(output: Path | None) -> IO[bytes]:
 
 def _has_any(session: Session, chosen: Filter) -> bool:
     """Whether there is one at all: quick, where counting all of a long run is not."""
-    from db.query import read_predictions
+    from db.results import read_predictions
 
     return next(read_predictions(session.ledger, replace(chosen, limit=1)), None) is not None
 
 
 def _check_known(session: Session, chosen: Filter) -> None:
     """A class or reason that the run does not have is a slip of the pen, not an empty table."""
-    from db.query import Filter
+    from db.results import Filter
     from db.runs import classes_found, failures_by_reason
     from worker.errors import XraycamError
 
@@ -111,3 +126,82 @@ def _check_known(session: Session, chosen: Filter) -> None:
         if value not in (known := look(session.ledger, run)):
             has = ", ".join(f"{name} ({count})" for name, count in known.items()) or "none yet"
             raise XraycamError(f"{option} {value}: run {run} has {has}")
+
+
+def recolour_run(
+    settings: Settings, ledger: Ledger, run: Run, colormap: str, opacity: float
+) -> Iterator[str | None]:
+    """Redraw the overlays of a run's done images; for each, None or why it was left as it was.
+
+    Raises XraycamError when the run kept no heatmaps.
+    """
+    options = ExplainOptions.model_validate({**run.options, "colormap": colormap, "opacity": opacity})
+    if not options.heatmaps:
+        raise XraycamError(
+            f"run {run.id} kept no heatmaps; run the folder with --heatmaps to be able to change its colours"
+        )
+    limits = limits_of(settings)
+
+    def redraw(row: dict[str, Any]) -> str | None:
+        overlay = Path(row["overlay"])
+        try:
+            picture = recolour(Path(row["path"]), Path(row["heatmap"]), options, limits)
+            write_atomically(encode(picture, options.output_format), overlay, Path(run.output))
+        except XraycamError as error:
+            return str(error)
+        return None
+
+    threads = os.cpu_count() or 1
+    waiting: deque[Future[str | None]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for row in read_predictions(ledger, Filter(run=run.id, status="done")):
+            waiting.append(pool.submit(redraw, row))
+            if len(waiting) > 4 * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+@click.command("recolour")
+@click.argument("run", type=int, required=False)
+@click.option(
+    "--colormap",
+    type=click.Choice(COLORMAPS),
+    default="inferno",
+    show_default=True,
+    help="Colours of the heatmap.",
+)
+@click.option(
+    "--opacity",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Share of colour where the heatmap is hottest.",
+)
+def recolour_command(run: int | None, colormap: str, opacity: float) -> None:
+    """Draw the overlays of RUN (or of the latest run) again in other colours.
+
+    From the heatmaps that 'run --heatmaps' kept: nothing is computed anew.
+
+    \b
+    Example:
+      xraycam recolour 3 --colormap viridis --opacity 0.7
+    """  # fmt: skip
+    from rich.progress import track
+
+    from producer.commands.results import recolour_run
+    from producer.exit_status import SOME_FAILED
+    from producer.session import open_session
+
+    session = open_session()
+    chosen = session.run(run)
+    count, errors = 0, 0
+    outcomes = recolour_run(session.settings, session.ledger, chosen, colormap, opacity)
+    for error in track(outcomes, "recolouring", console=session.err, disable=not session.err.is_terminal):
+        count += 1
+        if error is not None:
+            errors += 1
+            session.err.print(error, soft_wrap=True, markup=False)
+    click.echo(f"{count - errors} overlays of run {chosen.id} in {colormap}, {errors} left as they were")
+    if errors:
+        raise SystemExit(SOME_FAILED)

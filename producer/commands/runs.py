@@ -1,13 +1,15 @@
-"""`xraycam runs`: what was asked for."""
+"""`xraycam runs`, `watch`, `resume`, `retry`, `cancel`: runs that exist."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import click
 
 
 @click.command("runs")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many to list.")
-def command(limit: int) -> None:
+def runs_command(limit: int) -> None:
     """List the runs, newest first.
 
     \b
@@ -41,3 +43,180 @@ def command(limit: int) -> None:
             f"{run.created_at:%Y-%m-%d %H:%M}",
         )
     session.out.print(table)
+
+
+if TYPE_CHECKING:
+    from producer.session import Session
+
+
+@click.command("watch")
+@click.argument("run", type=int, required=False)
+@click.option("--training", type=int, metavar="ID", help="Watch this training instead of a run.")
+@click.option("--once", is_flag=True, help="Print one line and end, rather than wait.")
+def watch_command(run: int | None, training: int | None, once: bool) -> None:
+    """Show the progress of RUN (or of the latest run) until it is complete.
+
+    Reads the ledger, and asks the broker whether messages wait. Ctrl-C ends the watching, not the run.
+
+    \b
+    Examples:
+      xraycam watch 3 --once
+      xraycam watch --training 2
+    """
+    from db import runs
+    from db.runs import CANCELLED, SCANNING, get_run
+    from db.workers import list_workers
+    from producer.exit_status import SOME_FAILED
+    from producer.local_run import wait_for_run
+    from producer.progress import ProgressDisplay, explaining_workers, outlook
+    from producer.session import open_session
+
+    session = open_session()
+    if training is not None:
+        if run is not None:
+            raise click.UsageError("Give a RUN or --training, not both.")
+        raise SystemExit(_watch_training(session, training, once))
+    watched = session.run(run)
+    if once:
+        found = runs.progress(session.ledger, watched.id)
+    else:
+
+        def look(found: runs.Progress, workers: int) -> str | None:
+            return outlook(session, watched.id, found, workers)
+
+        with ProgressDisplay(session.err, session.ledger, watched, look) as display:
+            found = wait_for_run(display, session.ledger, watched, lambda: None)
+    state = get_run(session.ledger, watched.id).state
+    if state == SCANNING:
+        ended = "being scanned"
+    else:
+        ended = "complete" if found.is_complete else "cancelled" if state == CANCELLED else "going on"
+    click.echo(f"run {watched.id}: {ended}, {found.done} of {found.images} done, {found.failed} failed")
+    for reason, count in runs.failures_by_reason(session.ledger, watched.id).items():
+        click.echo(f"  {count} {reason}")
+    if found.lost_leases:
+        click.echo(f"  {found.lost_leases} leases lost, and their chunks done again")
+    if not found.is_complete:
+        live = [worker for worker in list_workers(session.ledger) if worker.is_live]
+        workers = explaining_workers(live)
+        click.echo(f"  {workers} workers live")
+        for fault in dict.fromkeys(worker.fault for worker in live if worker.fault):
+            click.echo(f"  {fault}")
+        if (line := outlook(session, watched.id, found, workers)) is not None:
+            click.echo(f"  {line}")
+    if found.failed:
+        raise SystemExit(SOME_FAILED)
+
+
+def _watch_training(session: Session, number: int, once: bool) -> int:
+    from db.trainings import get_training
+    from producer.training_progress import TrainingDisplay, report_training, wait_for_training
+
+    training = get_training(session.ledger, number)
+    if not once and not training.has_ended:
+        with TrainingDisplay(session.err, session.ledger, number) as display:
+            training = wait_for_training(display)
+    return report_training(session, training)
+
+
+@click.command("resume")
+@click.argument("run", type=int)
+def resume_command(run: int) -> None:
+    """Enqueue again whatever has no result in RUN; a cancelled run is opened again.
+
+    With a broker configured the messages are sent and the command ends; without one, the work is done
+    here. Doing it twice does no harm.
+
+    \b
+    Example:
+      xraycam resume 3
+    """
+    from db.runs import OPEN, SCANNING, set_state
+    from producer.commands.run import send_or_run_here
+    from producer.session import open_session
+    from worker.errors import XraycamError
+
+    session = open_session()
+    chosen = session.run(run)
+    if chosen.state == SCANNING:
+        raise XraycamError(
+            f"run {run} does not know all its files: {chosen.root} is being scanned, or was not scanned to "
+            f"the end; 'xraycam run {chosen.root}' or 'enqueue' with the same options goes on with it"
+        )
+    set_state(session.ledger, chosen.id, OPEN)
+    raise SystemExit(send_or_run_here(session, chosen))
+
+
+@click.command("retry")
+@click.argument("run", type=int)
+@click.option("--reason", "reasons", multiple=True, help="Only what failed for this reason; repeatable.")
+def retry_command(run: int, reasons: tuple[str, ...]) -> None:
+    """Try the failed images of RUN again, after their files or their worker were mended.
+
+    \b
+    Example:
+      xraycam retry 3 --reason missing --reason write-failed
+    """
+    from db.ingest import return_failed
+    from db.runs import failures_by_reason
+    from producer.commands.run import send_or_run_here
+    from producer.session import open_session
+
+    session = open_session()
+    chosen = session.run(run)
+    count = return_failed(session.ledger, chosen, reasons)
+    if not count:
+        found = failures_by_reason(session.ledger, chosen.id)
+        known = ", ".join(f"{reason} ({number})" for reason, number in found.items()) or "none"
+        click.echo(f"nothing to retry in run {run}; failed in it: {known}", err=True)
+        return
+    click.echo(f"run {run}: {count} images to be tried again", err=True)
+    raise SystemExit(send_or_run_here(session, chosen))
+
+
+if TYPE_CHECKING:
+    from producer.session import Session
+
+
+@click.command("cancel")
+@click.argument("run", type=int, required=False)
+@click.option("--training", type=int, metavar="ID", help="Stop this training instead of a run.")
+def cancel_command(run: int | None, training: int | None) -> None:
+    """Stop RUN: workers end the chunk they have in hand and take no other. Results stay.
+
+    A training stops after the batch in hand and publishes nothing; its last epoch stays to be resumed.
+
+    \b
+    Examples:
+      xraycam cancel 3
+      xraycam cancel --training 2
+    """
+    from db.runs import CANCELLED, SCANNING, progress, set_state
+    from producer.session import open_session
+
+    if (run is None) == (training is None):
+        raise click.UsageError("Give a RUN, or --training and its number.")
+    session = open_session()
+    if training is not None:
+        raise SystemExit(_cancel_training(session, training))
+    chosen = session.run(run)
+    found = progress(session.ledger, chosen.id)
+    if found.is_complete and chosen.state != SCANNING:
+        click.echo(f"run {run} is complete: {found.done} done, {found.failed} failed; nothing to cancel")
+        return
+    set_state(session.ledger, chosen.id, CANCELLED)
+    found = progress(session.ledger, chosen.id)
+    click.echo(f"run {run} cancelled: {found.pending} images have no result; 'xraycam resume {run}' goes on")
+
+
+def _cancel_training(session: Session, number: int) -> int:
+    from db.trainings import CANCELLED, cancel_training
+    from producer.exit_status import SOME_FAILED
+
+    training = cancel_training(session.ledger, number)
+    if training.state == CANCELLED:
+        click.echo(f"training {number} cancelled; 'xraycam train --resume {number}' goes on with it")
+        return 0
+    why = "its model is being published" if not training.has_ended else f"it is {training.state}"
+    click.echo(f"training {number} is not cancelled: {why}", err=True)
+    return SOME_FAILED

@@ -1,4 +1,4 @@
-"""`xraycam train`: make a new version from a labelled folder."""
+"""`xraycam train` and `trainings`: make a new version from a labelled folder."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="GPUs to use where a trainer is started here: all, none, or numbers.",
 )
-def command(dataset: Path | None, resume: int | None, wait: bool, gpus: str, **given: Any) -> None:
+def train_command(dataset: Path | None, resume: int | None, wait: bool, gpus: str, **given: Any) -> None:
     """Train on DATASET, a folder with one sub-folder of images per class, and publish the result.
 
     Sent to the trainers ('xraycam worker --queues train'); prints the training's number. Without a broker
@@ -68,8 +68,8 @@ def command(dataset: Path | None, resume: int | None, wait: bool, gpus: str, **g
       xraycam train ./dataset --set stages.1.epochs=40 --start-from shenzhen-3
       xraycam train --resume 7 --wait
     """
+    from producer.local_run import train_here
     from producer.session import open_session
-    from producer.train_here import train_here
     from worker.errors import XraycamError
 
     if (dataset is None) == (resume is None):
@@ -118,7 +118,7 @@ def _send(session: Session, training: Training) -> None:
     from kombu.exceptions import OperationalError
 
     from worker.queue.broker import unreachable
-    from worker.queue.training_queue import send_training
+    from worker.queue.training_messages import send_training
 
     assert session.settings.broker is not None  # the caller looked
     try:
@@ -128,7 +128,7 @@ def _send(session: Session, training: Training) -> None:
 
 
 def _watch(session: Session, training: Training) -> int:
-    from producer.train_display import TrainingDisplay, report_training, wait_for_training
+    from producer.training_progress import TrainingDisplay, report_training, wait_for_training
 
     try:
         with TrainingDisplay(session.err, session.ledger, training.id) as display:
@@ -140,3 +140,38 @@ def _watch(session: Session, training: Training) -> int:
             soft_wrap=True,
         )
         raise
+
+
+@click.command("trainings")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many to list.")
+def trainings_command(limit: int) -> None:
+    """List the trainings, newest first.
+
+    \b
+    Example:
+      xraycam trainings --limit 5
+    """
+    from rich.table import Table
+
+    from db.trainings import list_trainings
+    from producer.session import open_session
+
+    session = open_session()
+    table = Table()
+    for name in ("training", "dataset", "recipe", "state", "epochs", "AUC", "model", "result", "asked for"):
+        table.add_column(
+            name, justify="right" if name in ("training", "epochs", "AUC") else "left", overflow="fold"
+        )
+    for training in list_trainings(session.ledger, limit):
+        table.add_row(
+            str(training.id),
+            training.dataset,
+            training.recipe.get("name", ""),
+            training.state,
+            f"{training.epoch}/{training.epochs}",
+            "" if training.val_auc is None else f"{training.val_auc:.3f}",
+            training.version or "",
+            training.error or training.verdict or "",
+            f"{training.created_at:%Y-%m-%d %H:%M}",
+        )
+    session.out.print(table)

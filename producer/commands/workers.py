@@ -1,12 +1,71 @@
-"""`xraycam workers`: who works."""
+"""`xraycam worker` and `workers`: run the workers of this machine; see those of all."""
 
 from __future__ import annotations
 
 import click
 
 
+@click.command("worker")
+@click.option(
+    "--gpus",
+    default="all",
+    show_default=True,
+    help="GPUs to use: all, none, or numbers: 0,1. One worker for each; one for the CPU without any.",
+)
+@click.option("--queues", default="explain", show_default=True, help="Queues to serve, separated by commas.")
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(1, 65535),
+    help="Answer Prometheus at /metrics on this port: queue, runs, workers, lost leases.",
+)
+@click.option(
+    "--metrics-address",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to answer on; there is no login, so keep it within a private network.",
+)
+def worker_command(gpus: str, queues: str, metrics_port: int | None, metrics_address: str) -> None:
+    """Run workers until Ctrl-C or SIGTERM: one pinned to each GPU, replaced if it dies.
+
+    Told to stop, a worker finishes its chunk, for at most XRAYCAM_STOP_SECONDS, or gives it back.
+
+    \b
+    Example:
+      XRAYCAM_BROKER_URL=redis://broker:6379/0 \\
+      XRAYCAM_DATABASE_URL=postgresql+psycopg://user:password@db/xraycam \\
+      xraycam worker --gpus all
+    """
+    import signal
+
+    from producer.session import open_session
+    from worker.errors import XraycamError
+    from worker.logs import start_logging
+    from worker.queue.messages import QUEUES
+    from worker.supervisor.devices import devices_for
+    from worker.supervisor.supervisor import Launcher
+
+    wanted = [queue.strip() for queue in queues.split(",") if queue.strip()]
+    unknown = [queue for queue in wanted if queue not in QUEUES]
+    if unknown or not wanted:
+        raise XraycamError(f"--queues {queues}: the queues are {', '.join(QUEUES)}")
+    session = open_session()
+    session.require_broker()
+    start_logging(session.settings)
+    launcher = Launcher(session.settings, session.ledger, devices_for(gpus), wanted)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: launcher.request_stop())
+    if metrics_port is not None:
+        from worker.supervisor.metrics import serve_metrics
+
+        serve_metrics(session.settings, lambda: launcher.restarts, metrics_address, metrics_port)
+    launcher.start()
+    names = ", ".join(node.name for node in launcher.nodes)
+    click.echo(f"workers: {names}; Ctrl-C stops them", err=True)
+    launcher.run_until_stopped()
+
+
 @click.command("workers")
-def command() -> None:
+def workers_command() -> None:
     """List the workers: where, on what, doing what, with which model; which lag, and what ails them.
 
     \b

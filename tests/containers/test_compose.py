@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from worker.queue.names import QUEUES
+from worker.queue.messages import QUEUES
 from worker.settings import PREFIX, Settings
 
 ROOT = Path(__file__).resolve().parents[2]

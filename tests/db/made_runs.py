@@ -6,11 +6,11 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from db.intake import Intake, ScannedFile
+from db.ingest import Intake, ScannedFile
+from db.leases import Lease, lease_chunk, record_results
 from db.ledger import Ledger
 from db.runs import Run, open_run
 from db.schema import chunks, images, results
-from db.work import Lease, lease_chunk, record_results
 
 
 def some_files(count: int, first: int = 0, size: int = 10) -> list[ScannedFile]:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 from sqlalchemy import literal, select
 
-from db.clock import Timestamp, now
+from db.dialect import Timestamp, now
 from db.ledger import Ledger
 from db.models import add_model, get_model
 from db.schema import models

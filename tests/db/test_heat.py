@@ -12,11 +12,11 @@ from made_runs import finish, lease
 from sqlalchemy import inspect, text
 
 import db.ledger
-from db.heat import heat_by_class, versions_used
+from db.leases import record_results
 from db.ledger import Ledger
 from db.migrate import migrate
+from db.results import heat_by_class, versions_used
 from db.runs import Run
-from db.work import record_results
 
 
 def test_heat_is_averaged_by_class_and_blank_maps_are_only_counted(ledger: Ledger, run_of_ten: Run) -> None:

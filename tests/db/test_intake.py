@@ -20,10 +20,10 @@ from made_runs import (
 from servers import Postgres
 from sqlalchemy import event
 
-from db.intake import Intake, IntakeCounts, ScannedFile, return_failed
+from db.ingest import Intake, IntakeCounts, ScannedFile, return_failed
+from db.leases import Refusal, lease_chunk, record_results, unfinished_chunks
 from db.ledger import Ledger
 from db.runs import CANCELLED, OPEN, SCANNING, Run, get_run, progress, set_state
-from db.work import Refusal, lease_chunk, record_results, unfinished_chunks
 
 
 def enqueue_folder(url: str, first: int, step: int) -> tuple[int, IntakeCounts]:

@@ -9,11 +9,8 @@ from at_once import at_once
 from made_runs import finish, lease, some_files, take
 from sqlalchemy import select, update
 
-from db.clock import now
-from db.ledger import Ledger
-from db.runs import CANCELLED, Run, progress, set_state
-from db.schema import chunks
-from db.work import (
+from db.dialect import now
+from db.leases import (
     Lease,
     Refusal,
     count_attempt,
@@ -25,6 +22,9 @@ from db.work import (
     renew_lease,
     unfinished_chunks,
 )
+from db.ledger import Ledger
+from db.runs import CANCELLED, Run, progress, set_state
+from db.schema import chunks
 
 
 def try_to_lease(url: str, run_id: int, owner: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import update
 
-from db.clock import now
+from db.dialect import now
 from db.ledger import Ledger
 from db.schema import workers
 from db.workers import Worker, list_workers, note_worker, register_worker, remove_worker

@@ -8,10 +8,9 @@ from pathlib import Path
 from made_runs import finish, lease, some_files, take
 from sqlalchemy import text
 
+from db.leases import free_held_by, release_lease, release_owner
 from db.ledger import Ledger
 from db.runs import CANCELLED, Progress, Run, open_progress, progress, set_state
-from db.sweep import free_held_by
-from db.work import release_lease, release_owner
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 

@@ -9,12 +9,12 @@ import pytest
 from made_runs import lease, some_files, take
 from sqlalchemy import select, text
 
+from db.leases import record_results
 from db.ledger import Ledger
 from db.migrate import migrate
-from db.query import COLUMNS, Filter, read_predictions, statement_for
+from db.results import COLUMNS, Filter, read_predictions, statement_for
 from db.runs import CANCELLED, Run, set_state
 from db.schema import predictions
-from db.work import record_results
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from at_once import at_once
 from made_runs import counts_by_rows, counts_of_chunks, finish, lease, some_files, take
 from sqlalchemy import event, select
 
+from db.leases import PendingImage, Refusal, lease_chunk, record_results
 from db.ledger import Ledger
 from db.runs import Run, classes_found, count_images, failures_by_reason, progress
 from db.schema import chunks, results
-from db.work import PendingImage, Refusal, lease_chunk, record_results
 
 WRITERS = 6
 CHUNKS_EACH = 10

@@ -11,15 +11,21 @@ import pytest
 from made_runs import finish, lease, some_files, take
 from sqlalchemy import Connection, case, event, insert, literal, select
 
-from db.clock import now
-from db.heat import heat_by_class, versions_used
+from db.chunk_counters import recount
+from db.dialect import now
+from db.leases import (
+    claim_unsent,
+    free_expired,
+    free_held_by,
+    mark_sent,
+    release_lease,
+    renew_lease,
+    unfinished_chunks,
+)
 from db.ledger import Ledger
-from db.query import Filter, read_predictions
+from db.results import Filter, heat_by_class, read_predictions, versions_used
 from db.runs import Run, failures_by_reason, open_progress, progress
 from db.schema import images, results
-from db.sweep import claim_unsent, free_expired, free_held_by
-from db.tally import recount
-from db.work import mark_sent, release_lease, renew_lease, unfinished_chunks
 
 FILES, CHUNK = 51_200, 64
 FAILED_CHUNK = 40

@@ -6,12 +6,11 @@ from at_once import at_once
 from made_runs import finish, lease, some_files, take
 from sqlalchemy import Connection, update
 
-from db.clock import now
+from db.dialect import now
+from db.leases import IdleChunks, Refusal, claim_unsent, free_expired, free_held_by, lease_chunk, mark_sent
 from db.ledger import Ledger
 from db.runs import CANCELLED, Run, set_state
 from db.schema import chunks, runs
-from db.sweep import IdleChunks, claim_unsent, free_expired, free_held_by
-from db.work import Refusal, lease_chunk, mark_sent
 
 
 def claim(url: str) -> list[int]:

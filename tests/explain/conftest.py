@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from worker.explain.preprocess import Pixels
-from worker.explain.scaling import scale
-from worker.model.description import Description, Head, Preprocessing
-from worker.model.folder import load_model, save_model
-from worker.model.network import build_network, spatial_layers
+from worker.explain.forward import scale
+from worker.images.preprocess import Pixels
+from worker.model.metadata import Description, Head, Preprocessing
+from worker.model.network import build_network, load_model, save_model, spatial_layers
 
 SIZE = 96
 

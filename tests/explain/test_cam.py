@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from producer.commands._request import METHODS as OFFERED
+from producer.commands.run import METHODS as OFFERED
 from worker.explain.cam import METHODS, Evidence
-from worker.explain.explainer import Explainer
-from worker.explain.masked_scores import MaskedScores
-from worker.explain.preprocess import Pixels
-from worker.model.description import Description
+from worker.explain.explainer import Explainer, MaskedScores
+from worker.images.preprocess import Pixels
+from worker.model.metadata import Description
 
 LAYER = "block_12_add"
 OTHERS = tuple(name for name in METHODS if name != "scorecam")

@@ -13,11 +13,10 @@ import tensorflow as tf
 from worker.errors import ModelError, XraycamError
 from worker.explain.cam import GradCam
 from worker.explain.explainer import Explainer
-from worker.explain.layerwise import inference_steps
-from worker.explain.preprocess import Pixels
-from worker.explain.scaling import scale
-from worker.model.description import Description
-from worker.model.folder import load_model
+from worker.explain.forward import inference_steps, scale
+from worker.images.preprocess import Pixels
+from worker.model.metadata import Description
+from worker.model.network import load_model
 
 LAYERS = ("block_7_project", "block_15_add", "out_relu")
 

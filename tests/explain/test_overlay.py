@@ -11,11 +11,18 @@ import pytest
 from PIL import Image
 
 from worker.errors import ImageError, XraycamError
-from worker.explain.colormap import COLORMAPS, lookup_table
 from worker.explain.options import ExplainOptions
-from worker.explain.overlay import encode, recolour, render, save_heatmaps, write_atomically
-from worker.explain.read import Limits, Radiograph, read_radiograph
-from worker.model.description import Preprocessing
+from worker.explain.overlay import (
+    COLORMAPS,
+    encode,
+    lookup_table,
+    recolour,
+    render,
+    save_heatmaps,
+    write_atomically,
+)
+from worker.images.reader import Limits, Radiograph, read_radiograph
+from worker.model.metadata import Preprocessing
 
 WHOLE = Preprocessing()
 BLUE_RED = ExplainOptions(colormap="blue-red", opacity=0.5)

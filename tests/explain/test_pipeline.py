@@ -16,10 +16,10 @@ from worker.explain.explainer import Explainer
 from worker.explain.options import ExplainOptions
 from worker.explain.overlay import recolour
 from worker.explain.pipeline import Item, Outcome, Pipeline
-from worker.explain.preprocess import network_input
-from worker.explain.read import Limits, read_radiograph
-from worker.model.description import Description
-from worker.model.folder import load_model
+from worker.images.preprocess import network_input
+from worker.images.reader import Limits, read_radiograph
+from worker.model.metadata import Description
+from worker.model.network import load_model
 
 OPTIONS = ExplainOptions(output_format="png")
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from worker.explain.preprocess import network_input
-from worker.explain.read import Radiograph
-from worker.explain.scaling import scale
-from worker.model.description import Preprocessing
+from worker.explain.forward import scale
+from worker.images.preprocess import network_input
+from worker.images.reader import Radiograph
+from worker.model.metadata import Preprocessing
 
 
 def of(gray: np.ndarray) -> Radiograph:

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from worker.errors import ImageError
-from worker.explain.read import Limits, read_radiograph
+from worker.images.reader import Limits, read_radiograph
 
 AWKWARD = Path(__file__).resolve().parents[3] / "shared/data/awkward"
 LIMITS = Limits()
@@ -261,7 +261,7 @@ def test_32_bit_integers_are_scaled_alike(tmp_path: Path) -> None:
 
 def test_reading_and_drawing_do_not_need_tensorflow() -> None:
     program = (
-        "import sys, worker.explain.preprocess, worker.explain.overlay; "
+        "import sys, worker.images.preprocess, worker.explain.overlay; "
         "assert not {'tensorflow', 'keras', 'matplotlib'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2])

@@ -79,13 +79,21 @@ def assert_each_once(installation: Installation, count: int = IMAGES, *, attempt
 
 def nodes(installation: Installation) -> list[int]:
     """The Celery main processes."""
-    found = [number for number in installation.processes() if "worker.machine.node" in command_of(number)]
+    found = [
+        number
+        for number in installation.processes()
+        if "worker.supervisor.worker_process" in command_of(number)
+    ]
     return [number for number in found if parent_of(number) not in found]
 
 
 def children(installation: Installation) -> list[int]:
     """The prefork children, which hold the model."""
-    found = [number for number in installation.processes() if "worker.machine.node" in command_of(number)]
+    found = [
+        number
+        for number in installation.processes()
+        if "worker.supervisor.worker_process" in command_of(number)
+    ]
     return [number for number in found if parent_of(number) in found]
 
 

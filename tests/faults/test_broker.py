@@ -20,7 +20,7 @@ from counting import (
 from installation import Installation, children_of, draw_many
 from servers import Valkey, wait_until
 
-from worker.queue.names import EXPLAIN_QUEUE
+from worker.queue.messages import EXPLAIN_QUEUE
 
 
 @both_databases

@@ -10,7 +10,7 @@ from counting import IMAGES, NoteFault, assert_each_once, both_databases, enqueu
 from installation import Installation
 from servers import Valkey
 
-from worker.queue.names import EXPLAIN_QUEUE
+from worker.queue.messages import EXPLAIN_QUEUE
 
 
 def at_once(installation: Installation, *arguments: object) -> list[subprocess.Popen[str]]:

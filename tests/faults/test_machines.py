@@ -26,7 +26,7 @@ from sqlalchemy import func, select
 from db.migrate import migrate
 from db.schema import images, results
 from db.workers import list_workers
-from worker.queue.names import EXPLAIN_QUEUE
+from worker.queue.messages import EXPLAIN_QUEUE
 
 FIRST, LATER = 80, 240
 LEASE_SECONDS = 5

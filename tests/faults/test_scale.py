@@ -11,7 +11,7 @@ from servers import Valkey, wait_until
 from sqlalchemy import func, select
 
 from db.schema import results
-from worker.queue.names import EXPLAIN_QUEUE
+from worker.queue.messages import EXPLAIN_QUEUE
 
 
 def memory_of(process: int) -> float:

@@ -15,7 +15,7 @@ from servers import Valkey, wait_until
 from sqlalchemy import select
 
 from db.schema import chunks, images, results, runs
-from worker.queue.names import EXPLAIN_QUEUE
+from worker.queue.messages import EXPLAIN_QUEUE
 
 Stage = Callable[[Installation], object]
 
@@ -43,7 +43,7 @@ def slow_scan(installation: Installation) -> None:
 
 def starting_workers(installation: Installation) -> bool:
     return state(installation) == "open" and any(
-        "worker.machine.node" in command_of(process) for process in installation.processes()
+        "worker.supervisor.worker_process" in command_of(process) for process in installation.processes()
     )
 
 

@@ -10,7 +10,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from worker.queue.names import EXPLAIN_CHUNK, EXPLAIN_QUEUE, TRAIN
+from worker.queue.messages import EXPLAIN_CHUNK, EXPLAIN_QUEUE, TRAIN
 
 HUGE = 10**400
 

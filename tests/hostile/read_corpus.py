@@ -14,9 +14,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from worker.explain.explainer import Explainer
 from worker.explain.options import ExplainOptions
 from worker.explain.pipeline import Item, Pipeline
-from worker.explain.read import Limits
 from worker.file_names import as_text
-from worker.model.folder import load_model
+from worker.images.reader import Limits
+from worker.model.network import load_model
 
 
 def main(folder: Path, model: Path, out: Path) -> None:

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from worker.errors import ImageError
-from worker.explain.confined import _unfinished, remove_unfinished, write_below
-from worker.explain.read import Limits, read_radiograph
 from worker.file_names import as_text, on_disk
+from worker.images.reader import Limits, read_radiograph
+from worker.safe_files import _unfinished, remove_unfinished, write_below
 
 
 @pytest.fixture

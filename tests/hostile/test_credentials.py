@@ -14,7 +14,7 @@ from installation import Installation, InstallModel, draw_many
 from servers import Postgres, Valkey, free_port, wait_until
 
 from db.migrate import migrate
-from worker.queue.names import EXPLAIN_QUEUE
+from worker.queue.messages import EXPLAIN_QUEUE
 
 SECRET = "s3cret/pass wörd"  # noqa: S105 - of a server that lives as long as the test
 QUOTED = "s3cret%2Fpass%20w%C3%B6rd"

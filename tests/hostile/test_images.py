@@ -20,9 +20,9 @@ from PIL import Image
 from worker.errors import ImageError
 from worker.explain.options import ExplainOptions
 from worker.explain.overlay import render
-from worker.explain.read import Limits, Radiograph, read_radiograph
 from worker.file_names import as_text
-from worker.model.description import Preprocessing
+from worker.images.reader import Limits, Radiograph, read_radiograph
+from worker.model.metadata import Preprocessing
 
 # Pillow warns of much that it then reads.
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from messages import envelope, forged
 
-from worker.queue.incoming import MessageRefused, check_envelope, check_message
-from worker.queue.names import EXPLAIN_CHUNK, EXPLAIN_QUEUE, TRAIN, TRAIN_QUEUE
-from worker.queue.queueing import configuration
+from worker.queue.celery_app import configuration
+from worker.queue.message_schema import MessageRefused, check_envelope, check_message
+from worker.queue.messages import EXPLAIN_CHUNK, EXPLAIN_QUEUE, TRAIN, TRAIN_QUEUE
 
 RIGHT_BUT_UNKNOWN = {"unknown run", "unknown chunk"}
 

@@ -9,8 +9,8 @@ from installation import Installation, command_of, draw_many
 from messages import forged
 from servers import Valkey, wait_until
 
-from db.work import lease_chunk
-from worker.queue.names import EXPLAIN_QUEUE
+from db.leases import lease_chunk
+from worker.queue.messages import EXPLAIN_QUEUE
 
 
 def test_forged_messages_are_refused_and_leave_the_worker_as_it_was(
@@ -59,4 +59,8 @@ def test_forged_messages_are_refused_and_leave_the_worker_as_it_was(
 
 def workers(installation: Installation) -> set[int]:
     """Main process and child of the one worker."""
-    return {number for number in installation.processes() if "worker.machine.node" in command_of(number)}
+    return {
+        number
+        for number in installation.processes()
+        if "worker.supervisor.worker_process" in command_of(number)
+    }

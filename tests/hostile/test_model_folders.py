@@ -15,8 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from worker.errors import ModelError
-from worker.model.description import DESCRIPTION_FILE, Description, read_description
-from worker.model.integrity import check_folder, sha256_of
+from worker.model.metadata import DESCRIPTION_FILE, Description, check_folder, read_description, sha256_of
 from worker.model.store import STARTER, ModelStore
 
 WEIGHTS = "weights.safetensors"
@@ -166,7 +165,7 @@ def test_changed_weights_are_refused(folder: Path) -> None:
 
 def test_weights_that_are_none_are_one_line_though_their_digest_is_right(folder: Path) -> None:
     """The only test here that needs TensorFlow."""
-    from worker.model.folder import load_model
+    from worker.model.network import load_model
 
     def tensor(**header: Any) -> bytes:
         text = json.dumps({"a": header}).encode()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from db.intake import IntakeCounts
+from db.ingest import IntakeCounts
 from db.ledger import Ledger
 from db.migrate import migrate
 from db.models import Model

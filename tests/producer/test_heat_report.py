@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from db.heat import ClassHeat
-from producer.heat_report import heat_lines, reliance_lines
-from worker.explain.heat import BORDER_AREA, CORNER_AREA
-from worker.explain.options import ExplainOptions
-from worker.model.description import Description, Layer, Weights
-from worker.trust.reliance import PLACES
+from db.results import ClassHeat
+from producer.attribution_report import heat_lines, reliance_lines
+from worker.explain.attribution import BORDER_AREA, CORNER_AREA
+from worker.map_evaluation.reports import PLACES
+from worker.model.metadata import Description, Layer, Weights
 
 
 def heat(border: float, corner: float, marked: float | None = None, blank: int = 0) -> ClassHeat:
@@ -56,10 +55,3 @@ def test_versions_without_figures_are_silent_and_those_with_figures_speak() -> N
     )
     damaged = plain.model_copy(update={"training": {"reliance": [{"class_name": 3}]}})
     assert list(reliance_lines(damaged)) == []
-
-
-def test_runs_of_an_older_release_are_understood() -> None:
-    options = ExplainOptions.model_validate({"layers": ["out_relu"], "method": "gradcam", "opacity": 0.4})
-    assert options.methods == ("gradcam",)
-    assert options.opacity == 0.4
-    assert ExplainOptions.model_validate(options.model_dump(mode="json")) == options

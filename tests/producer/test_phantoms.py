@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image, ImageDraw
 
-from producer.commands.phantoms import command
+from producer.commands.phantoms import phantoms_command
 from producer.phantoms import make_phantoms
 from producer.phantoms.folder import draw_phantom
 from worker.errors import XraycamError
@@ -200,7 +200,7 @@ def test_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
 def test_command_makes_what_its_options_say(tmp_path: Path) -> None:
     folder = tmp_path / "made"
     options = ["--count", "4", "--seed", "9", "--size", "64", "--classes", "--corner-marker", "Normal"]
-    result = CliRunner().invoke(command, [str(folder), *options], catch_exceptions=False)
+    result = CliRunner().invoke(phantoms_command, [str(folder), *options], catch_exceptions=False)
     assert result.exit_code == 0
     assert str(folder) in result.output
     assert len(list((folder / "Normal").glob("*.png"))) == 2

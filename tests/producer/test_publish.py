@@ -14,7 +14,7 @@ import pytest
 from servers import Valkey, free_port
 from sqlalchemy import func, select
 
-from db.intake import Intake, ScannedFile
+from db.ingest import Intake, ScannedFile
 from db.ledger import Ledger
 from db.migrate import migrate
 from db.runs import Run, open_run
@@ -22,7 +22,7 @@ from db.schema import chunks
 from producer import publish
 from producer.publish import publish_chunks
 from worker.queue.broker import BrokerUnreachable
-from worker.queue.names import EXPLAIN_QUEUE
+from worker.queue.messages import EXPLAIN_QUEUE
 from worker.settings import Settings, load_settings
 
 COUNT = 1200

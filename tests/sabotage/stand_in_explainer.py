@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from worker.explain.explanation import Explanation, Panel
+from worker.explain.options import Explanation, Panel
 
 SIDE = 7
 

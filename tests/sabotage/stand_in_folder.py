@@ -1,11 +1,11 @@
-"""Stands in for `worker.model.folder`: the folder is checked as ever, but no network is built from it."""
+"""Stands in for `worker.model.network`: the folder is checked as ever, but no network is built from it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from worker.model.integrity import check_folder
+from worker.model.metadata import check_folder
 
 
 def load_model(folder: Path) -> tuple[Any, None]:

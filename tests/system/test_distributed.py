@@ -17,7 +17,7 @@ from installation import Installation, draw_many, draw_xrays
 from pyarrow import parquet
 from servers import Valkey, free_port, wait_until
 
-from worker.queue.names import EXPLAIN_QUEUE
+from worker.queue.messages import EXPLAIN_QUEUE
 
 both_databases = pytest.mark.parametrize("distributed", ["sqlite", "postgres"], indirect=True)
 

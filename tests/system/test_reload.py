@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 from db.models import add_model, promote_model
 from db.schema import results
 from db.workers import Worker, list_workers
-from worker.model.integrity import digest_of
+from worker.model.metadata import digest_of
 from worker.model.store import ModelStore
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from worker.model.description import Head, Preprocessing
+from worker.model.metadata import Head, Preprocessing
 from worker.train.recipe import Recipe, Stage
 
 MakeFolder = Callable[..., Path]

@@ -9,22 +9,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from worker.explain.preprocess import network_input
-from worker.explain.read import Radiograph
-from worker.model.description import Preprocessing
+from benchmarks.corruptions import CHANGES, MARKERS_HIDDEN, changed_inputs
+from benchmarks.placement import area_seen, placement
+from worker.images.preprocess import network_input
+from worker.images.reader import Radiograph
+from worker.model.metadata import Preprocessing
 from worker.train.augment import chest_view
 from worker.train.dataset import scan_labelled
-from worker.train.evaluate import measure
-from worker.train.pictures import (
+from worker.train.metrics import measure
+from worker.train.plots import (
     confusion_picture,
     learning_curves,
     reliability_picture,
     roc_picture,
     worst_mistakes,
 )
-from worker.train.placement import area_seen, placement
 from worker.train.recipe import ChestAugmentation
-from worker.train.robustness import CHANGES, MARKERS_HIDDEN, changed_inputs
 
 MakeFolder = Callable[..., Path]
 

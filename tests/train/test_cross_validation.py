@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.corruptions import CHANGES
 from benchmarks.cross_validation import cross_validate
+from worker.train.annotations import Regions
 from worker.train.dataset import scan_labelled
 from worker.train.recipe import Recipe
-from worker.train.regions import Regions
-from worker.train.robustness import CHANGES
 
 MakeFolder = Callable[..., Path]
 

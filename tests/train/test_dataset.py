@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from worker.train.dataset import DatasetError, scan_labelled
-from worker.train.regions import Regions, find_regions
-from worker.train.splitting import Split, fold_splits, split
+from worker.train.annotations import Regions, find_regions
+from worker.train.dataset import DatasetError, Split, fold_splits, scan_labelled, split
 
 MakeFolder = Callable[..., Path]
 

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from worker.train.evaluate import area_under_curve, auc_interval, fit_temperature, log_loss, measure, softmax
+from worker.train.metrics import area_under_curve, auc_interval, fit_temperature, log_loss, measure, softmax
 
 CLASSES = ("Normal", "Tuberculosis")
 LABELS = np.array([0, 0, 0, 1, 1])

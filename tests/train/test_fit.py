@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 
 from worker.train.checkpoint import CheckpointError
-from worker.train.dataset import Labelled, scan_labelled
-from worker.train.evaluate import softmax
+from worker.train.dataset import Labelled, Split, scan_labelled, split
 from worker.train.fit import Epoch, Trained, Trainer, TrainingStopped, fit
+from worker.train.metrics import softmax
 from worker.train.recipe import REFERENCE, KerasAugmentation, Recipe, RecipeError, Stage
-from worker.train.splitting import Split, split
 
 MakeFolder = Callable[..., Path]
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from worker.model.description import CARD_FILE, read_description
-from worker.model.integrity import check_folder
+from worker.model.metadata import CARD_FILE, check_folder, read_description
 from worker.model.store import STARTER
-from worker.train.card import model_card
+from worker.train.model_card import model_card
 from worker.train.recipe import DEFAULT, REFERENCE, Recipe
 
 

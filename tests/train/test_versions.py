@@ -10,17 +10,15 @@ import keras
 import numpy as np
 import pytest
 
-from worker.model.description import Head
-from worker.model.folder import load_model
-from worker.model.network import build_network
-from worker.train.dataset import scan_labelled
-from worker.train.evaluate import softmax
+from tools.make_starter import save_version
+from worker.model.metadata import Head
+from worker.model.network import build_network, load_model
+from worker.train.annotations import Regions
+from worker.train.dataset import scan_labelled, split
 from worker.train.fit import Trained, fit
+from worker.train.metrics import softmax
 from worker.train.recipe import Recipe
-from worker.train.regions import Regions
-from worker.train.splitting import split
 from worker.train.start_weights import StartWeightsError, load_start_weights
-from worker.train.starter import save_version
 
 MakeFolder = Callable[..., Path]
 

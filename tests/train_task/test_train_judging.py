@@ -16,17 +16,16 @@ from db.ledger import Ledger
 from db.models import current_model, get_model
 from db.trainings import Training, add_training, get_training, requeue_training
 from worker.errors import ModelError
-from worker.model.folder import load_model
+from worker.model.network import load_model
 from worker.model.store import ModelStore
 from worker.programs.evaluate_model import evaluate_model
 from worker.settings import Settings
 from worker.train.dataset import Labelled
-from worker.train.evaluate import measure
+from worker.train.metrics import measure
+from worker.train.options import TrainOptions, version_name
+from worker.train.publish import publish, ready_folder
 from worker.train.recipe import Recipe
-from worker.train_task.publish_model import publish, ready_folder
-from worker.train_task.train_options import TrainOptions
-from worker.train_task.training import run_training
-from worker.train_task.version_names import version_name
+from worker.train.task import run_training
 
 MakeFolder = Callable[..., Path]
 
@@ -117,14 +116,14 @@ def test_a_crash_while_publishing_leaves_what_a_resume_publishes_without_trainin
 
     training = ask(known, dataset.root, tiny_recipe, promote="always")
     with monkeypatch.context() as crashing:
-        crashing.setattr("worker.train_task.publish_model.add_model", crash)
+        crashing.setattr("worker.train.publish.add_model", crash)
         run_training(settings, known, "trainer", training.id)
     failed = get_training(known, training.id)
     assert failed.state == "failed"
     assert "OSError: no space left; the log of worker trainer" in (failed.error or "")
     assert store.holds("data-1")  # whole, but no worker is told of it
     assert current_model(known) is None
-    monkeypatch.setattr("worker.train_task.training_work.fit", crash)
+    monkeypatch.setattr("worker.train.job.fit", crash)
     requeue_training(known, training.id)
     run_training(settings, known, "trainer", training.id)
     done = get_training(known, training.id)

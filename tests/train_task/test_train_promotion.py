@@ -10,10 +10,10 @@ from versions_made import make_current, make_version, reference_scores
 from db.ledger import Ledger
 from worker.model.store import ModelStore
 from worker.train.dataset import Labelled
-from worker.train.evaluate import measure
+from worker.train.metrics import measure
+from worker.train.options import TrainOptions
+from worker.train.promotion import compared, verdict_on
 from worker.train.recipe import Recipe
-from worker.train_task.promotion import compared, verdict_on
-from worker.train_task.train_options import TrainOptions
 
 
 def test_the_rule_allows_as_much_less_as_it_says() -> None:

@@ -13,9 +13,9 @@ from servers import Valkey, wait_until
 from watched import START_SECONDS, Watched
 
 from db.models import current_model, list_models
-from worker.machine.sweeper import Sweeper
-from worker.queue.training_queue import send_training
+from worker.queue.training_messages import send_training
 from worker.settings import Settings
+from worker.supervisor.reaper import Sweeper
 
 MakeFolder = Callable[..., Path]
 SHORT_LIMITS = Path(__file__).parent / "short_limits"
@@ -35,7 +35,7 @@ def train(installation: Installation, *arguments: object) -> int:
 
 def trainer_children(installation: Installation) -> list[int]:
     """The processes that train: children of Celery's main process, which is one of the launcher's."""
-    nodes = [pid for pid in installation.processes() if "worker.machine.node" in command_of(pid)]
+    nodes = [pid for pid in installation.processes() if "worker.supervisor.worker_process" in command_of(pid)]
     return [pid for pid in nodes if parent_of(pid) in nodes]
 
 
@@ -273,7 +273,7 @@ def test_a_training_whose_message_was_lost_is_sent_again(
     data = make_folder("data", Clear=10, Opaque=10)
     train(distributed, data, "--recipe", recipe_file)
     valkey.client().flushall()
-    monkeypatch.setattr("worker.machine.sweeper.LOST_SECONDS", 0.0)
+    monkeypatch.setattr("worker.supervisor.reaper.LOST_SECONDS", 0.0)
     settings = Settings(broker_url=valkey.url, database_url=str(distributed.ledger.url))
     for _ in range(3):
         Sweeper(settings, distributed.ledger).tick()

@@ -12,8 +12,13 @@ import pytest
 from db.ledger import Ledger
 from db.models import add_model
 from db.trainings import list_trainings
-from producer.recipe_options import recipe_from
-from producer.training_request import TrainingRefused, TrainingRequest, check_version, request_training
+from producer.training_request import (
+    TrainingRefused,
+    TrainingRequest,
+    check_version,
+    recipe_from,
+    request_training,
+)
 from worker.settings import Settings
 from worker.train.recipe import DEFAULT, REFERENCE, RecipeError
 

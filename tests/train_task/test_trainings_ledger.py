@@ -9,24 +9,22 @@ import pytest
 
 from db.errors import TrainingNotResumable, UnknownTraining
 from db.ledger import Ledger
-from db.trainer import (
-    fail_training,
-    finish_training,
-    note_epoch,
-    note_stage,
-    renew_training,
-    return_trainings,
-    start_training,
-)
 from db.trainings import (
     PUBLISHING,
     Training,
     add_training,
     cancel_training,
     claim_unsent_trainings,
+    fail_training,
+    finish_training,
     get_training,
     list_trainings,
+    note_epoch,
+    note_stage,
+    renew_training,
     requeue_training,
+    return_trainings,
+    start_training,
 )
 
 

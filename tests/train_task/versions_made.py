@@ -10,10 +10,9 @@ import numpy as np
 
 from db.ledger import Ledger
 from db.models import add_model
-from worker.explain.preprocess import network_input
-from worker.model.folder import load_model, save_model
-from worker.model.integrity import digest_of
-from worker.model.network import build_network, spatial_layers
+from worker.images.preprocess import network_input
+from worker.model.metadata import digest_of
+from worker.model.network import build_network, load_model, save_model, spatial_layers
 from worker.model.store import ModelStore
 from worker.train.dataset import Labelled
 from worker.train.recipe import Recipe

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from worker.explain.preprocess import Pixels
-from worker.model.description import Description
-from worker.model.folder import load_model
+from worker.images.preprocess import Pixels
+from worker.model.metadata import Description
+from worker.model.network import load_model
 
 SIZE = 96
 

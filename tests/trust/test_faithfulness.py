@@ -8,12 +8,11 @@ import keras
 import numpy as np
 import pytest
 
-from worker.explain.preprocess import Pixels
-from worker.model.description import Description, Preprocessing
-from worker.trust.baselines import BLOB, RANDOM, baseline_maps, centred_blobs
-from worker.trust.curves import Curves
-from worker.trust.faithfulness import FRACTIONS, FaithfulnessTest
-from worker.trust.removal import CELL, removal_ranks
+from worker.images.preprocess import Pixels
+from worker.map_evaluation.curves import CELL, Curves, removal_ranks
+from worker.map_evaluation.faithfulness import FRACTIONS, FaithfulnessTest
+from worker.map_evaluation.ranking import BLOB, RANDOM, baseline_maps, centred_blobs
+from worker.model.metadata import Description, Preprocessing
 
 SIDE = 32
 WHERE = (slice(8, 16), slice(20, 28))

@@ -10,8 +10,8 @@ import tensorflow as tf
 from scipy.sparse import lil_matrix
 from scipy.sparse.linalg import spsolve
 
-from worker.explain.preprocess import Pixels
-from worker.trust.imputation import impute
+from worker.images.preprocess import Pixels
+from worker.map_evaluation.faithfulness import impute
 
 NEIGHBOURS = [
     (rows, columns, 1 / 6 if 0 in (rows, columns) else 1 / 12)

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from worker.errors import ImageError, XraycamError
-from worker.explain.heat import BORDER_AREA, CORNER_AREA, area_seen, heat_shares
-from worker.explain.marked import MarkedAreas, marked_areas
-from worker.model.description import Preprocessing
-from worker.trust.bootstrap import bootstrap_mean
-from worker.trust.localisation import localisation, locate
+from worker.explain.attribution import BORDER_AREA, CORNER_AREA, area_seen, heat_shares
+from worker.images.masks import MarkedAreas, marked_areas
+from worker.map_evaluation.bootstrap import bootstrap_mean
+from worker.map_evaluation.localisation import localisation, locate
+from worker.model.metadata import Preprocessing
 
 # Left half marked.
 AREA = np.zeros((4, 4), np.uint8)

@@ -12,17 +12,15 @@ from PIL import ImageDraw
 from db.migrate import migrate
 from db.models import add_model
 from producer.phantoms.folder import draw_phantom
-from worker.model.description import Head, Preprocessing
-from worker.model.folder import round_as_stored
-from worker.model.integrity import digest_of
+from tools.make_starter import save_version
+from worker.model.metadata import Head, Preprocessing, digest_of
+from worker.model.network import round_as_stored
 from worker.model.store import STARTER, ModelStore
-from worker.train.dataset import Labelled, scan_labelled
+from worker.train.cam_evaluation import MapFigures, map_figures
+from worker.train.dataset import Labelled, scan_labelled, split
+from worker.train.evaluation import labelled_scores
 from worker.train.fit import fit
-from worker.train.labelled_scores import labelled_scores
-from worker.train.map_figures import MapFigures, map_figures
 from worker.train.recipe import ChestAugmentation, Recipe, Stage
-from worker.train.splitting import split
-from worker.train.starter import save_version
 
 STILL = ChestAugmentation(
     flip=0, rotation=0, window=(1, 1), aspect=0, shift=0, gamma=0.2, contrast=0.2, blur=0, noise=0, erase=0,

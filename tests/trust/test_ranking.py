@@ -10,13 +10,12 @@ import pytest
 from PIL import Image
 
 from worker.errors import XraycamError
-from worker.explain.preprocess import Pixels
-from worker.model.description import Description
-from worker.trust.baselines import BLOB, RANDOM
-from worker.trust.pictures import ranking_picture
-from worker.trust.ranking import layers_to_rank, rank
-from worker.trust.ranking_figures import Ranking
-from worker.trust.sample import Sample, draw_sample
+from worker.images.preprocess import Pixels
+from worker.map_evaluation.plots import ranking_picture
+from worker.map_evaluation.ranking import BLOB, RANDOM, layers_to_rank, rank
+from worker.map_evaluation.reports import Ranking
+from worker.map_evaluation.sample import Sample, draw_sample
+from worker.model.metadata import Description
 
 LAYERS = ("block_9_add", "block_12_add")
 

@@ -8,10 +8,10 @@ import keras
 import numpy as np
 import pytest
 
-from worker.explain.preprocess import Pixels
-from worker.model.description import Description, Layer, Preprocessing, Weights
-from worker.trust.hidden_places import measure_reliance
-from worker.trust.reliance import FEWEST, PLACES, Reliance, reliance
+from worker.images.preprocess import Pixels
+from worker.map_evaluation.occlusion import measure_reliance
+from worker.map_evaluation.reports import FEWEST, PLACES, Reliance, reliance
+from worker.model.metadata import Description, Layer, Preprocessing, Weights
 
 SIDE = 64
 CORNER = (slice(4, 12), slice(4, 12))

@@ -10,12 +10,12 @@ import tensorflow as tf
 
 import worker.explain.cam as cam
 from worker.explain.cam import Evidence, Method
-from worker.explain.preprocess import Pixels
-from worker.model.description import Description
-from worker.trust.bootstrap import Mean
-from worker.trust.sanity import check_sanity
-from worker.trust.sanity_figures import Sanity
-from worker.trust.similarity import Similarity
+from worker.images.preprocess import Pixels
+from worker.map_evaluation.bootstrap import Mean
+from worker.map_evaluation.reports import Sanity
+from worker.map_evaluation.sanity import check_sanity
+from worker.map_evaluation.similarity import Similarity
+from worker.model.metadata import Description
 
 
 class ShowsTheImage(Method):

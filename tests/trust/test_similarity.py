@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from worker.explain.heat import enlarged
-from worker.trust.similarity import similarity, spearman, structural, unrelated
+from worker.explain.attribution import enlarged
+from worker.map_evaluation.similarity import similarity, spearman, structural, unrelated
 
 RANDOM = np.random.default_rng(3)
 MAPS = RANDOM.random((12, 7, 7)).astype(np.float32)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from worker.errors import XraycamError
-from worker.machine.devices import CPU, Device, devices_for, found_gpus
+from worker.supervisor.devices import CPU, Device, devices_for, found_gpus
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from servers import Valkey, free_port
 
 from worker.queue.broker import BrokerUnreachable, move_to_front
-from worker.queue.names import EXPLAIN_QUEUE
+from worker.queue.messages import EXPLAIN_QUEUE
 
 
 def test_messages_sent_last_are_delivered_first(valkey: Valkey) -> None:

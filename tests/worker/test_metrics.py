@@ -10,16 +10,16 @@ from pydantic import SecretStr
 from rich.console import Console
 from servers import Valkey, free_port
 
-from db.intake import Intake, ScannedFile
+from db.ingest import Intake, ScannedFile
+from db.leases import Lease, lease_chunk, record_results, release_owner
 from db.ledger import Ledger
 from db.runs import Run, open_run
-from db.work import Lease, lease_chunk, record_results, release_owner
 from db.workers import register_worker
 from producer.progress import ProgressDisplay
 from worker.errors import XraycamError
-from worker.machine.metrics import serve_metrics
-from worker.queue.names import EXPLAIN_QUEUE
+from worker.queue.messages import EXPLAIN_QUEUE
 from worker.settings import Settings, load_settings
+from worker.supervisor.metrics import serve_metrics
 
 
 @pytest.fixture

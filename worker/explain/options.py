@@ -1,12 +1,16 @@
-"""What a run asks for: stored with the run, checked before anything is enqueued. No TensorFlow here."""
+"""What a run asks for, checked before anything is enqueued; and what an explainer answers, as plain data."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 
-Method = Literal["auto", "gradcam", "gradcam++", "hirescam", "layercam", "xgradcam", "eigencam", "scorecam"]
+MethodName = Literal[
+    "auto", "gradcam", "gradcam++", "hirescam", "layercam", "xgradcam", "eigencam", "scorecam"
+]
 Colormap = Literal["inferno", "magma", "viridis", "cividis", "turbo", "gray", "blue-red"]
 OutputFormat = Literal["jpeg", "png", "webp"]
 PREDICTED = "predicted"
@@ -20,7 +24,7 @@ class ExplainOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     layers: tuple[str, ...] = Field((), description="layers by name; empty or 'auto': the model's default")
-    methods: tuple[Method, ...] = Field((), description="empty or 'auto': the model's default")
+    methods: tuple[MethodName, ...] = Field((), description="empty or 'auto': the model's default")
     target: str = Field(PREDICTED, description="the class that is explained, 'predicted' or 'all'")
     colormap: Colormap = "inferno"
     opacity: float = Field(0.5, ge=0.0, le=1.0, description="share of colour where the heatmap is 1")
@@ -28,15 +32,48 @@ class ExplainOptions(BaseModel):
     heatmaps: bool = Field(False, description="keep the raw heatmaps beside the overlays")
     masks: str | None = Field(None, description="marked areas: a folder of masks or a JSON file, absolute")
 
-    @model_validator(mode="before")
-    @classmethod
-    def _from_older(cls, given: Any) -> Any:
-        """Runs enqueued by an older release name one method."""
-        if isinstance(given, dict) and "method" in given:
-            rest = {name: value for name, value in given.items() if name != "method"}
-            return {"methods": (given["method"],), **rest}
-        return given
-
     @property
     def every_class(self) -> bool:
         return self.target == ALL
+
+
+if TYPE_CHECKING:
+    from worker.explain.cam import Method
+
+Floats = np.ndarray[Any, np.dtype[np.float32]]
+Indices = np.ndarray[Any, np.dtype[np.int32]]
+
+# As a target: the class with the highest score.
+PREDICTED_CLASS = -1
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What the network says of a batch of B images, of K classes, and where the scores came from.
+
+    `probabilities` (B, K) is the softmax of `scores` (B, K); `explained` (B,) is the class index each
+    heatmap is of, or with every class explained the predicted one. `heatmaps` holds by the explainer's
+    `names` (B, h, w) in 0..1, each image divided by its own maximum; `maxima` (B,) those maxima. A maximum
+    of 0 says that the map is blank: it is 0 everywhere.
+    """
+
+    probabilities: Floats
+    scores: Floats
+    explained: Indices
+    heatmaps: dict[str, Floats]
+    maxima: dict[str, Floats]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One heatmap of each image: of which layer, by which method, of which class (None: that explained).
+
+    `name` is short: the layer, and what else tells the panels of an explainer apart. `label` is what
+    people read under a picture.
+    """
+
+    layer: str
+    method: Method
+    class_index: int | None
+    name: str
+    label: str

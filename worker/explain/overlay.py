@@ -1,25 +1,109 @@
-"""Overlays: drawing them, writing them, and drawing them again from kept heatmaps."""
+"""Overlays: heatmaps over a radiograph, side by side, written as files, drawn again in other colours."""
 
 from __future__ import annotations
 
 import io
 import zipfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from worker.errors import ImageError, XraycamError
-from worker.explain.blend import Heatmap, blend
-from worker.explain.colormap import lookup_table
-from worker.explain.confined import write_below
-from worker.explain.options import ExplainOptions, OutputFormat
-from worker.explain.read import Limits, Radiograph, read_radiograph
-from worker.explain.storage import require_writable
-from worker.explain.strip import strip
+from worker.explain.options import Colormap, ExplainOptions, OutputFormat
 from worker.file_names import printable
-from worker.model.description import Preprocessing
+from worker.images.reader import Limits, Radiograph, read_radiograph
+from worker.model.metadata import Preprocessing
+from worker.safe_files import require_writable, write_below
+
+Table = np.ndarray[Any, np.dtype[np.uint8]]
+
+COLORMAPS: tuple[str, ...] = get_args(Colormap)
+
+
+@cache
+def lookup_table(name: str) -> Table:
+    """The colours of heat 0..255 as uint8 (256, 3), read-only. Raises XraycamError with the known names."""
+    if name not in COLORMAPS:
+        raise XraycamError(f"there is no colour map {name!r}; known are {', '.join(COLORMAPS)}")
+    ramp = np.arange(256, dtype=np.uint8)
+    if name == "blue-red":
+        table = np.stack([ramp, np.zeros_like(ramp), 255 - ramp], axis=1)
+    elif name == "gray":
+        table = np.stack([ramp, ramp, ramp], axis=1)
+    else:
+        import matplotlib  # takes a third of a second; not needed by who only asks for the names
+
+        table = matplotlib.colormaps[name](ramp, bytes=True)[:, :3].copy()
+    table.flags.writeable = False
+    return table
+
+
+Heatmap = np.ndarray[Any, Any]
+Box = tuple[float, float, float, float]
+
+# Colours are laid on in bands of rows: those of an image of 100 megapixels at once need 400 MB.
+_ROWS = 1024
+
+
+def blend(gray: Image.Image, heatmap: Heatmap, box: Box, table: Table, opacity: float) -> Image.Image:
+    """`gray` (mode L) as RGB with `heatmap`, float (h, w) in 0..1, laid over `box` of it (pixels).
+
+    The heatmap is resized bilinearly with half-pixel centres. The share of colour is `opacity` times the
+    heat, so that where the heat is 0 (or below 1/510) a pixel is exactly the gray of the radiograph.
+    """
+    result = gray.convert("RGB")
+    if not heatmap.any():
+        return result
+    left, upper, right, lower = (round(edge) for edge in box)
+    levels = Image.fromarray((heatmap.astype(np.float32) * 255 + np.float32(0.5)).astype(np.uint8))
+    heat = levels.resize((right - left, lower - upper), Image.Resampling.BILINEAR)
+    shares, palette = [round(opacity * level) for level in range(256)], table.tobytes()
+    for top in range(0, heat.height, _ROWS):
+        band = heat.crop((0, top, heat.width, min(top + _ROWS, heat.height)))
+        share = band.point(shares)
+        band.putpalette(palette)
+        result.paste(band.convert("RGB"), (left, upper + top), share)
+    return result
+
+
+_MONTAGE_GAP = 4
+_MONTAGE_INK = (255, 255, 255)
+
+
+def strip(panels: Sequence[tuple[str, Image.Image]]) -> Image.Image:
+    """One RGB picture of `panels` (name, picture), all of one size, from left to right.
+
+    A bar above each panel, a twentieth of its width but at least 20 pixels high, holds the name.
+    """
+    width, height = panels[0][1].size
+    bar = max(20, width // 20)
+    whole = Image.new("RGB", (len(panels) * (width + _MONTAGE_GAP) - _MONTAGE_GAP, bar + height))
+    draw = ImageDraw.Draw(whole)
+    for index, (name, picture) in enumerate(panels):
+        left = index * (width + _MONTAGE_GAP)
+        whole.paste(picture, (left, bar))
+        label, font = _fit_size(draw, name, width - 8, bar)
+        draw.text((left + width / 2, bar / 2), label, fill=_MONTAGE_INK, font=font, anchor="mm")
+    return whole
+
+
+def _fit_size(
+    draw: ImageDraw.ImageDraw, name: str, width: float, bar: int
+) -> tuple[str, ImageFont.FreeTypeFont | ImageFont.ImageFont]:
+    """`name` in the largest size that fits, shortened where even the smallest readable one does not."""
+    for size in range(int(bar * 0.7), 9, -1):
+        font = ImageFont.load_default(size)
+        if draw.textlength(name, font=font) <= width:
+            return name, font
+    font = ImageFont.load_default(10)
+    while len(name) > 1 and draw.textlength(name + "…", font=font) > width:
+        name = name[:-1]
+    return name + "…", font
+
 
 SUFFIXES: dict[OutputFormat, str] = {"jpeg": ".jpg", "png": ".png", "webp": ".webp"}
 

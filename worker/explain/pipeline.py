@@ -15,22 +15,21 @@ from types import TracebackType
 import numpy as np
 
 from worker.errors import ImageError, StorageError
+from worker.explain.attribution import HeatShares, area_seen, heat_shares
 from worker.explain.explainer import Explainer
-from worker.explain.explanation import PREDICTED_CLASS, Explanation, Panel
-from worker.explain.heat import HeatShares, area_seen, heat_shares
-from worker.explain.marked import MarkedAreas, marked_areas
-from worker.explain.options import ALL, PREDICTED, ExplainOptions
+from worker.explain.options import ALL, PREDICTED, PREDICTED_CLASS, ExplainOptions, Explanation, Panel
 from worker.explain.overlay import encode, render, save_heatmaps, write_atomically
-from worker.explain.preprocess import Pixels, network_input
-from worker.explain.read import (
+from worker.file_names import printable
+from worker.images.masks import MarkedAreas, marked_areas
+from worker.images.preprocess import Pixels, network_input
+from worker.images.reader import (
     LARGE_PIXELS,
     Limits,
     Radiograph,
     one_large_at_a_time,
     read_radiograph,
 )
-from worker.file_names import printable
-from worker.model.description import Preprocessing
+from worker.model.metadata import Preprocessing
 
 HEATMAP_SUFFIX = ".npz"
 

@@ -1,12 +1,28 @@
-"""The network: MobileNetV2 with the reference head, every layer at the top level of one Keras model."""
+"""The network: MobileNetV2 with the reference head; built, saved and loaded as a model folder."""
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
+from safetensors.numpy import load_file, save_file
 
-from worker.model.description import Head, Layer
+from worker.errors import ModelError
+from worker.file_names import printable
+from worker.model.metadata import (
+    Description,
+    Head,
+    Layer,
+    Weights,
+    check_folder,
+    sha256_of,
+    write_description,
+)
+from worker.safe_files import as_umask_says
 
 SCORE_LAYER = "score"
 
@@ -45,3 +61,90 @@ def spatial_layers(network: Any) -> tuple[Layer, ...]:
         suits = ends_a_block and min(height, width) >= 4
         found.append(Layer(name=layer.name, height=height, width=width, channels=channels, suits_cam=suits))
     return tuple(found)
+
+
+def save_model(network: Any, folder: Path, *, description: dict[str, Any]) -> Description:
+    """Write `network` as the model folder `folder`, whole or not at all.
+
+    `description` holds the fields of `Description` except `weights`. Kernels are stored in half
+    precision; vectors (biases, batch norms), whose range half precision does not cover, in single.
+    Raises ModelError if `folder` exists.
+    """
+    if folder.exists():
+        raise ModelError(f"{folder} exists already; a model version is never overwritten")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    half_done = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        arrays = {
+            variable.path: _to_disk(np.asarray(variable.value))
+            for variable in network.variables
+            if "seed_generator" not in variable.path
+        }
+        save_file(arrays, half_done / "weights.safetensors")
+        as_umask_says(half_done / "weights.safetensors")
+        digest = sha256_of(half_done / "weights.safetensors")
+        whole = Description.model_validate({**description, "weights": Weights(sha256=digest)})
+        write_description(half_done, whole)
+        as_umask_says(half_done)
+        half_done.rename(folder)
+    except BaseException:
+        shutil.rmtree(half_done, ignore_errors=True)
+        raise
+    return whole
+
+
+def round_as_stored(network: Any) -> None:
+    """Give `network` the weights it will have when it is loaded again, so that figures are of those."""
+    for variable in network.variables:
+        if "seed_generator" not in variable.path:
+            variable.assign(_to_disk(np.asarray(variable.value)).astype(np.float32))
+
+
+def load_model(folder: Path) -> tuple[Description, Any]:
+    """Check `folder` and rebuild its network. Raises ModelError when anything does not fit."""
+    description = check_folder(folder)
+    file = folder / description.weights.file
+    try:
+        arrays = load_file(file)
+    except Exception as error:  # of the many kinds a damaged file leads to in the library
+        raise ModelError(
+            f"model {description.version}: {printable(file)} cannot be read: {_in_one_line(error)}"
+        ) from error
+    try:
+        network = build_network(
+            description.preprocessing.size, len(description.classes), description.head, description.alpha
+        )
+    except Exception as error:
+        raise ModelError(
+            f"model {description.version}: there is no such network: {_in_one_line(error)}"
+        ) from error
+    assign_weights(network, arrays, description.version)
+    return description, network
+
+
+def _in_one_line(error: Exception) -> str:
+    return printable(" ".join(str(error).split()))[:300] or type(error).__name__
+
+
+def assign_weights(network: Any, arrays: dict[str, np.ndarray[Any, Any]], version: str) -> None:
+    """Set every variable of `network` from `arrays`, by path. Raises ModelError on any mismatch."""
+    for variable in network.variables:
+        if "seed_generator" in variable.path:
+            continue
+        array = arrays.get(variable.path)
+        if array is None:
+            raise ModelError(
+                f"model {version}: no weights for {variable.path}; it was made for another network"
+            )
+        if tuple(array.shape) != tuple(variable.shape):
+            raise ModelError(
+                f"model {version}: weights for {variable.path} are {tuple(array.shape)}, "
+                f"the network needs {tuple(variable.shape)}"
+            )
+        if not np.isfinite(array).all():
+            raise ModelError(f"model {version}: weights for {variable.path} hold values that are not numbers")
+        variable.assign(array.astype(np.float32))
+
+
+def _to_disk(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return np.ascontiguousarray(array.astype(np.float16 if array.ndim > 1 else np.float32))

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 from db.ledger import Ledger
 from db.models import Model, add_model, current_model
 from worker.errors import ModelError
-from worker.model.description import DESCRIPTION_FILE, read_description
-from worker.model.integrity import check_folder, digest_of
-from worker.permissions import as_umask_says
+from worker.model.metadata import DESCRIPTION_FILE, check_folder, digest_of, read_description
 from worker.queue.broker import without_password
+from worker.safe_files import as_umask_says
 
 if TYPE_CHECKING:
     from worker.settings import Settings

@@ -9,14 +9,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from worker.explain.read import limits_of
-from worker.model.folder import load_model
+from worker.images.reader import limits_of
+from worker.map_evaluation.plots import sanity_picture
+from worker.map_evaluation.reports import SANITY_FILE
+from worker.map_evaluation.sample import draw_sample
+from worker.map_evaluation.sanity import check_sanity
+from worker.model.network import load_model
 from worker.programs.model_program import model_folder, run_program, tell
 from worker.settings import load_settings
-from worker.trust.pictures import sanity_picture
-from worker.trust.sample import draw_sample
-from worker.trust.sanity import check_sanity
-from worker.trust.sanity_figures import SANITY_FILE
 
 
 def main() -> None:

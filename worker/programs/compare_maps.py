@@ -10,19 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from worker.errors import ImageError, XraycamError
-from worker.explain.blend import blend
-from worker.explain.colormap import lookup_table
 from worker.explain.explainer import Explainer
-from worker.explain.explanation import PREDICTED_CLASS
-from worker.explain.options import PREDICTED
-from worker.explain.overlay import encode, write_atomically
-from worker.explain.preprocess import network_input
-from worker.explain.read import Radiograph, limits_of, read_radiograph
-from worker.model.folder import load_model
+from worker.explain.options import PREDICTED, PREDICTED_CLASS
+from worker.explain.overlay import blend, encode, lookup_table, write_atomically
+from worker.images.preprocess import network_input
+from worker.images.reader import Radiograph, limits_of, read_radiograph
+from worker.map_evaluation.plots import comparison
+from worker.map_evaluation.sample import image_files
+from worker.model.network import load_model
 from worker.programs.model_program import model_folder, run_program, tell
 from worker.settings import load_settings
-from worker.trust.comparison import comparison
-from worker.trust.sample import image_files
 
 
 def main() -> None:

@@ -15,14 +15,13 @@ from db.ledger import Ledger
 from db.migrate import migrate
 from db.models import Model, get_model
 from worker.errors import XraycamError
-from worker.explain.read import limits_of
-from worker.model.description import METRICS_FILE
-from worker.model.folder import load_model
+from worker.images.reader import limits_of
+from worker.model.metadata import METRICS_FILE
+from worker.model.network import load_model
 from worker.model.store import ModelStore, ensure_current_model, store_of
 from worker.settings import Settings, load_settings
 from worker.train.dataset import scan_labelled
-from worker.train.labelled_scores import labelled_scores
-from worker.train.measured import Measured, measured
+from worker.train.evaluation import Measured, labelled_scores, measured
 
 
 def evaluate_model(

@@ -15,8 +15,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from worker.errors import XraycamError
-from worker.explain.read import limits_of
 from worker.file_names import printable
+from worker.images.reader import limits_of
 from worker.settings import load_settings
 from worker.train.dataset import Labelled, scan_labelled
 from worker.train.recipe import Recipe

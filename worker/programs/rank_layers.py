@@ -9,15 +9,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from worker.explain.marked import marked_areas
-from worker.explain.read import limits_of
-from worker.model.folder import load_model
+from worker.images.masks import marked_areas
+from worker.images.reader import limits_of
+from worker.map_evaluation.plots import ranking_picture
+from worker.map_evaluation.ranking import METHODS, rank
+from worker.map_evaluation.reports import RANKING_FILE
+from worker.map_evaluation.sample import draw_sample
+from worker.model.network import load_model
 from worker.programs.model_program import model_folder, run_program, tell
 from worker.settings import load_settings
-from worker.trust.pictures import ranking_picture
-from worker.trust.ranking import METHODS, rank
-from worker.trust.ranking_figures import RANKING_FILE
-from worker.trust.sample import draw_sample
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The messages that name chunks: small, JSON, and readable for people who watch the queue."""
+"""Queues, tasks, and the messages that name work: small, JSON, readable for people who watch the queue."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ from typing import Any
 
 from celery import Celery
 
-from worker.queue.names import EXPLAIN_CHUNK, EXPLAIN_QUEUE
+EXPLAIN_QUEUE = "explain"
+TRAIN_QUEUE = "train"
+QUEUES = (EXPLAIN_QUEUE, TRAIN_QUEUE)
+
+EXPLAIN_CHUNK = "xraycam.explain_chunk"
+TRAIN = "xraycam.train"
+
 
 BATCH = 500
 

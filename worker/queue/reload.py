@@ -12,7 +12,7 @@ from typing import Any
 
 from celery.worker.control import control_command
 
-from worker.queue.queueing import make_app
+from worker.queue.celery_app import make_app
 from worker.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -7,8 +7,8 @@ from typing import Any
 
 from kombu.transport import TRANSPORT_ALIASES, redis
 
-from worker.queue.incoming import MessageRefused, check_envelope, check_message
-from worker.queue.names import QUEUES
+from worker.queue.message_schema import MessageRefused, check_envelope, check_message
+from worker.queue.messages import QUEUES
 
 log = logging.getLogger(__name__)
 

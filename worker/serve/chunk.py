@@ -8,8 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from db.runs import Run, get_run
-from db.work import (
+from db.leases import (
     Lease,
     PendingImage,
     Refusal,
@@ -19,18 +18,18 @@ from db.work import (
     release_lease,
     renew_lease,
 )
+from db.runs import Run, get_run
 from db.workers import note_worker
 from worker.errors import ImageError, XraycamError
-from worker.explain.confined import remove_unfinished
 from worker.explain.explainer import Explainer
 from worker.explain.options import ExplainOptions
 from worker.explain.overlay import SUFFIXES
 from worker.explain.pipeline import HEATMAP_SUFFIX, Item, Outcome
 from worker.file_names import on_disk, printable
 from worker.logs import doing
-from worker.serve.lease_keeper import LeaseKeeper
-from worker.serve.station import Station
-from worker.serve.watchdog import Watchdog, watchdog
+from worker.safe_files import remove_unfinished
+from worker.serve.context import Station
+from worker.serve.guards import LeaseKeeper, Watchdog, watchdog
 
 log = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
-from worker.explain.preprocess import Pixels
-from worker.explain.read import Radiograph
-from worker.model.description import Preprocessing
+from worker.images.preprocess import Pixels
+from worker.images.reader import Radiograph
+from worker.model.metadata import Preprocessing
 from worker.train.recipe import ChestAugmentation
 
 _BILINEAR = Image.Resampling.BILINEAR

@@ -13,13 +13,12 @@ import numpy as np
 import tensorflow as tf
 
 from worker.model.network import build_network
+from worker.train.annotations import Regions
 from worker.train.cut import cut_network
-from worker.train.dataset import Labelled
+from worker.train.dataset import Labelled, Split
 from worker.train.learner import Learner
 from worker.train.recipe import Recipe
-from worker.train.regions import Regions
 from worker.train.session import Epoch, Session, Supply, TrainingStopped
-from worker.train.splitting import Split
 from worker.train.start_weights import load_start_weights
 from worker.train.views import Views
 

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from worker.explain.scaling import scale
+from worker.explain.forward import scale
 from worker.train.cut import HEAD, Cut
 from worker.train.recipe import Recipe, Stage
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from threading import Lock
 
-from worker.explain.read import Limits, Radiograph, read_radiograph
+from worker.images.reader import Limits, Radiograph, read_radiograph
 
 
 class Pixels:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from worker.errors import XraycamError
-from worker.model.description import Head, Preprocessing
+from worker.model.metadata import Head, Preprocessing
 
 
 class RecipeError(XraycamError):

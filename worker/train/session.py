@@ -14,10 +14,10 @@ import numpy as np
 
 from worker.errors import XraycamError
 from worker.train.checkpoint import Position, load_checkpoint, save_checkpoint
-from worker.train.evaluate import area_under_curve, log_loss, softmax
+from worker.train.dataset import Split
 from worker.train.learner import Arrays, Learner
+from worker.train.metrics import area_under_curve, log_loss, softmax
 from worker.train.recipe import Recipe, Stage
-from worker.train.splitting import Split
 from worker.train.views import Views
 
 

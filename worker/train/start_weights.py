@@ -9,8 +9,8 @@ from typing import Any
 import keras
 
 from worker.errors import XraycamError
-from worker.model.description import DESCRIPTION_FILE
-from worker.model.folder import load_model
+from worker.model.metadata import DESCRIPTION_FILE
+from worker.model.network import load_model
 
 SETTING = "--start-from (XRAYCAM_START_FROM)"
 

@@ -14,13 +14,13 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from worker.explain.preprocess import Pixels, network_input
-from worker.explain.scaling import scale
+from worker.explain.forward import scale
+from worker.images.preprocess import Pixels, network_input
+from worker.train.annotations import Regions
 from worker.train.augment import chest_view
 from worker.train.dataset import Labelled
 from worker.train.random_layers import RandomLayers
 from worker.train.recipe import ChestAugmentation, KerasAugmentation, Recipe
-from worker.train.regions import Regions
 
 Features = np.ndarray[Any, Any]
 _View = tuple[Features, Features]

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from db.clock import Timestamp
+from db.dialect import Timestamp
 
 revision = "0001"
 down_revision = None

@@ -6,8 +6,8 @@ Makes the broker's visibility timeout, and Celery's time limit for a task, a few
 import os
 
 if "SHORT_LIMIT_SECONDS" in os.environ:
-    import worker.queue.queueing
+    import worker.queue.celery_app
 
-    worker.queue.queueing.VISIBILITY_SECONDS = worker.queue.queueing.TASK_SECONDS = int(
+    worker.queue.celery_app.VISIBILITY_SECONDS = worker.queue.celery_app.TASK_SECONDS = int(
         os.environ["SHORT_LIMIT_SECONDS"]
     )

@@ -1,0 +1,221 @@
+"""Taking a scanned folder into the ledger: in bulk, again without harm, what is done left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, bindparam, case, delete, func, select, update
+
+from db.chunk_counters import last_chunk, lock_chunks, lock_run, recount, remove_empty
+from db.dialect import among, insert_rows, now
+from db.ledger import Ledger
+from db.runs import OPEN, SCANNING, Run
+from db.schema import images, results, runs
+
+
+class ScannedFile(NamedTuple):
+    """A file as the scan saw it; `path` is relative to the run's root."""
+
+    path: str
+    size: int
+    modified_ns: int
+
+
+@dataclass
+class IntakeCounts:
+    new: int = 0
+    unchanged: int = 0
+    changed: int = 0
+    repeated: int = 0
+
+
+@dataclass(frozen=True)
+class _Filling:
+    """The chunk that is being filled.
+
+    `last`: the run's last chunk when we left it. `alone`: all of the run's images are from us.
+    """
+
+    alone: bool
+    number: int = 0
+    filled: int = 0
+    last: int = 0
+
+
+class Intake:
+    """Adds scanned files to one run, batch by batch, each batch one transaction.
+
+    Files that already have a `done` result are left alone, unless their size or modification time
+    changed; failed ones are given another try. Several may add to one run at the same time.
+    """
+
+    def __init__(self, ledger: Ledger, run: Run, *, is_new: bool) -> None:
+        self.ledger = ledger
+        self.run = run
+        self.counts = IntakeCounts()
+        self._filling = _Filling(alone=is_new)
+
+    def add(self, files: Sequence[ScannedFile]) -> None:
+        """Add a batch (a few thousand files at most)."""
+        found, self._filling = self.ledger.write(lambda connection: self._add(connection, files))
+        self.counts.new += found.new
+        self.counts.unchanged += found.unchanged
+        self.counts.changed += found.changed
+        self.counts.repeated += found.repeated
+
+    def close(self) -> None:
+        """End the scan: the run is open for workers, unless it was cancelled meanwhile."""
+        state = case((runs.c.state == SCANNING, OPEN), else_=runs.c.state)
+
+        def work(connection: Connection) -> None:
+            connection.execute(
+                update(runs).where(runs.c.id == self.run.id).values(state=state, scanned_at=now())
+            )
+
+        self.ledger.write(work)
+
+    def _add(self, connection: Connection, files: Sequence[ScannedFile]) -> tuple[IntakeCounts, _Filling]:
+        run_id = self.run.id
+        lock_run(connection, run_id)
+        counts, filling, last = IntakeCounts(), self._filling, last_chunk(connection, run_id)
+        if last != filling.last:
+            # The run had chunks before us, somebody else adds to it, or our last commit was not
+            # confirmed to us.
+            filling = _Filling(alone=False, last=last)
+        fresh: Sequence[ScannedFile] = files
+        again: list[dict[str, Any]] = []
+        left: list[int] = []
+        if not filling.alone:
+            fresh, again, left = self._compare(connection, files, counts)
+        if not (fresh or again):
+            return counts, filling
+        numbers, filling = self._assign(filling, len(again) + len(fresh))
+        touched = sorted({*numbers, *left})
+        lock_chunks(connection, run_id, touched)
+        if again:
+            _move(connection, again, numbers)
+        if fresh:
+            rows = [
+                (run_id, number, path, size, modified_ns)
+                for number, (path, size, modified_ns) in zip(numbers[len(again) :], fresh, strict=True)
+            ]
+            counts.new += insert_rows(
+                connection, images, ("run_id", "chunk", "path", "size", "modified_ns"), rows
+            )
+        recount(connection, run_id, touched)
+        if left:
+            remove_empty(connection, run_id, left)
+        return counts, filling
+
+    def _compare(
+        self, connection: Connection, files: Sequence[ScannedFile], counts: IntakeCounts
+    ) -> tuple[list[ScannedFile], list[dict[str, Any]], list[int]]:
+        """Part the files in those without a row and those to be done again, with the latter's chunks."""
+        wanted = among(images.c.path, [file.path for file in files], connection)
+        rows = connection.execute(
+            select(
+                images.c.path,
+                images.c.id,
+                images.c.chunk,
+                images.c.size,
+                images.c.modified_ns,
+                results.c.status,
+            )
+            .outerjoin(results, results.c.image_id == images.c.id)
+            .where(images.c.run_id == self.run.id, wanted)
+        )
+        known = {row[0]: row for row in rows.all()}
+        fresh: list[ScannedFile] = []
+        again: list[dict[str, Any]] = []
+        left: set[int] = set()
+        for file in files:
+            row = known.get(file.path)
+            if row is None:
+                fresh.append(file)
+                continue
+            _, key, chunk, size, modified_ns, status = row
+            changed = size != file.size or modified_ns != file.modified_ns
+            if not changed and status != "failed":
+                counts.unchanged += 1
+                continue
+            if changed:
+                counts.changed += 1
+            else:
+                counts.repeated += 1
+            again.append({"key": key, "to_size": file.size, "to_modified_ns": file.modified_ns})
+            left.add(chunk)
+        return fresh, again, sorted(left)
+
+    def _assign(self, filling: _Filling, count: int) -> tuple[list[int], _Filling]:
+        """Chunk numbers for so many images: the chunk being filled first, then new ones."""
+        size = self.run.chunk_size
+        room = min(size - filling.filled, count) if filling.number else 0
+        numbers = [filling.number] * room
+        numbers += [filling.last + 1 + place // size for place in range(count - room)]
+        if count == room:
+            return numbers, replace(filling, filled=filling.filled + room)
+        filled = (count - room - 1) % size + 1
+        return numbers, replace(filling, number=numbers[-1], filled=filled, last=numbers[-1])
+
+
+def return_failed(ledger: Ledger, run: Run, reasons: Sequence[str] = ()) -> int:
+    """Make a run's failed images (of `reasons`, or all) pending again; returns how many."""
+    is_wanted = (images.c.run_id == run.id) & (results.c.status == "failed")
+    if reasons:
+        is_wanted &= results.c.reason.in_(reasons)
+    joined = images.join(results, results.c.image_id == images.c.id)
+
+    def work(connection: Connection) -> int:
+        lock_run(connection, run.id)
+        left = list(
+            connection.execute(
+                select(images.c.chunk).select_from(joined).where(is_wanted).distinct()
+            ).scalars()
+        )
+        lock_chunks(connection, run.id, left)
+        place = func.row_number().over(order_by=images.c.id) - 1
+        failed = (
+            select(images.c.id, place.label("place"))
+            .select_from(joined)
+            .where(is_wanted, among(images.c.chunk, left, connection))
+            .subquery()
+        )
+        last = last_chunk(connection, run.id)
+        moved = connection.execute(
+            update(images)
+            .where(images.c.id == failed.c.id)
+            .values(chunk=last + 1 + failed.c.place // run.chunk_size, attempts=0)
+        ).rowcount
+        if not moved:
+            return 0
+        keys = select(images.c.id).where(images.c.run_id == run.id, images.c.chunk > last)
+        connection.execute(delete(results).where(results.c.image_id.in_(keys)))
+        recount(connection, run.id, [*left, *range(last + 1, last + 2 + (moved - 1) // run.chunk_size)])
+        remove_empty(connection, run.id, left)
+        connection.execute(update(runs).where(runs.c.id == run.id).values(state=OPEN))
+        return moved
+
+    return ledger.write(work)
+
+
+def _move(connection: Connection, again: list[dict[str, Any]], numbers: Sequence[int]) -> None:
+    """Make known images pending again, in other chunks."""
+    keys = [row["key"] for row in again]
+    connection.execute(delete(results).where(among(results.c.image_id, keys, connection)))
+    for row, number in zip(again, numbers, strict=False):
+        row["to_chunk"] = number
+    connection.execute(_MOVE, again)
+
+
+_MOVE = (
+    update(images)
+    .where(images.c.id == bindparam("key"))
+    .values(
+        chunk=bindparam("to_chunk"),
+        size=bindparam("to_size"),
+        modified_ns=bindparam("to_modified_ns"),
+        attempts=0,
+    )
+)

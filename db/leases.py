@@ -1,0 +1,294 @@
+"""The worker's side of the ledger: lease a chunk, record its results, release it; reclaim lost leases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, func, or_, select, tuple_, update
+
+from db.chunk_counters import lock_chunks, recount
+from db.dialect import among, now
+from db.ledger import Ledger
+from db.results import put_results
+from db.runs import CANCELLED, OPEN
+from db.schema import chunks, images, results, runs
+
+
+@dataclass(frozen=True)
+class PendingImage:
+    id: int
+    path: str
+    attempts: int
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A chunk that is ours until the lease ends; `images` are those without a result."""
+
+    run_id: int
+    number: int
+    images: tuple[PendingImage, ...]
+
+
+class Refusal(Enum):
+    """Why a chunk was not leased."""
+
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
+    HELD = "held by another worker"
+    UNKNOWN = "not in the ledger"
+
+
+def lease_chunk(ledger: Ledger, run_id: int, number: int, owner: str, seconds: float) -> Lease | Refusal:
+    """Lease a chunk for `seconds` by the database's clock.
+
+    A lease held under the same `owner` is taken over: an owner does one chunk at a time, so that the
+    attempt that held it is dead. Counts an attempt on each image that has none yet: an image whose
+    attempts are not 0 was in hand when a worker died, and is to be tried alone (`count_attempt`).
+    """
+    of_chunk = (chunks.c.run_id == run_id) & (chunks.c.number == number)
+
+    def work(connection: Connection) -> Lease | Refusal:
+        free = or_(chunks.c.lease_until.is_(None), chunks.c.lease_until < now(), chunks.c.owner == owner)
+        not_cancelled = select(runs.c.id).where(runs.c.id == run_id, runs.c.state != CANCELLED).exists()
+        leased = connection.execute(
+            update(chunks)
+            .where(of_chunk, chunks.c.finished_at.is_(None), free, not_cancelled)
+            .values(owner=owner, lease_until=now(seconds), leases=chunks.c.leases + 1)
+        ).rowcount
+        if not leased:
+            return _refusal(connection, of_chunk)
+        rows = connection.execute(
+            select(images.c.id, images.c.path, images.c.attempts)
+            .outerjoin(results, results.c.image_id == images.c.id)
+            .where(images.c.run_id == run_id, images.c.chunk == number, results.c.image_id.is_(None))
+            .order_by(images.c.attempts, images.c.id)
+        ).all()
+        if not rows:
+            recount(connection, run_id, [number])
+            return Refusal.FINISHED
+        untried = [row.id for row in rows if row.attempts == 0]
+        connection.execute(update(images).where(among(images.c.id, untried, connection)).values(attempts=1))
+        return Lease(run_id, number, tuple(PendingImage(row.id, row.path, row.attempts) for row in rows))
+
+    return ledger.write(work)
+
+
+def _refusal(connection: Connection, of_chunk: ColumnElement[bool]) -> Refusal:
+    row = connection.execute(
+        select(chunks.c.finished_at, runs.c.state).join(runs, runs.c.id == chunks.c.run_id).where(of_chunk)
+    ).first()
+    if row is None:
+        return Refusal.UNKNOWN
+    if row.state == CANCELLED:
+        return Refusal.CANCELLED
+    return Refusal.FINISHED if row.finished_at is not None else Refusal.HELD
+
+
+def renew_lease(ledger: Ledger, lease: Lease, owner: str, seconds: float) -> bool:
+    """Hold a chunk for another `seconds`; false when it is no longer ours or its run was cancelled."""
+
+    def work(connection: Connection) -> bool:
+        not_cancelled = select(runs.c.id).where(runs.c.id == lease.run_id, runs.c.state != CANCELLED).exists()
+        return bool(
+            connection.execute(
+                update(chunks).where(*_held(lease, owner), not_cancelled).values(lease_until=now(seconds))
+            ).rowcount
+        )
+
+    return ledger.write(work)
+
+
+def release_lease(ledger: Ledger, lease: Lease, owner: str) -> None:
+    """Give a chunk back unfinished; its images are not to blame, so that no attempt counts."""
+    before: dict[int, list[int]] = {}
+    for image in lease.images:
+        before.setdefault(image.attempts, []).append(image.id)
+
+    def work(connection: Connection) -> None:
+        if connection.execute(
+            update(chunks)
+            .where(*_held(lease, owner))
+            .values(owner=None, lease_until=None, leases=chunks.c.leases - 1)
+        ).rowcount:
+            for attempts, keys in before.items():
+                connection.execute(
+                    update(images)
+                    .where(among(images.c.id, keys, connection), _without_result())
+                    .values(attempts=attempts)
+                )
+
+    ledger.write(work)
+
+
+def release_owner(ledger: Ledger, owner: str, *, blameless: bool = False) -> int:
+    """Give back every chunk that a worker held which is no more; returns how many.
+
+    `blameless`: it was stopped on purpose, so that the images in hand do not count as attempts.
+    """
+
+    def work(connection: Connection) -> int:
+        held = connection.execute(
+            update(chunks)
+            .where(chunks.c.owner == owner, chunks.c.finished_at.is_(None))
+            .values(owner=None, lease_until=None, leases=chunks.c.leases - int(blameless))
+            .returning(chunks.c.run_id, chunks.c.number)
+        ).all()
+        if blameless:
+            for run_id, number in held:
+                connection.execute(
+                    update(images)
+                    .where(
+                        images.c.run_id == run_id,
+                        images.c.chunk == number,
+                        images.c.attempts > 0,
+                        _without_result(),
+                    )
+                    .values(attempts=images.c.attempts - 1)
+                )
+        return len(held)
+
+    return ledger.write(work)
+
+
+def count_attempt(ledger: Ledger, image_id: int) -> int:
+    """Count one more attempt on an image before it is tried alone; returns its attempts."""
+
+    def work(connection: Connection) -> int:
+        connection.execute(
+            update(images).where(images.c.id == image_id).values(attempts=images.c.attempts + 1)
+        )
+        return int(connection.execute(select(images.c.attempts).where(images.c.id == image_id)).scalar_one())
+
+    return ledger.write(work)
+
+
+def record_results(ledger: Ledger, lease: Lease, rows: Sequence[dict[str, Any]]) -> None:
+    """Record results of a leased chunk, all in one transaction; `done` is never overwritten.
+
+    Each row has `image_id`, `status` and columns of `results`. The chunk is finished by the
+    transaction that records its last image. Results of images that are no longer in the chunk are
+    dropped: they were enqueued anew, since their files changed or another try was asked for.
+    """
+
+    def work(connection: Connection) -> None:
+        lock_chunks(connection, lease.run_id, [lease.number])
+        put_results(connection, lease.run_id, lease.number, rows)
+        recount(connection, lease.run_id, [lease.number])
+
+    ledger.write(work)
+
+
+def unfinished_chunks(ledger: Ledger, run_id: int, batch: int = 1000) -> Iterator[list[int]]:
+    """The numbers of a run's unfinished chunks, in batches, in order."""
+    last = 0
+    while True:
+        statement = (
+            select(chunks.c.number)
+            .where(chunks.c.run_id == run_id, chunks.c.finished_at.is_(None), chunks.c.number > last)
+            .order_by(chunks.c.number)
+            .limit(batch)
+        )
+        with ledger.read() as connection:
+            numbers = list(connection.execute(statement).scalars())
+        if not numbers:
+            return
+        yield numbers
+        last = numbers[-1]
+
+
+def mark_sent(ledger: Ledger, run_id: int, numbers: Sequence[int]) -> None:
+    """Note that messages for these chunks were published."""
+
+    def work(connection: Connection) -> None:
+        connection.execute(
+            update(chunks)
+            .where(chunks.c.run_id == run_id, chunks.c.number.in_(numbers))
+            .values(sent_at=now())
+        )
+
+    ledger.write(work)
+
+
+def _without_result() -> ColumnElement[bool]:
+    return ~select(results.c.image_id).where(results.c.image_id == images.c.id).exists()
+
+
+def _held(lease: Lease, owner: str) -> tuple[ColumnElement[bool], ...]:
+    return (
+        chunks.c.run_id == lease.run_id,
+        chunks.c.number == lease.number,
+        chunks.c.owner == owner,
+        chunks.c.finished_at.is_(None),
+    )
+
+
+@dataclass(frozen=True)
+class IdleChunks:
+    """Unfinished chunks of one run that wait for a message; `total`: how many chunks the run has."""
+
+    run_id: int
+    root: str
+    total: int
+    numbers: tuple[int, ...]
+
+
+def free_expired(ledger: Ledger, limit: int = 500) -> list[IdleChunks]:
+    """Free chunks whose lease ended: their worker is gone, or cannot reach the database."""
+    return _free(ledger, chunks.c.lease_until < now(), limit)
+
+
+def free_held_by(ledger: Ledger, owner: str) -> list[IdleChunks]:
+    """Free chunks held by a worker that is known to be dead; its attempts count."""
+    return _free(ledger, chunks.c.owner == owner, limit=500)
+
+
+def claim_unsent(ledger: Ledger, seconds: float, limit: int = 500) -> list[IdleChunks]:
+    """Chunks without a lease whose message was sent over `seconds` ago, or never; they count as sent now.
+
+    To be called when the queue is empty: then these messages are lost.
+    """
+    scanned = select(runs.c.scanned_at).where(runs.c.id == chunks.c.run_id).scalar_subquery()
+    return _free(
+        ledger,
+        chunks.c.owner.is_(None) & (func.coalesce(chunks.c.sent_at, scanned) < now(-seconds)),
+        limit,
+    )
+
+
+def _free(ledger: Ledger, condition: ColumnElement[bool], limit: int) -> list[IdleChunks]:
+    """Free the chunks that meet `condition`; of several who call at once, each chunk goes to one."""
+    is_open = select(runs.c.id).where(runs.c.state == OPEN)
+    idle = chunks.c.finished_at.is_(None) & chunks.c.run_id.in_(is_open) & condition
+    some = select(chunks.c.run_id, chunks.c.number).where(idle).limit(limit)
+
+    def look(connection: Connection) -> bool:
+        return connection.execute(some.limit(1)).first() is not None
+
+    def work(connection: Connection) -> list[IdleChunks]:
+        freed = connection.execute(
+            update(chunks)
+            # The condition once more: on Postgres the row may have changed since it was chosen.
+            .where(tuple_(chunks.c.run_id, chunks.c.number).in_(some), idle)
+            .values(owner=None, lease_until=None, sent_at=now())
+            .returning(chunks.c.run_id, chunks.c.number)
+        ).all()
+        return [_of_run(connection, run_id, freed) for run_id in sorted({row.run_id for row in freed})]
+
+    with ledger.read() as connection:
+        # Mostly there is nothing: then nobody needs the write lock.
+        if not look(connection):
+            return []
+    return ledger.write(work)
+
+
+def _of_run(connection: Connection, run_id: int, freed: Any) -> IdleChunks:
+    root = connection.execute(select(runs.c.root).where(runs.c.id == run_id)).scalar_one()
+    total = connection.execute(
+        select(func.max(chunks.c.number)).where(chunks.c.run_id == run_id)
+    ).scalar_one()
+    numbers = tuple(sorted(row.number for row in freed if row.run_id == run_id))
+    return IdleChunks(run_id, str(root), int(total), numbers)

@@ -1,0 +1,268 @@
+"""Results of images: recorded in one statement, read filtered and in order, and summed up."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    ColumnElement,
+    Connection,
+    FromClause,
+    Insert,
+    Select,
+    bindparam,
+    case,
+    column,
+    func,
+    select,
+)
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects.postgresql import insert as insert_postgresql
+from sqlalchemy.dialects.sqlite import insert as insert_sqlite
+
+from db.dialect import now
+from db.ledger import Ledger
+from db.runs import CANCELLED
+from db.schema import chunks, images, predictions, results, runs
+
+# What a row holds, `image_id` first; the rest is the same for all.
+_GIVEN = [column for column in results.columns if column.name not in ("run_id", "finished_at")]
+
+
+def put_results(connection: Connection, run_id: int, chunk: int, rows: Sequence[dict[str, Any]]) -> None:
+    """Record results, passing over those of images that are not in this chunk; `done` is not overwritten.
+
+    Each row has `image_id`, `status` and columns of `results`.
+    """
+    # An image that is named twice has the last of its rows: Postgres refuses to replace what it just wrote.
+    plain = {row["image_id"]: {name: _storable(value) for name, value in row.items()} for row in rows}
+    if not plain:
+        return
+    if connection.dialect.name == "sqlite":
+        statement, constants = _for_each()
+        same = constants | {"run": run_id, "chunk": chunk}
+        connection.exec_driver_sql(statement, [same | _flat(row) for row in plain.values()])
+    else:
+        connection.execute(_FOR_ALL, {"rows": list(plain.values()), "run": run_id, "chunk": chunk})
+
+
+def _storable(value: Any) -> Any:
+    """A value as both databases take it: hostile files put NUL and broken Unicode into messages."""
+    if isinstance(value, str):
+        if value.isascii() and "\0" not in value:
+            return value
+        return value.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_storable(name): _storable(part) for name, part in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: json.dumps(value) if isinstance(value, dict) else value for name, value in row.items()}
+
+
+def _upsert(insert: Any, given: Select[Any]) -> Insert:
+    """Insert what `given` selects; a result that is there already is replaced, unless it is `done`."""
+    names = [column.name for column in _GIVEN]
+    statement = insert(results).from_select(["run_id", "finished_at", *names], given)
+    changed = {name: statement.excluded[name] for name in (*names[1:], "finished_at")}
+    replaced: Insert = statement.on_conflict_do_update(
+        index_elements=["image_id"], set_=changed, where=results.c.status != "done"
+    )
+    return replaced
+
+
+def _of_chunk(values: Sequence[Any]) -> Select[Any]:
+    """Rows of `values`, each for an image that is in the chunk."""
+    return select(images.c.run_id, now(), *values).where(
+        images.c.id == values[0],
+        images.c.run_id == bindparam("run"),
+        images.c.chunk == bindparam("chunk"),
+    )
+
+
+def _for_all() -> Insert:
+    listed = (
+        func.json_to_recordset(bindparam("rows", type_=JSON))
+        .table_valued(*[column(given.name, given.type) for given in _GIVEN])
+        .render_derived(with_types=True)
+    )
+    return _upsert(insert_postgresql, _of_chunk(list(listed.c)))
+
+
+# For Postgres, the rows in one parameter: less to send and to parse than each value by itself.
+_FOR_ALL = _for_all()
+
+
+@lru_cache(maxsize=1)
+def _for_each() -> tuple[str, dict[str, Any]]:
+    """For SQLite, the statement for one row and what a row need not give: its driver repeats it fast."""
+    named = [bindparam(given.name, None, given.type) for given in _GIVEN]
+    dialect = sqlite.dialect(paramstyle="named")
+    compiled = _upsert(insert_sqlite, _of_chunk(named)).compile(dialect=dialect)
+    return str(compiled), dict(compiled.params)
+
+
+COLUMNS = tuple(column.name for column in predictions.columns)
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which predictions; None means any."""
+
+    run: int | None = None
+    class_name: str | None = None
+    min_probability: float | None = None
+    status: str | None = None
+    reason: str | None = None
+    limit: int | None = None
+
+
+def read_predictions(ledger: Ledger, wanted: Filter) -> Iterator[dict[str, Any]]:
+    """Rows of the view `predictions` as dictionaries, streamed: memory does not grow with the run.
+
+    Asks the tables rather than the view, so that the indexes serve however large the run is.
+    """
+    with ledger.read() as connection:
+        for row in connection.execution_options(yield_per=1000).execute(statement_for(wanted)):
+            yield dict(row._mapping)
+
+
+def statement_for(wanted: Filter) -> Select[*tuple[Any, ...]]:
+    """The query for the wanted predictions, of which an index gives the first ones at once.
+
+    All, and pending ones, are in the order of their chunks; those chosen by their result, in the order in
+    which the images were enqueued first.
+    """
+    order: tuple[ColumnElement[Any], ...]
+    if conditions := list(_of_result(wanted)):
+        statement = _shown(results.join(images, _IS_RESULT).join(runs, runs.c.id == images.c.run_id))
+        run_id, order = results.c.run_id, (results.c.image_id,)
+    elif wanted.status in ("pending", "cancelled"):
+        statement = _shown(_OF_CHUNKS)
+        run_id, order = chunks.c.run_id, (chunks.c.run_id, chunks.c.number, images.c.id)
+        is_cancelled = runs.c.state == CANCELLED
+        conditions = [
+            chunks.c.finished_at.is_(None),
+            is_cancelled if wanted.status == "cancelled" else ~is_cancelled,
+            results.c.image_id.is_(None),
+        ]
+    else:
+        statement = _shown(images.join(runs, runs.c.id == images.c.run_id).outerjoin(results, _IS_RESULT))
+        run_id, order = images.c.run_id, (images.c.run_id, images.c.chunk, images.c.id)
+    if wanted.run is not None:
+        conditions.append(run_id == wanted.run)
+    return statement.where(*conditions).order_by(*order).limit(wanted.limit)
+
+
+def _of_result(wanted: Filter) -> Iterator[ColumnElement[bool]]:
+    if wanted.status == "done" or wanted.min_probability is not None:
+        yield results.c.status == "done"
+    if wanted.status == "failed" or wanted.reason is not None:
+        yield results.c.status == "failed"
+    if wanted.class_name is not None:
+        yield results.c["class"] == wanted.class_name
+    if wanted.min_probability is not None:
+        yield results.c.probability >= wanted.min_probability
+    if wanted.reason is not None:
+        yield results.c.reason == wanted.reason
+
+
+_EXPRESSIONS: dict[str, ColumnElement[Any]] = {
+    "run": images.c.run_id,
+    "path": runs.c.root + "/" + images.c.path,
+    "status": func.coalesce(
+        results.c.status, case((runs.c.state == CANCELLED, "cancelled"), else_="pending")
+    ),
+    "enqueued_at": runs.c.created_at,
+}
+_IS_RESULT = results.c.image_id == images.c.id
+# Every chunk has images. An outer join, since SQLite takes the tables of that in the order given: with an
+# inner one it reads all images of the run before it asks which chunks are unfinished.
+_OF_CHUNKS = (
+    chunks.join(runs, runs.c.id == chunks.c.run_id)
+    .outerjoin(images, (images.c.run_id == chunks.c.run_id) & (images.c.chunk == chunks.c.number))
+    .outerjoin(results, _IS_RESULT)
+)
+
+
+def _shown(source: FromClause) -> Select[*tuple[Any, ...]]:
+    named = (
+        (_EXPRESSIONS[name] if name in _EXPRESSIONS else results.c[name]).label(name) for name in COLUMNS
+    )
+    return select(*named).select_from(source)
+
+
+@dataclass(frozen=True)
+class ClassHeat:
+    """Means over the images whose heatmap is of `class_name`, blank ones left out of all but `blank`.
+
+    `border`, `corner` and `marked` are shares of the heat, as the columns of `results` say; `marked` is
+    None where no image has a marked area.
+    """
+
+    class_name: str
+    images: int
+    blank: int
+    border: float
+    corner: float
+    marked: float | None
+    marked_images: int
+
+
+def heat_by_class(ledger: Ledger, run_id: int, one_in: int = 1) -> list[ClassHeat]:
+    """One entry for each class that was explained and has a map that is not blank, by name.
+
+    `one_in`: look at one in so many of the run's chunks only.
+    """
+    of = results.c.explained_class
+    statement = (
+        select(
+            of,
+            func.count(results.c.heat_border),
+            func.count().filter(results.c.heat_border.is_(None)),
+            func.avg(results.c.heat_border),
+            func.avg(results.c.heat_corner),
+            func.avg(results.c.heat_marked),
+            func.count(results.c.heat_marked),
+        )
+        .where(results.c.run_id == run_id, results.c.status == "done", of.is_not(None))
+        .group_by(of)
+        .having(func.count(results.c.heat_border) > 0)
+        .order_by(of)
+    )
+    if one_in > 1:
+        some = select(chunks.c.number).where(chunks.c.run_id == run_id, chunks.c.number % one_in == 0)
+        of_some = select(images.c.id).where(images.c.run_id == run_id, images.c.chunk.in_(some))
+        statement = statement.where(results.c.image_id.in_(of_some))
+    with ledger.read() as connection:
+        rows = connection.execute(statement).all()
+    return [ClassHeat(*row) for row in rows]
+
+
+def versions_used(ledger: Ledger, run_id: int) -> list[str]:
+    """The model versions that explained images of a run, by name; of each chunk one image is asked."""
+    one = (
+        select(results.c.model_version)
+        .select_from(images.join(results, results.c.image_id == images.c.id))
+        .where(
+            images.c.run_id == chunks.c.run_id,
+            images.c.chunk == chunks.c.number,
+            results.c.status == "done",
+            results.c.model_version.is_not(None),
+        )
+        .limit(1)
+        .correlate(chunks)
+        .scalar_subquery()
+    )
+    statement = select(one).where(chunks.c.run_id == run_id, chunks.c.done > 0).distinct()
+    with ledger.read() as connection:
+        return sorted(str(name) for name in connection.execute(statement).scalars() if name is not None)

@@ -1,0 +1,82 @@
+"""Saying when much of the heat of a run lies where no lung is, and when its model looks there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from db.errors import LedgerError
+from db.models import get_model
+from db.results import ClassHeat, heat_by_class, versions_used
+from db.runs import progress
+from worker.errors import XraycamError
+from worker.map_evaluation.reports import Reliance
+from worker.model.metadata import Description, read_description
+from worker.model.store import store_of
+
+if TYPE_CHECKING:
+    from db.runs import Run
+    from producer.session import Session
+
+# A map without any preference has 0.25 of its heat in the corners and 0.44 at the border.
+MUCH_IN_CORNERS = 0.45
+MUCH_AT_BORDER = 0.65
+# Means over some ten thousands of images are exact enough, and a longer run is answered as soon.
+CHUNKS_LOOKED_AT = 500
+
+
+def map_report(session: Session, run: Run) -> Iterator[str]:
+    """Whatever should be known before the maps of a run are believed: warnings about the versions that made
+    it, measured when they were trained, then about its heat."""
+    for version in versions_used(session.ledger, run.id):
+        yield from reliance_of(session, version)
+    one_in = max(1, progress(session.ledger, run.id).chunks // CHUNKS_LOOKED_AT)
+    yield from heat_lines(heat_by_class(session.ledger, run.id, one_in))
+    if one_in > 1:
+        yield f"of the heat, one in {one_in} chunks was looked at"
+
+
+def reliance_of(session: Session, version: str) -> Iterator[str]:
+    """`reliance_lines` of a version; none if it is gone."""
+    try:
+        model = get_model(session.ledger, version)
+        description = read_description(store_of(session.settings).fetch(model.version, model.digest))
+    except (XraycamError, LedgerError):
+        return
+    yield from reliance_lines(description)
+
+
+def reliance_lines(description: Description) -> Iterator[str]:
+    """Warnings from what the training of a version measured; none where it measured nothing."""
+    try:
+        found = [Reliance.model_validate(one) for one in description.training.get("reliance", [])]
+    except ValidationError:
+        return
+    for one in found:
+        yield from one.warnings
+
+
+def heat_lines(found: list[ClassHeat]) -> Iterator[str]:
+    """What a person should know of a run's maps: warnings first, then the share in marked areas."""
+    for heat in found:
+        where = []
+        if heat.corner >= MUCH_IN_CORNERS:
+            where.append(f"{heat.corner:.0%} in the corners (25% of the area)")
+        if heat.border >= MUCH_AT_BORDER:
+            where.append(f"{heat.border:.0%} at the border (44% of the area)")
+        if where:
+            yield (
+                f"warning: the score of {heat.class_name} comes from outside the middle of the picture: of "
+                f"the heat of {heat.images} images {' and '.join(where)} on average. A model that looks "
+                "at side markers or film edges does this; look at the overlays before you believe it"
+            )
+    for heat in found:
+        if heat.marked is not None:
+            yield (
+                f"{heat.class_name}: {heat.marked:.0%} of the heat in the marked area, on average over "
+                f"{heat.marked_images} images"
+            )
+        if heat.blank:
+            yield f"{heat.class_name}: {heat.blank} maps are blank, drawn as the plain X-ray"

@@ -1,0 +1,144 @@
+"""`xraycam preview` and `evaluate`: look at a labelled folder, and measure a version on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+
+@click.command("preview")
+@click.argument("dataset", type=click.Path(path_type=Path))
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default="preview.png",
+    show_default=True,
+    help="PNG file to write.",
+)
+@click.option(
+    "--recipe",
+    default="default",
+    show_default=True,
+    metavar="NAME|FILE",
+    help="Whose preprocessing and augmentation to show.",
+)
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change one setting of the recipe, such as augmentation.rotation=5; repeatable.",
+)
+@click.option("--count", type=click.IntRange(1, 20), default=6, show_default=True, help="Samples per class.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Draws other samples.")
+def preview_command(
+    dataset: Path, output: Path, recipe: str, changes: tuple[str, ...], count: int, seed: int
+) -> None:
+    """Draw a grid of samples of DATASET as the network sees them, plain and augmented, under their class.
+
+    Reads all images, and says which would be left out.
+
+    \b
+    Example:
+      xraycam preview ./dataset --output preview.png
+    """
+    from producer.session import ensure_output_file
+    from producer.training_request import recipe_from
+    from producer.worker_program import run_worker_program
+    from worker.errors import XraycamError
+    from worker.settings import load_settings
+
+    chosen = recipe_from(recipe, changes)
+    folder, file = dataset.expanduser().absolute(), ensure_output_file(output)
+    if not folder.is_dir():
+        raise XraycamError(f"there is no folder {dataset}; name one that has a sub-folder for each class")
+    if file.suffix.lower() != ".png":
+        raise XraycamError(f"--output {output}: the picture is a PNG; end the name in .png")
+    status = run_worker_program(
+        load_settings(),
+        "worker.programs.preview_dataset",
+        [folder, file, "--count", str(count), "--seed", str(seed)],
+        text=chosen.model_dump_json(),
+    )
+    if status:
+        raise SystemExit(status)
+    click.echo(file)
+
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@click.command("evaluate")
+@click.argument("dataset", type=click.Path(path_type=Path))
+@click.option("--model", help="Model version; without it the current one.")
+@click.option(
+    "--output", type=click.Path(path_type=Path, file_okay=False), help="Folder for figures and pictures."
+)
+def evaluate_command(dataset: Path, model: str | None, output: Path | None) -> None:
+    """Measure a model version on DATASET, a folder with one sub-folder of images per class.
+
+    The sub-folders must be called as the model's classes. Runs on this machine and changes nothing.
+
+    \b
+    Example:
+      xraycam evaluate ./other-hospital --model shenzhen-3
+    """
+    import json
+
+    from producer.session import ensure_output_dir, open_session
+    from producer.worker_program import run_worker_program
+    from worker.errors import XraycamError
+    from worker.model.metadata import METRICS_FILE
+
+    session = open_session()
+    folder = dataset.expanduser().absolute()
+    if not folder.is_dir():
+        raise XraycamError(f"there is no folder {dataset}; name one that has a sub-folder for each class")
+    chosen = session.model(model)
+    target = ensure_output_dir(
+        output or session.settings.home / "evaluations" / f"{chosen.version}-on-{folder.name}"
+    )
+    status = run_worker_program(
+        session.settings, "worker.programs.evaluate_model", [folder, target, "--model", chosen.version]
+    )
+    if status:
+        raise SystemExit(status)
+    found = json.loads((target / METRICS_FILE).read_text(encoding="utf-8"))
+    session.out.print(_table(found))
+    session.out.print(f"all figures, and pictures: {target}", soft_wrap=True, markup=False)
+
+
+def _table(found: dict[str, Any]) -> Table:
+    from rich.table import Table
+
+    def number(value: float | None) -> str:
+        return "-" if value is None else f"{value:.3f}"
+
+    figures = found["figures"]
+    counts = ", ".join(f"{count} {name}" for name, count in figures["images"].items())
+    table = Table(title=f"model {found['model']} on {counts}", title_justify="left")
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    low, high = figures["auc_interval"]
+    table.add_row("AUC (95% interval)", f"{number(figures['auc'])} ({number(low)} to {number(high)})")
+    table.add_row("sensitivity at 0.5", number(figures["sensitivity"]))
+    table.add_row("specificity at 0.5", number(figures["specificity"]))
+    if figures["youden"] is not None:
+        point = figures["youden"]
+        table.add_row(
+            f"sensitivity / specificity at {point['threshold']:.2f} (Youden)",
+            f"{number(point['sensitivity'])} / {number(point['specificity'])}",
+        )
+    table.add_row("specificity at 90% sensitivity", number(figures["specificity_at_sensitivity_90"]))
+    table.add_row("accuracy", number(figures["accuracy"]))
+    table.add_row("Brier score", number(figures["brier"]))
+    table.add_row("calibration error", number(figures["calibration_error"]))
+    for name, row in zip(figures["classes"], figures["confusion"], strict=True):
+        predicted = ", ".join(
+            f"{count} {other}" for other, count in zip(figures["classes"], row, strict=True)
+        )
+        table.add_row(f"{name} predicted as", predicted)
+    return table

@@ -1,0 +1,102 @@
+"""Rankings of layers and methods, and the randomisation test, as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.table import Table
+
+from worker.map_evaluation.bootstrap import Mean
+from worker.map_evaluation.reports import Ranked, Ranking, Sanity
+from worker.map_evaluation.similarity import Similarity
+from worker.model.metadata import Description
+
+
+def ranking_table(ranking: Ranking) -> Table:
+    """The most faithful first, with 95% intervals; maps that know nothing last."""
+    is_located = ranking.marked_images > 0
+    title = (
+        f"model {ranking.model}: where its scores come from, on {ranking.images} images, in score units; "
+        "95% intervals"
+    )
+    table = Table(title=title, title_justify="left")
+    table.add_column("layer and method", overflow="fold")
+    for name in ("map", "faithfulness", "insertion", "deletion", "ROAD", "blank"):
+        table.add_column(name, justify="right")
+    if is_located:
+        for name in ("hit rate", "share of heat", "IoU"):
+            table.add_column(f"{name}, marked area", justify="right")
+    for row in ranking.pairs:
+        table.add_row(*_ranking_cells(row))
+    table.add_section()
+    for row in ranking.baselines:
+        table.add_row(*_ranking_cells(row))
+    return table
+
+
+def ranking_lines(ranking: Ranking, description: Description) -> Iterator[str]:
+    """What follows from it, in sentences."""
+    best, best_baseline = ranking.best, max(ranking.baselines, key=_faithfulness)
+    yield f"best: {best.name}, {best.faithfulness.faithfulness}; {ranking.seconds:.0f} s"
+    if best != ranking.pairs[0]:
+        yield f"{ranking.pairs[0].name} is more faithful, but leaves {ranking.pairs[0].blank} images blank"
+    if best.faithfulness.faithfulness.low <= _faithfulness(best_baseline):
+        yield (
+            f"warning: no better than a {best_baseline.name} as far as {ranking.images} images tell; do not "
+            "believe maps of this model"
+        )
+    default = f"{description.default_layer} {description.default_method}"
+    if default != best.name:
+        yield f"the default of version {description.version} is {default}: --layer and --method choose others"
+    located = [row for row in ranking.pairs if row.localisation is not None]
+    if located:
+        area = located[0].localisation
+        assert area is not None
+        yield (
+            f"the marked area covers {area.area:.1%} of the picture in {ranking.marked_images} images: that "
+            "much a map reaches that knows nothing"
+        )
+
+
+def _ranking_cells(row: Ranked) -> list[str]:
+    found = row.faithfulness
+    cells = [
+        row.name,
+        f"{row.resolution[0]} x {row.resolution[1]}",
+        _interval(found.faithfulness),
+        *(f"{mean.value:.2f}" for mean in (found.insertion, found.deletion, found.road)),
+        str(row.blank or ""),
+    ]
+    if row.localisation is not None:
+        located = row.localisation
+        cells += [_interval(mean) for mean in (located.hit, located.energy, located.iou)]
+    return cells
+
+
+def _interval(mean: Mean) -> str:
+    return f"{mean.value:.2f} ({mean.low:.2f} to {mean.high:.2f})"
+
+
+def _faithfulness(row: Ranked) -> float:
+    return row.faithfulness.faithfulness.value
+
+
+def sanity_table(found: Sanity) -> Table:
+    """Stages from the head down, then what unrelated maps have in common."""
+    table = Table(
+        title=f"model {found.model}, {found.layer} {found.method}, {found.images} images: similarity to the "
+        "trained model's maps; 95% intervals",
+        title_justify="left",
+    )
+    table.add_column("weights random from the scores down to")
+    for name in ("rank correlation", "structural similarity", "blank maps"):
+        table.add_column(name, justify="right")
+    for stage in found.stages:
+        table.add_row(stage.part, *_sanity_cells(stage.similarity), str(stage.blank or ""))
+    table.add_section()
+    table.add_row("maps of unrelated images", *_sanity_cells(found.unrelated), "")
+    return table
+
+
+def _sanity_cells(found: Similarity) -> list[str]:
+    return [f"{m.value:.2f} ({m.low:.2f} to {m.high:.2f})" for m in (found.spearman, found.ssim)]

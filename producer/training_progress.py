@@ -1,0 +1,173 @@
+"""Showing how far a training is, from the ledger alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from db.ledger import Ledger
+from db.models import get_model
+from db.trainings import CANCELLED, DONE, LOST, QUEUED, Training, get_training
+from db.workers import list_workers
+from producer.attribution_report import reliance_of
+from producer.exit_status import SOME_FAILED
+from producer.session import Session
+from worker.queue.messages import TRAIN_QUEUE
+
+LOOK_SECONDS = 0.5
+# How long a training may wait before it is worth saying that nobody serves its queue.
+PATIENCE_SECONDS = 5.0
+
+
+class TrainingDisplay:
+    """A line on standard error for each epoch, and in a terminal a bar with the time left."""
+
+    def __init__(self, console: Console, ledger: Ledger, training_id: int) -> None:
+        self._console = console
+        self._ledger = ledger
+        self._id = training_id
+        self._shown = 0
+        self._start = 0
+        self._hint_at: float | None = time.monotonic() + PATIENCE_SECONDS
+        self._bar = Progress(
+            TextColumn("training {task.fields[training]}: {task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TextColumn("{task.fields[left]}"),
+            console=console,
+            # Without a terminal there is nothing to redraw: the lines of the epochs are all.
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=None, training=training_id, figures="", left="")
+
+    def __enter__(self) -> TrainingDisplay:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def update(self) -> Training:
+        """Look at the ledger and redraw."""
+        training = get_training(self._ledger, self._id)
+        if training.start > self._start and training.owner is not None:
+            self._start = training.start
+            self._console.print(f"training {self._id}: started on {training.owner}", soft_wrap=True)
+        for epoch in training.history[self._shown :]:
+            self._console.print(_line(epoch, training.epochs))
+        # After a start without a checkpoint the epochs begin again.
+        self._shown = len(training.history)
+        self._bar.update(
+            self._task,
+            description=training.state if training.state != "running" else training.stage or "starting",
+            total=training.epochs,
+            completed=training.epoch,
+            figures="" if training.val_auc is None else f"AUC {training.val_auc:.3f}",
+            left=_time(training.seconds_left),
+        )
+        if training.state == QUEUED and self._hint_at is not None and time.monotonic() > self._hint_at:
+            self._hint_at = None
+            self._hint()
+        return training
+
+    def _hint(self) -> None:
+        trainers = [w for w in list_workers(self._ledger) if w.is_live and w.queues == TRAIN_QUEUE]
+        if not trainers:
+            self._console.print(
+                f"training {self._id} waits: no worker serves the queue 'train'; "
+                "start one with 'xraycam worker --queues train'",
+                soft_wrap=True,
+            )
+        elif all(trainer.doing for trainer in trainers):
+            self._console.print(f"training {self._id} waits: {trainers[0].doing} comes first")
+
+
+def wait_for_training(
+    display: TrainingDisplay, tick: Callable[[Training], object] = lambda _: None
+) -> Training:
+    """Wait until a training has ended, is cancelled or lost; `tick` is called meanwhile."""
+    while True:
+        training = display.update()
+        if training.has_ended:
+            return training
+        tick(training)
+        time.sleep(LOOK_SECONDS)
+
+
+def report_training(session: Session, training: Training) -> int:
+    """Print how a training stands; the exit status."""
+    word = f"training {training.id}"
+    again = f"'xraycam train --resume {training.id}'"
+    if training.state == DONE and training.version is not None:
+        figures = get_model(session.ledger, training.version).metrics
+        session.out.print(f"{word} made model {training.version}: {describe(figures)}", soft_wrap=True)
+        session.out.print(training.verdict, soft_wrap=True, markup=False)
+        for line in (*describe_maps(figures), *reliance_of(session, training.version)):
+            session.out.print(line, soft_wrap=True, markup=False)
+        return 0
+    if not training.has_ended:
+        place = f"epoch {training.epoch} of {training.epochs}" if training.epoch else "no epoch done yet"
+        stage = f"{training.state}, {training.stage}" if training.stage else training.state
+        session.out.print(f"{word}: {stage}, {place}{_comma(_time(training.seconds_left))}")
+        return 0
+    done = f"after {training.epoch} of {training.epochs} epochs"
+    if training.state == LOST:
+        text = f"{word} is lost {done}: worker {training.owner} was not heard of any more; {again} goes on"
+    elif training.state == CANCELLED:
+        text = f"{word} was cancelled {done}; {again} goes on"
+    else:
+        text = f"{word} failed {done}: {training.error}"
+    session.err.print(text, soft_wrap=True, markup=False)
+    return SOME_FAILED
+
+
+def describe_maps(figures: dict[str, Any]) -> Iterator[str]:
+    """What the training found out about the version's maps; nothing where it measured nothing."""
+    if "layer" in figures:
+        yield f"maps: {figures['layer']} with {figures['method']} is most faithful and becomes the default"
+    if "repeatability" in figures:
+        found = figures["repeatability"]
+        yield (
+            f"maps of the same images by {found['with']}, served so far: rank correlation "
+            f"{found['spearman']:.2f}, structural similarity {found['ssim']:.2f}"
+        )
+
+
+def describe(figures: dict[str, Any]) -> str:
+    """The leading figures of a version's metrics in a line."""
+    low, high = figures["auc_interval"]
+    text = (
+        f"AUC {figures['auc']:.3f} ({low:.3f} to {high:.3f}), sensitivity {figures['sensitivity']:.3f}, "
+        f"specificity {figures['specificity']:.3f} on the validation part"
+    )
+    return text + (f", AUC {figures['test_auc']:.3f} on the test folder" if "test_auc" in figures else "")
+
+
+def _line(epoch: dict[str, Any], epochs: int) -> str:
+    def number(name: str) -> str:
+        return "-" if epoch.get(name) is None else f"{epoch[name]:.3f}"
+
+    return (
+        f"epoch {epoch['epoch']}/{epochs} ({epoch['stage']}): loss {number('loss')}, validation loss "
+        f"{number('val_loss')}, AUC {number('val_auc')}, {epoch.get('seconds') or 0:.1f} s"
+    )
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    if seconds < 90:
+        return f"{seconds:.0f} s left"
+    return f"{seconds / 60:.0f} min left" if seconds < 5400 else f"{seconds / 3600:.1f} h left"
+
+
+def _comma(text: str) -> str:
+    return f", {text}" if text else ""

@@ -1,0 +1,1 @@
+"""What makers of xraycam run, and its users do not."""

@@ -1,0 +1,153 @@
+"""Makes the starter model that ships with the package: `python -m tools.make_starter DATASET ...`."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import shutil
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from worker.errors import XraycamError
+from worker.model.metadata import CARD_FILE, Description, read_description, write_description
+from worker.model.network import round_as_stored, save_model, spatial_layers
+from worker.train.annotations import Regions, find_regions
+from worker.train.cam_evaluation import map_figures
+from worker.train.dataset import DatasetError, Labelled, Split, scan_labelled, split
+from worker.train.evaluation import labelled_scores
+from worker.train.fit import Epoch, Trained, fit
+from worker.train.metrics import measure
+from worker.train.model_card import model_card, training_record
+from worker.train.recipe import Recipe, recipe_named
+
+STARTER = Path(__file__).parents[1] / "model" / "starter"
+
+
+def save_version(
+    trained: Trained,
+    dataset: Labelled,
+    parts: Split,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    version: str,
+    default_layer: str,
+    default_method: str = "gradcam",
+    figures: dict[str, Any],
+) -> Description:
+    """Write a training's result as the model folder `folder`, with its card. `figures` go into the record
+    beside those of the validation part. Raises ModelError if `folder` exists."""
+    labels = np.array(dataset.labels)[list(parts.validation)]
+    record = training_record(
+        dataset,
+        parts,
+        recipe,
+        started_from=trained.started_from,
+        history=[asdict(epoch) for epoch in trained.history],
+        kept=trained.kept,
+        validation=measure(labels, trained.scores, dataset.classes),
+    )
+    description = save_model(
+        trained.network,
+        folder,
+        description={
+            "version": version,
+            "alpha": recipe.alpha,
+            "classes": dataset.classes,
+            "preprocessing": recipe.preprocessing,
+            "head": recipe.head,
+            "layers": spatial_layers(trained.network),
+            "default_layer": default_layer,
+            "default_method": default_method,
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "training": {**record, **figures},
+        },
+    )
+    (folder / CARD_FILE).write_text(model_card(description), encoding="utf-8")
+    return description
+
+
+def main() -> None:
+    """Train, judge on the part split off, write the folder."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("dataset", type=Path, help="a folder with one sub-folder per class")
+    parser.add_argument("--start-from", default="imagenet", help="imagenet, a file, or a model folder")
+    parser.add_argument("--recipe", default="default")
+    parser.add_argument("--cross-validation", type=Path, nargs="*", default=[], help="figures for the card")
+    parser.add_argument("--version", default="starter-1")
+    parser.add_argument("--out", type=Path, default=STARTER)
+    parser.add_argument(
+        "--describe-only",
+        action="store_true",
+        help="train nothing: put new figures beside the weights",
+    )
+    arguments = parser.parse_args()
+    recipe = recipe_named(arguments.recipe)
+    found = [json.loads(file.read_text(encoding="utf-8")) for file in arguments.cross_validation]
+    dataset = scan_labelled(arguments.dataset, min_per_class=recipe.min_per_class)
+    _refuse_other_data(found, dataset)
+    figures: dict[str, Any] = {"cross_validation": {one["recipe"]["name"]: one for one in found}}
+    if arguments.describe_only:
+        _describe_anew(arguments.out, dataset, figures)
+        return
+    parts = split(dataset, share=recipe.validation_share, seed=recipe.seed)
+    marked = find_regions(arguments.dataset) if recipe.region_loss else None
+    regions = None if marked is None else Regions(marked, dataset)
+    trained = fit(dataset, parts, recipe, start_from=arguments.start_from, regions=regions, progress=_tell)
+    round_as_stored(trained.network)
+    scores = labelled_scores(trained.network, recipe.preprocessing, dataset, parts.validation)
+    if regions is not None:
+        figures["findings"] = {"file": regions.source.name, "images": regions.images}
+    maps = map_figures(trained.network, dataset, parts.validation, recipe, version=arguments.version)
+    shutil.rmtree(arguments.out, ignore_errors=True)
+    description = save_version(
+        replace(trained, scores=scores),
+        dataset,
+        parts,
+        recipe,
+        arguments.out,
+        version=arguments.version,
+        default_layer=maps.layer,
+        default_method=maps.method,
+        figures=figures | maps.figures,
+    )
+    print(f"{arguments.out}: {description.version}, AUC {description.training['validation']['auc']:.3f}")
+
+
+def _describe_anew(folder: Path, dataset: Labelled, figures: dict[str, Any]) -> None:
+    old = read_description(folder)
+    if old.training["data"]["digest"] != dataset.digest:
+        raise DatasetError(f"{folder} was not trained on {dataset.root}; train it anew")
+    new = old.model_copy(update={"training": {**old.training, **figures}})
+    write_description(folder, new)
+    (folder / CARD_FILE).write_text(model_card(new), encoding="utf-8")
+    print(f"{folder}: {new.version} described anew")
+
+
+def _refuse_other_data(found: list[dict[str, Any]], dataset: Labelled) -> None:
+    for one in found:
+        if one["dataset"]["digest"] != dataset.digest:
+            raise DatasetError(
+                f"the cross-validation of recipe {one['recipe']['name']} was made on other data than "
+                f"{dataset.root}; run it again"
+            )
+
+
+def _tell(epoch: Epoch) -> None:
+    print(
+        f"{epoch.stage} {epoch.epoch}/{epoch.epochs}: loss {epoch.loss:.3f}, validation loss "
+        f"{epoch.val_loss:.3f}, AUC {epoch.val_auc:.3f}, {epoch.seconds:.1f} s",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except XraycamError as error:
+        sys.exit(f"xraycam: {error}")

@@ -1,0 +1,64 @@
+"""Where the heat of a map lies in the picture: at the border, in the corners, in a marked area."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from worker.explain.overlay import Heatmap
+from worker.images.preprocess import Pixels
+from worker.model.metadata import Preprocessing
+
+_SIDE = 64
+_FRAME, _CORNER = _SIDE // 8, _SIDE // 4
+
+BORDER = np.ones((_SIDE, _SIDE), bool)
+BORDER[_FRAME:-_FRAME, _FRAME:-_FRAME] = False
+CORNERS = np.zeros((_SIDE, _SIDE), bool)
+for _rows in (slice(_CORNER), slice(-_CORNER, None)):
+    for _columns in (slice(_CORNER), slice(-_CORNER, None)):
+        CORNERS[_rows, _columns] = True
+BORDER_AREA, CORNER_AREA = float(BORDER.mean()), float(CORNERS.mean())
+
+
+@dataclass(frozen=True)
+class HeatShares:
+    """Shares, 0..1, of a map's heat. `border`: in a frame an eighth of the side wide, 44% of the area;
+    `corner`: in the four corners, squares of a quarter of the side, 25% of the area; `marked`: in the
+    area marked in this image, None where none is known. Of the part of the picture the network sees."""
+
+    border: float
+    corner: float
+    marked: float | None
+
+
+def heat_shares(heatmap: Heatmap, area: Pixels | None = None) -> HeatShares | None:
+    """The shares of `heatmap` (h, w); None for a blank one.
+
+    `area`, uint8 (H, W), 0 or 255, is the marked area as the network sees it, see `area_seen`.
+    """
+    if not heatmap.any():
+        return None
+    heat = enlarged(heatmap, _SIDE, _SIDE)
+    total = heat.sum()
+    marked = None
+    if area is not None:
+        fine = enlarged(heatmap, *area.shape)
+        marked = float(fine[area > 127].sum() / fine.sum())
+    return HeatShares(float(heat[BORDER].sum() / total), float(heat[CORNERS].sum() / total), marked)
+
+
+def enlarged(heatmap: Heatmap, height: int, width: int) -> Heatmap:
+    """`heatmap` resized bilinearly with half-pixel centres, as overlays are: float32 (height, width)."""
+    image = Image.fromarray(np.asarray(heatmap, np.float32))
+    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+
+
+def area_seen(area: Image.Image, preprocessing: Preprocessing) -> Pixels:
+    """A marked area of the whole image (mode L, 0 or 255) as the network's input shows it: uint8
+    (size, size)."""
+    side = preprocessing.size
+    box = preprocessing.box(area.width, area.height)
+    return np.asarray(area.resize((side, side), Image.Resampling.BILINEAR, box=box))

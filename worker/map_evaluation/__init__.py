@@ -1,0 +1,1 @@
+"""Whether maps can be believed: faithfulness, localisation, weight randomisation, occlusion."""

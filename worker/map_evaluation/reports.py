@@ -1,0 +1,220 @@
+"""What evaluations of maps found, as data: ranking of layers and methods, randomisation, occlusion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from worker.map_evaluation.curves import Faithfulness
+from worker.map_evaluation.localisation import Localisation
+from worker.map_evaluation.similarity import Similarity
+
+RANKING_FILE = "ranking.json"
+BLANK_ALLOWED = 0.1
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Ranked(_Part):
+    """Figures of one layer and method, or of a baseline (`method` empty). `resolution`: height and width of
+    its map. `blank`: maps without any heat among those that faithfulness was measured on."""
+
+    layer: str
+    method: str
+    resolution: tuple[int, int]
+    faithfulness: Faithfulness
+    blank: int
+    localisation: Localisation | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.layer} {self.method}".strip()
+
+
+class Ranking(_Part):
+    """Pairs of layer and method, the most faithful first, and maps that know nothing, on the same images.
+
+    The scores explained are those of the predicted classes; for localisation, of the class that the image's
+    folder names, where it names one. `seconds`: what it took.
+    """
+
+    model: str
+    images: int
+    marked_images: int
+    seconds: float
+    pairs: tuple[Ranked, ...]
+    baselines: tuple[Ranked, ...]
+
+    @property
+    def best(self) -> Ranked:
+        """The most faithful pair that leaves no more than a tenth of the images without a map; without such
+        a one, the most faithful."""
+        limit = BLANK_ALLOWED * self.images
+        return next((pair for pair in self.pairs if pair.blank <= limit), self.pairs[0])
+
+
+SANITY_FILE = "sanity.json"
+
+# Up to the first, similarity is of no account, though it may be more than chance; above the second, maps are
+# alike, also where maps of unrelated images are.
+NEGLIGIBLE, ALIKE = 0.2, 0.5
+
+
+class Stage(_Part):
+    """`part`: what was randomised in this stage, beside all stages before it. `similarity`: of the maps to
+    those of the trained model. `blank`: maps without any heat."""
+
+    part: str
+    similarity: Similarity
+    blank: int
+
+
+class Sanity(_Part):
+    """Stages from the head down. `unrelated`: similarity of the trained model's maps of different images."""
+
+    model: str
+    layer: str
+    method: str
+    images: int
+    stages: tuple[Stage, ...]
+    unrelated: Similarity
+
+    @property
+    def passed(self) -> bool:
+        """Whether with all weights random the maps are no more like those of the trained model than maps of
+        other images are, as far as the images tell, or hardly alike; and in no case much alike. Both by ranks
+        and by structure."""
+        last = self.stages[-1].similarity
+        return all(
+            mean.value <= min(max(level.high, NEGLIGIBLE), ALIKE)
+            for mean, level in (
+                (last.spearman, self.unrelated.spearman),
+                (last.ssim, self.unrelated.ssim),
+            )
+        )
+
+    @property
+    def verdict(self) -> str:
+        """A sentence for people."""
+        last = self.stages[-1].similarity
+        figures = (
+            f"with all weights random, rank correlation {last.spearman.value:.2f} and structural similarity "
+            f"{last.ssim.value:.2f} to the trained model's maps; maps of unrelated images have "
+            f"{self.unrelated.spearman.value:.2f} and {self.unrelated.ssim.value:.2f}"
+        )
+        if self.passed:
+            return f"passed: the maps depend on what the model has learned ({figures})"
+        return (
+            "failed: the maps stay alike when the model forgets all it has learned, so that they do not show "
+            f"what it has learned; do not believe them ({figures})"
+        )
+
+
+# Of the advance of the predicted class, lost by hiding a corner, which is a sixteenth of the picture, or
+# the border.
+MUCH = 0.5
+# What fewer images than this do together says nothing of a model.
+FEWEST = 8
+
+
+def _square(top: bool, left: bool) -> Callable[[int], Any]:
+    def place(side: int) -> Any:
+        mask = np.zeros((side, side), bool)
+        quarter = side // 4
+        rows = slice(quarter) if top else slice(-quarter, None)
+        mask[rows, slice(quarter) if left else slice(-quarter, None)] = True
+        return mask
+
+    return place
+
+
+def _middle(side: int) -> Any:
+    mask = np.zeros((side, side), bool)
+    mask[side // 4 : -(side // 4), side // 4 : -(side // 4)] = True
+    return mask
+
+
+def _border(side: int) -> Any:
+    mask = np.ones((side, side), bool)
+    frame = side // 10
+    mask[frame:-frame, frame:-frame] = False
+    return mask
+
+
+# Which pixels of a picture of some side each place covers. Corners are squares of a quarter of the side.
+PLACES: dict[str, Callable[[int], Any]] = {
+    "top left corner": _square(True, True),
+    "top right corner": _square(True, False),
+    "bottom left corner": _square(False, True),
+    "bottom right corner": _square(False, False),
+    "border": _border,
+    "middle": _middle,
+}
+
+
+class Hidden(BaseModel):
+    """What hiding one place does. `lost`: share of the mean advance of the predicted class, its score minus
+    the highest other one, that is gone. `changed`: share of images then predicted as another class."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    lost: float
+    changed: float
+
+
+class Reliance(BaseModel):
+    """Of the images predicted as `class_name`: what hiding each place does."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    class_name: str
+    images: int
+    hidden: dict[str, Hidden]
+
+    @property
+    def warnings(self) -> list[str]:
+        """A sentence for each place outside the middle that much rests on; none from too few images."""
+        if self.images < FEWEST:
+            return []
+        return [
+            f"warning: the model looks at the {place}: hiding it takes {found.lost:.0%} of what "
+            f"{self.class_name} is ahead by, and {found.changed:.0%} of {self.images} images are then "
+            f"predicted as another class (hiding the middle: {self.hidden['middle'].lost:.0%} and "
+            f"{self.hidden['middle'].changed:.0%}). Side markers and film edges are there, not lungs"
+            for place, found in self.hidden.items()
+            if place != "middle" and found.lost >= MUCH
+        ]
+
+
+def reliance(scores: Any, classes: Sequence[str]) -> tuple[Reliance, ...]:
+    """From scores (N, 1 + places, K), the whole image first and then each of `PLACES` hidden; one entry for
+    each class that is predicted of an image."""
+    scores = np.asarray(scores, np.float64)
+    predicted = scores[:, 0].argmax(axis=1)
+    ahead = _ahead(scores, predicted)
+    found = []
+    for number, name in enumerate(classes):
+        members = ahead[predicted == number]
+        if len(members):
+            whole = members[:, 0].mean()
+            hidden = {
+                place: Hidden(
+                    lost=float(1 - members[:, row].mean() / whole) if whole > 0 else 0.0,
+                    changed=float((members[:, row] < 0).mean()),
+                )
+                for row, place in enumerate(PLACES, 1)
+            }
+            found.append(Reliance(class_name=name, images=len(members), hidden=hidden))
+    return tuple(found)
+
+
+def _ahead(scores: Any, predicted: Any) -> Any:
+    """Score of the class predicted of the whole image minus the highest other one: (N, 1 + places)."""
+    is_other = np.arange(scores.shape[-1]) != predicted[:, np.newaxis]
+    own = np.take_along_axis(scores, predicted[:, np.newaxis, np.newaxis], axis=2)[..., 0]
+    return own - np.where(is_other[:, np.newaxis], scores, -np.inf).max(axis=-1)

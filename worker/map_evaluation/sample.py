@@ -1,0 +1,105 @@
+"""Drawing images of a folder to measure maps on. No TensorFlow here."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+
+import numpy as np
+
+from worker.errors import ImageError, XraycamError
+from worker.explain.attribution import area_seen
+from worker.file_names import is_companion, printable
+from worker.images.masks import MarkedAreas
+from worker.images.preprocess import Pixels, network_input
+from worker.images.reader import Limits, read_radiograph
+from worker.model.metadata import Description
+
+UNKNOWN = -1
+
+
+@dataclass(frozen=True)
+class Sample:
+    """`pixels` uint8 (N, size, size), what the network sees of `files`; `labels[i]` is a class index, from
+    the name of the folder the file lies in, or -1; `areas[i]` is what is marked, uint8 (size, size), or
+    None."""
+
+    files: tuple[Path, ...]
+    pixels: Pixels
+    labels: tuple[int, ...]
+    areas: tuple[Pixels | None, ...]
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+
+def draw_sample(
+    source: Path,
+    description: Description,
+    count: int,
+    *,
+    marked: MarkedAreas | None = None,
+    only_marked: bool = False,
+    seed: int = 0,
+    limits: Limits | None = None,
+    tell: Callable[[str], object] = lambda _: None,
+) -> Sample:
+    """Draw up to `count` images in and below `source`, or `source` itself if it is a file, as many of each
+    folder as of the others as far as they last.
+
+    Files that cannot be read are told of and left out. `only_marked`: of images with something marked.
+    Raises XraycamError if none is left.
+    """
+    files: list[Path] = []
+    pixels: list[Pixels] = []
+    labels: list[int] = []
+    areas: list[Pixels | None] = []
+    for file in _drawn(source, seed):
+        if len(files) == count:
+            break
+        if only_marked and (marked is None or not marked.knows(file)):
+            continue
+        try:
+            radiograph = read_radiograph(file, limits or Limits())
+            size = (radiograph.width, radiograph.height)
+            area = None if marked is None else marked.of(file, size)
+        except ImageError as error:
+            tell(f"left out: {error}")
+            continue
+        if only_marked and area is None:
+            continue
+        name = file.parent.name
+        files.append(file)
+        pixels.append(network_input(radiograph, description.preprocessing))
+        labels.append(description.classes.index(name) if name in description.classes else UNKNOWN)
+        areas.append(None if area is None else area_seen(area, description.preprocessing))
+    if not files:
+        which = "with something marked in it" if only_marked else "that can be read"
+        raise XraycamError(f"{printable(source)} holds no image {which}; name a folder of radiographs")
+    return Sample(tuple(files), np.stack(pixels), tuple(labels), tuple(areas))
+
+
+def image_files(source: Path) -> Iterator[Path]:
+    """`source` if it is a file, or the files below it that may be images, by name."""
+    if source.is_file():
+        yield source
+        return
+    for file in sorted(source.rglob("*")):
+        if file.is_file() and file.name[0] != "." and not is_companion(file):
+            yield file
+
+
+def _drawn(source: Path, seed: int) -> Iterator[Path]:
+    """The files below `source` in a random order, folder by folder in turn."""
+    by_folder: dict[Path, list[Path]] = defaultdict(list)
+    for file in image_files(source):
+        by_folder[file.parent].append(file)
+    random = np.random.default_rng(seed)
+    shuffled: list[Sequence[Path]] = [
+        [files[int(index)] for index in random.permutation(len(files))] for files in by_folder.values()
+    ]
+    for row in zip_longest(*shuffled):
+        yield from (file for file in row if file is not None)

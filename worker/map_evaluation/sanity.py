@@ -1,0 +1,122 @@
+"""The weight-randomisation test: a map of a model that has forgotten everything must be another one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from worker.explain.explainer import Explainer
+from worker.explain.forward import scale
+from worker.images.preprocess import Pixels
+from worker.map_evaluation.reports import Sanity, Stage
+from worker.map_evaluation.similarity import similarity, unrelated
+from worker.model.metadata import Description
+from worker.model.network import SCORE_LAYER, build_network
+
+_BATCH = 16
+_MEASURED_ON = 32
+
+
+def check_sanity(
+    description: Description,
+    network: Any,
+    pixels: Pixels,
+    *,
+    layer: str | None = None,
+    method: str | None = None,
+    seed: int = 0,
+    progress: Callable[[int, int], object] = lambda _done, _of: None,
+) -> Sanity:
+    """Randomise a copy of `network` from the head down, stage by stage, and compare the maps of `pixels`,
+    uint8 (N, size, size), N at least 2, of the classes that the trained network predicts.
+
+    Adebayo et al. 2018, "Sanity Checks for Saliency Maps", arXiv 1810.03292, section 3, cascading. Kernels
+    are drawn anew with their own mean and spread; batch norms keep the values they have, in another order,
+    and where they are random the statistics of `pixels` (32 at most), so that the signal does not die out
+    and a blank map does not pass for a changed one. `progress` is told how many stages are done, of how many.
+    """
+    copy = build_network(
+        description.preprocessing.size, len(description.classes), description.head, description.alpha
+    )
+    copy.set_weights(network.get_weights())
+    given = (description, copy, () if layer is None else (layer,), () if method is None else method)
+    explainer = Explainer(*given)
+    (panel,) = explainer.panels
+    classes, trained = _maps(explainer, pixels, None)
+    images = scale(pixels[:_MEASURED_ON], description.preprocessing)
+    random = np.random.default_rng(seed)
+    stages, found = _stages(copy), []
+    forgotten: list[Any] = []
+    for number, (part, layers) in enumerate(stages, 1):
+        _randomise(layers, random)
+        forgotten += layers
+        _measure_norms(copy, forgotten, images)
+        _, maps = _maps(explainer, pixels, classes)
+        blank = sum(not one.any() for one in maps)
+        found.append(Stage(part=part, similarity=similarity(trained, maps), blank=blank))
+        progress(number, len(stages))
+    return Sanity(
+        model=description.version,
+        layer=panel.layer,
+        method=panel.method.name,
+        images=len(pixels),
+        stages=tuple(found),
+        unrelated=unrelated(trained),
+    )
+
+
+def _maps(explainer: Explainer, pixels: Pixels, classes: Any) -> tuple[Any, Any]:
+    parts = [slice(start, start + _BATCH) for start in range(0, len(pixels), _BATCH)]
+    found = [explainer.explain(pixels[p], None if classes is None else classes[p]) for p in parts]
+    (panel,) = explainer.panels
+    return (
+        np.concatenate([one.explained for one in found]),
+        np.concatenate([one.heatmaps[panel.name] for one in found]),
+    )
+
+
+def _stages(network: Any) -> list[tuple[str, list[Any]]]:
+    """The layers with weights, in stages from the scores to the first convolution."""
+    stages: dict[str, list[Any]] = {}
+    for layer in reversed(network.layers):
+        if layer.weights:
+            stages.setdefault(_stage_of(layer.name), []).append(layer)
+    return list(stages.items())
+
+
+def _stage_of(name: str) -> str:
+    if name == SCORE_LAYER:
+        return "scores"
+    if name.startswith("head_"):
+        return "head"
+    block = re.match(r"block_\d+|expanded_conv", name)
+    if block:
+        return block.group(0).replace("expanded_conv", "block_0")
+    return "last convolution" if name.startswith("Conv_1") else "first convolution"
+
+
+def _randomise(layers: Sequence[Any], random: np.random.Generator) -> None:
+    for layer in layers:
+        for variable in layer.trainable_weights or layer.weights:
+            values = np.asarray(variable.value)
+            if isinstance(layer, keras.layers.BatchNormalization) or values.ndim == 1:
+                variable.assign(random.permutation(values))
+            else:
+                variable.assign(random.normal(values.mean(), values.std(), values.shape).astype(np.float32))
+
+
+def _measure_norms(network: Any, layers: Sequence[Any], images: Any) -> None:
+    """Give the batch norms among `layers` the statistics of `images`; nothing else changes."""
+    measured = {id(layer) for layer in layers}
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            # One that does not learn uses the statistics it has, also in training.
+            layer.trainable = id(layer) in measured
+            layer.momentum = 0.0
+        elif isinstance(layer, keras.layers.Dropout):
+            layer.rate = 0.0
+    network(images, training=True)

@@ -1,0 +1,201 @@
+"""`model.json`: what rebuilds a model and prepares its input, without code; and whether a folder holds it."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import stat
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from worker.errors import ModelError
+from worker.file_names import printable
+
+DESCRIPTION_FILE = "model.json"
+# What else a version that was trained here brings along, for people to read.
+CARD_FILE = "MODEL_CARD.md"
+METRICS_FILE = "metrics.json"
+
+
+# model.json is a few kilobytes, weights are tens of megabytes; larger ones are no models of ours.
+LARGEST_DESCRIPTION = 10_000_000
+LARGEST_WEIGHTS = 1_000_000_000
+
+# Names are printed, stored and used as labels: on one line.
+Name = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Preprocessing(_Part):
+    """How a gray radiograph becomes the network's input: training, evaluating and explaining alike."""
+
+    size: int = Field(224, ge=32, le=2048, description="side of the square input, pixels")
+    margin: float = Field(0.0, ge=0.0, lt=0.4, description="share cut off each edge before resizing")
+    resize: Literal["bilinear"] = "bilinear"
+    scale: Literal["unit", "symmetric"] = Field("symmetric", description="0..255 to 0..1 or to -1..1")
+
+    def box(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """The part of a `width` x `height` image the network sees: (left, upper, right, lower), pixels."""
+        return (
+            width * self.margin,
+            height * self.margin,
+            width * (1 - self.margin),
+            height * (1 - self.margin),
+        )
+
+
+class Head(_Part):
+    """The classifier on top: pooling, batch norm, dropout, dense, batch norm, ReLU, dense per class."""
+
+    units: int = Field(128, ge=1, le=4096)
+    dropout: float = Field(0.8, ge=0.0, lt=1.0)
+    l2: float = Field(0.1, ge=0.0, le=1e6)
+
+
+class Layer(_Part):
+    """A layer by its Keras name, with the size of what it puts out."""
+
+    name: Name
+    height: int = Field(ge=1, le=4096)
+    width: int = Field(ge=1, le=4096)
+    channels: int = Field(ge=1, le=65536)
+    suits_cam: bool = Field(description="an end of a block, with a map of at least 4 x 4")
+
+
+class Weights(_Part):
+    file: str = Field("weights.safetensors", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class Description(_Part):
+    """One version of a model."""
+
+    format: Literal[1] = 1
+    version: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
+    architecture: Literal["mobilenetv2"] = "mobilenetv2"
+    alpha: float = Field(1.0, ge=0.05, le=1.4)
+    classes: tuple[Name, ...] = Field(min_length=2, max_length=10_000)
+    preprocessing: Preprocessing = Preprocessing()
+    head: Head = Head()
+    layers: tuple[Layer, ...] = Field(max_length=10_000)
+    default_layer: Name
+    default_method: Name = "gradcam"
+    weights: Weights
+    created: Name
+    training: dict[str, Any] = Field(default_factory=dict, description="recipe, data and figures")
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> Description:
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError(f"class names must differ, got {str(list(self.classes))[:200]}")
+        if self.default_layer not in {layer.name for layer in self.layers}:
+            raise ValueError(f"default_layer {self.default_layer!r} is not among the layers")
+        return self
+
+    def require_layer(self, name: str) -> Layer:
+        """The layer called `name`. Raises ModelError with near names when there is none."""
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        near = difflib.get_close_matches(name, [layer.name for layer in self.layers], n=3)
+        hint = f"; near: {', '.join(near)}" if near else ""
+        raise ModelError(f"model {self.version} has no layer {name!r}{hint}; 'xraycam layers' lists them all")
+
+    def require_class(self, name: str) -> int:
+        """The index of the class called `name`. Raises ModelError with the known names."""
+        if name in self.classes:
+            return self.classes.index(name)
+        raise ModelError(
+            f"model {self.version} knows no class {name!r}; its classes are {', '.join(self.classes)}"
+        )
+
+
+def read_description(folder: Path) -> Description:
+    """Read and check `model.json` of `folder`. Raises ModelError when missing or damaged."""
+    file = folder / DESCRIPTION_FILE
+    shown = printable(file)
+    try:
+        if not stat.S_ISREG(file.stat().st_mode):
+            raise ModelError(f"{shown} is not a regular file; restore or import it again")
+        with file.open("rb") as stream:
+            content = stream.read(LARGEST_DESCRIPTION + 1)
+    except FileNotFoundError:
+        raise ModelError(f"{printable(folder)} is not a model folder: it has no {DESCRIPTION_FILE}") from None
+    except OSError as error:
+        raise ModelError(f"{shown} cannot be read: {error.strerror}") from error
+    if len(content) > LARGEST_DESCRIPTION:
+        raise ModelError(f"{shown} is larger than any description: {LARGEST_DESCRIPTION:,} bytes at most")
+    try:
+        return Description.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        what = printable(f"{where}: {first['msg']}"[:1000])[:300]
+        raise ModelError(f"{shown} is damaged: {what}; restore or import it again") from None
+
+
+def write_description(folder: Path, description: Description) -> None:
+    """Write `model.json` into `folder`, readable and stable."""
+    text = json.dumps(description.model_dump(mode="json"), indent=1, ensure_ascii=False)
+    (folder / DESCRIPTION_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def sha256_of(file: Path) -> str:
+    """Hexadecimal SHA-256 of a file's content."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def digest_of(folder: Path) -> str:
+    """SHA-256 of a folder's model.json, which in turn holds that of the weights."""
+    return sha256_of(folder / DESCRIPTION_FILE)
+
+
+def check_folder(folder: Path, digest: str | None = None, *, origin: str | None = None) -> Description:
+    """Read the description and check the weights' SHA-256, and with `digest` that of model.json.
+
+    `origin`: the place to name in messages, where `folder` is but a copy.
+    Raises ModelError when anything is missing or damaged.
+    """
+    description = read_description(folder)
+    place = printable(origin or str(folder))
+    model = f"model {description.version}: {place}"
+    weights = description.weights
+    try:
+        _refuse_links(folder, model)
+        if digest is not None and digest_of(folder) != digest:
+            raise ModelError(
+                f"{model}/{DESCRIPTION_FILE} was changed since it was published; restore or import it again"
+            )
+        file = folder / weights.file
+        if not file.is_file():
+            raise ModelError(f"{model}/{weights.file} is missing; restore or import it again")
+        if file.stat().st_size > LARGEST_WEIGHTS:
+            raise ModelError(f"{model}/{weights.file} has more than {LARGEST_WEIGHTS:,} bytes, the limit")
+        found = sha256_of(file)
+    except OSError as error:
+        raise ModelError(f"{model} cannot be read: {error.strerror}; check its permissions") from error
+    if found != weights.sha256:
+        raise ModelError(
+            f"{model}/{weights.file} is damaged: its SHA-256 is {found[:12]}..., model.json says "
+            f"{weights.sha256[:12]}...; restore or import it again"
+        )
+    return description
+
+
+def _refuse_links(folder: Path, model: str) -> None:
+    """A link in a folder from elsewhere would put a file of this machine into the store."""
+    for file in folder.rglob("*"):
+        if file.is_symlink():
+            raise ModelError(
+                f"{model}/{printable(file.relative_to(folder))} is a link, which a model folder may not "
+                "hold; put the file itself there"
+            )
+        if not (file.is_file() or file.is_dir()):
+            raise ModelError(f"{model}/{printable(file.relative_to(folder))} is no file; remove it")

@@ -1,0 +1,172 @@
+"""What a worker process keeps between chunks: ledger, threads, and models, replaced while it works."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from functools import lru_cache
+from typing import Any
+
+from db.errors import LedgerError
+from db.ledger import Ledger
+from db.migrate import migrate
+from db.models import Model, get_model
+from db.runs import Run
+from db.workers import note_worker
+from worker.errors import ModelError
+from worker.explain.explainer import Explainer
+from worker.explain.options import ExplainOptions
+from worker.explain.pipeline import Pipeline
+from worker.images.reader import limits_of
+from worker.logs import worker_name
+from worker.model.network import load_model
+from worker.model.store import ModelStore, ensure_current_model, store_of
+from worker.queue.reload import ask_to_look, wait_until_asked
+from worker.settings import Settings, load_settings
+
+log = logging.getLogger(__name__)
+
+# Enough for runs that alternate between two models or two choices of layers.
+KEPT_EXPLAINERS = 2
+LOOK_SECONDS = 20.0
+
+_Choice = tuple[tuple[str, ...], tuple[str, ...], bool]  # layers, methods, whether every class
+
+
+class ModelKeeper:
+    """Gives each chunk its explainer.
+
+    Runs that pin no model get the version this keeper serves. When the ledger names another as current, it
+    is loaded, built and warmed up in a thread, while chunks go on with the old one; if that fails, the old
+    one goes on serving and `fault` says why.
+    """
+
+    def __init__(self, ledger: Ledger, store: ModelStore, worker: str, batch_size: int) -> None:
+        self._ledger = ledger
+        self._store = store
+        self._worker = worker
+        self._batch_size = batch_size
+        self._lock = threading.Lock()
+        self._explainers: OrderedDict[tuple[str, _Choice], Explainer] = OrderedDict()
+        self._serving: str | None = None
+        self._refused: tuple[str, str] | None = None
+        self._networks: dict[str, tuple[Any, Any]] = {}
+        self.fault: str | None = None
+
+    @property
+    def serving(self) -> str | None:
+        """The version that unpinned runs get."""
+        return self._serving
+
+    def start(self) -> None:
+        """Load the current model, then follow changes in a thread.
+
+        Raises ModelError or LedgerError when there is no usable model yet; the thread goes on looking.
+        """
+        threading.Thread(target=self._follow, name="model-keeper", daemon=True).start()
+        if self._serving is None:
+            self._serve(ensure_current_model(self._ledger, self._store))
+
+    def explainer_for(self, run: Run) -> Explainer:
+        """The explainer for a chunk of `run` that starts now. Raises ModelError."""
+        options = ExplainOptions.model_validate(run.options)
+        choice = (options.layers, options.methods, options.every_class)
+        if run.pinned_model is not None:
+            return self._explainer(get_model(self._ledger, run.pinned_model), choice)
+        model = ensure_current_model(self._ledger, self._store)
+        if self._serving is None:
+            self._serve(model)
+        elif model.version != self._serving:
+            ask_to_look()
+            model = get_model(self._ledger, self._serving)
+        return self._explainer(model, choice)
+
+    def _follow(self) -> None:
+        while True:
+            wait_until_asked(LOOK_SECONDS)
+            try:
+                model = ensure_current_model(self._ledger, self._store)
+                if model.version != self._serving and (model.version, model.digest) != self._refused:
+                    started = time.monotonic()
+                    self._serve(model)
+                    log.warning("model %s serves after %.1f s", model.version, time.monotonic() - started)
+            except (ModelError, LedgerError) as error:
+                log.error("%s", error)
+            except Exception:
+                log.exception("a new model could not be loaded")
+
+    def _serve(self, model: Model) -> None:
+        """Load a version, build what chunks need of it, and only then let it serve."""
+        before = self._serving
+        choices = [choice for version, choice in self._explainers if version == before]
+        try:
+            built = {
+                (model.version, choice): self._build(model, choice) for choice in choices or [((), (), False)]
+            }
+        except Exception as error:
+            self._refused = (model.version, model.digest)
+            still = f"; {before} goes on serving" if before else ""
+            self.fault = (
+                f"{error}{still}" if isinstance(error, ModelError) else f"{model.version}: {error}{still}"
+            )
+            note_worker(self._ledger, self._worker, fault=self.fault)
+            raise
+        with self._lock:
+            # What the old version was compiled to goes with it.
+            for key in [key for key in self._explainers if key[0] == before]:
+                del self._explainers[key]
+            self._networks = {version: held for version, held in self._networks.items() if version != before}
+            self._explainers.update(built)
+            self._serving = model.version
+            self._refused = None
+            self.fault = None
+        note_worker(self._ledger, self._worker, model_version=model.version, fault=None)
+
+    def _explainer(self, model: Model, choice: _Choice) -> Explainer:
+        key = (model.version, choice)
+        with self._lock:
+            explainer = self._explainers.get(key)
+        if explainer is None:
+            explainer = self._build(model, choice)
+        with self._lock:
+            self._explainers[key] = explainer
+            self._explainers.move_to_end(key)
+            while len(self._explainers) > KEPT_EXPLAINERS:
+                self._explainers.popitem(last=False)
+            kept = {version for version, _ in self._explainers}
+            self._networks = {version: held for version, held in self._networks.items() if version in kept}
+        return explainer
+
+    def _build(self, model: Model, choice: _Choice) -> Explainer:
+        held = self._networks.get(model.version)
+        if held is None:
+            held = self._networks[model.version] = load_model(self._store.fetch(model.version, model.digest))
+        (description, network), (layers, methods, every_class) = held, choice
+        explainer = Explainer(description, network, layers, methods, every_class=every_class)
+        explainer.warm_up(self._batch_size)
+        return explainer
+
+
+class Station:
+    """The state of a worker process. One chunk at a time."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.name = worker_name()
+        self.ledger = Ledger(settings.database)
+        migrate(self.ledger)
+        self.pipeline = Pipeline(
+            readers=settings.worker_threads,
+            renderers=settings.worker_threads,
+            batch_size=settings.batch_size,
+            limits=limits_of(settings),
+        )
+        self.keeper = ModelKeeper(self.ledger, store_of(settings), self.name, settings.batch_size)
+
+
+@lru_cache(maxsize=1)
+def station() -> Station:
+    """The station of this process, made when first asked for."""
+    return Station(load_settings())

@@ -1,0 +1,84 @@
+"""Sends again what was lost: chunks of dead workers, and messages of a broker that lost its memory."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+
+from kombu.exceptions import OperationalError
+
+from db.errors import LedgerError
+from db.leases import IdleChunks, claim_unsent, free_expired, free_held_by
+from db.ledger import Ledger
+from worker.queue.broker import BrokerUnreachable, move_to_front, queue_length
+from worker.queue.celery_app import make_app
+from worker.queue.messages import BATCH, EXPLAIN_QUEUE, TRAIN_QUEUE, send_chunks
+from worker.queue.training_messages import send_unsent
+from worker.settings import Settings
+
+log = logging.getLogger(__name__)
+
+# An unleased chunk whose message is older than this, while the queue is empty, has no message. Longer than
+# a worker holds one back because of a fault that may pass.
+LOST_SECONDS = 30.0
+
+
+class Sweeper:
+    """Every launcher has one; several do not disturb each other, since the ledger gives a chunk to one."""
+
+    def __init__(self, settings: Settings, ledger: Ledger) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._app = make_app(settings)
+        self._every = min(5.0, settings.lease_seconds / 4)
+        self._next = 0.0
+
+    def tick(self) -> None:
+        """Sweep if it is time."""
+        moment = time.monotonic()
+        if moment < self._next:
+            return
+        self._next = moment + self._every
+        try:
+            self._send_first(free_expired(self._ledger), "their worker went silent")
+            broker = self._settings.broker
+            if broker is not None and queue_length(broker, EXPLAIN_QUEUE) == 0:
+                # No more than keeps to the limit together with a producer that fills the queue just now.
+                some = max(1, min(BATCH, self._settings.queue_limit // 2))
+                self._send(claim_unsent(self._ledger, LOST_SECONDS, some), "their messages were lost")
+            # Trainers hold no message back: without one in the queue, those that wait have none.
+            if broker is not None and queue_length(broker, TRAIN_QUEUE) == 0:
+                send_unsent(self._settings, self._ledger, LOST_SECONDS)
+        except (LedgerError, BrokerUnreachable, OperationalError, OSError) as error:
+            log.warning("nothing swept: %s", error)
+
+    def resend_held_by(self, worker: str) -> None:
+        """Free and send again at once what a worker held that has just died."""
+        try:
+            self._send_first(free_held_by(self._ledger, worker), "their worker died")
+        except (LedgerError, BrokerUnreachable, OperationalError, OSError) as error:
+            log.warning("chunks of %s wait for the end of their lease: %s", worker, error)
+
+    def _send_first(self, idle: Sequence[IdleChunks], why: str) -> None:
+        """Send chunks that were in hand already: they do not queue up again behind all that waits."""
+        self._send(idle, why)
+        if idle and self._settings.broker is not None:
+            count = sum(len(part.numbers) for part in idle)
+            move_to_front(self._settings.broker, EXPLAIN_QUEUE, count)
+
+    def _send(self, idle: Sequence[IdleChunks], why: str) -> None:
+        if not idle:
+            return
+        with self._app.connection_for_write() as connection:
+            producer = self._app.amqp.Producer(connection)
+            for part in idle:
+                send_chunks(
+                    self._app,
+                    producer,
+                    run_id=part.run_id,
+                    root=part.root,
+                    numbers=part.numbers,
+                    total=part.total,
+                )
+                log.warning("run %d: %d chunks sent again, %s", part.run_id, len(part.numbers), why)

@@ -1,0 +1,253 @@
+"""Starts one pinned Celery worker per queue and device, restarts those that die, and stops them all."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from db.errors import LedgerError
+from db.leases import release_owner
+from db.ledger import Ledger
+from db.trainings import return_trainings
+from db.workers import list_workers, note_worker, register_worker, remove_worker
+from worker.queue.messages import TRAIN_QUEUE
+from worker.settings import Settings
+from worker.supervisor.devices import Device
+from worker.supervisor.reaper import Sweeper
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_SECONDS = 10.0
+QUICK_DEATH_SECONDS = 30.0
+LONGEST_PAUSE = 30.0
+
+
+@dataclass
+class _Node:
+    """A place for a worker process; the process in it may be replaced."""
+
+    name: str
+    device: Device
+    queue: str
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    next_start: float = 0.0
+    quick_deaths: int = 0
+    died_with: list[int] = field(default_factory=list)
+
+
+class Launcher:
+    """The workers of this machine.
+
+    `log_folder`: where each worker's log goes; None: to our own standard error.
+    Call `start`, then `tick` about once a second (or `run_until_stopped`), then `stop`.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        devices: Sequence[Device],
+        queues: Sequence[str],
+        log_folder: Path | None = None,
+    ) -> None:
+        self.settings = settings
+        self.ledger = ledger
+        self.log_folder = log_folder
+        self.host = socket.gethostname()
+        self.nodes = [
+            _Node(f"{queue}-{device.name}-{os.getpid()}@{self.host}", device, queue)
+            for queue in queues
+            for device in devices
+        ]
+        self._stopping = threading.Event()
+        self._next_heartbeat = 0.0
+        self._sweeper = Sweeper(settings, ledger)
+
+    @property
+    def restarts(self) -> int:
+        """How many worker processes died and were replaced."""
+        return sum(len(node.died_with) for node in self.nodes)
+
+    @property
+    def keeps_failing(self) -> bool:
+        """Whether every worker died three times in a row soon after it was started."""
+        return all(node.quick_deaths >= 3 for node in self.nodes)
+
+    def start(self) -> None:
+        """Give back what dead workers of this machine held, then start ours."""
+        self._bury_the_dead()
+        for node in self.nodes:
+            # In a restarted container our dead predecessor had our host, our process number, our name.
+            release_owner(self.ledger, node.name)
+            return_trainings(self.ledger, node.name)
+            register_worker(
+                self.ledger,
+                name=node.name,
+                host=self.host,
+                pid=os.getpid(),
+                device=node.device.name,
+                queues=node.queue,
+            )
+            self._spawn(node)
+
+    def run_until_stopped(self) -> None:
+        """Supervise until `request_stop`, then stop."""
+        while not self._stopping.wait(0.5):
+            self.tick()
+        self.stop()
+
+    def request_stop(self) -> None:
+        """Ask `run_until_stopped` to end; safe in a signal handler."""
+        self._stopping.set()
+
+    def tick(self) -> None:
+        """Replace dead processes, send again what was lost, tell the ledger that our workers live."""
+        moment = time.monotonic()
+        for node in self.nodes:
+            if node.process is not None and node.process.poll() is not None:
+                self._note_death(node, moment)
+            if node.process is None and moment >= node.next_start:
+                self._spawn(node)
+        self._sweeper.tick()
+        if moment >= self._next_heartbeat:
+            self._next_heartbeat = moment + HEARTBEAT_SECONDS
+            try:
+                for node in self.nodes:
+                    note_worker(self.ledger, node.name)
+            except LedgerError as error:
+                log.warning("no heartbeat: %s", error)
+
+    def stop(self) -> None:
+        """Stop all: first let each finish its chunk, then have it give the chunk back, then kill.
+
+        A training is not finished: it stops after a batch, and another trainer goes on with it.
+        """
+        self._return_trainings()
+        stages = (
+            (signal.SIGTERM, self.settings.stop_seconds),
+            (signal.SIGQUIT, 10.0),
+            (signal.SIGKILL, 10.0),
+        )
+        for number, seconds in stages:
+            alive = [node.process for node in self.nodes if node.process and node.process.poll() is None]
+            for process in alive:
+                _signal_group(process, number, only_leader=number != signal.SIGKILL)
+            end = time.monotonic() + seconds
+            for process in alive:
+                try:
+                    process.wait(max(0.0, end - time.monotonic()))
+                except subprocess.TimeoutExpired:
+                    log.warning("worker process %d does not end on %s", process.pid, number.name)
+        for node in self.nodes:
+            if node.process is not None:
+                # A child that outlives its worker's main process must not go on holding the device.
+                _signal_group(node.process, signal.SIGKILL)
+                if node.process.stdin is not None:
+                    node.process.stdin.close()
+            try:
+                release_owner(self.ledger, node.name, blameless=True)
+                remove_worker(self.ledger, node.name)
+            except LedgerError as error:
+                log.warning("worker %s is not signed off: %s", node.name, error)
+
+    def _return_trainings(self) -> None:
+        try:
+            for node in self.nodes:
+                return_trainings(self.ledger, node.name)
+        except LedgerError as error:
+            log.warning("trainings in hand are not given back: %s", error)
+
+    def log_of(self, node: _Node) -> Path | None:
+        return None if self.log_folder is None else self.log_folder / f"{node.name}.log"
+
+    def _spawn(self, node: _Node) -> None:
+        options = [
+            "--hostname", node.name, "--queues", node.queue, "--loglevel", self.settings.log_level,
+            "--without-gossip", "--without-mingle", "--task-events",
+        ]  # fmt: skip
+        if node.queue == TRAIN_QUEUE:
+            # TensorFlow gives memory back, on a GPU above all, only when its process ends.
+            # One that waits is not to wait for a busy trainer while another is free.
+            options += ["--max-tasks-per-child", "1", "--disable-prefetch"]
+        environment = {
+            **os.environ,
+            **self.settings.as_environment(),
+            "CUDA_VISIBLE_DEVICES": node.device.visible,
+            "XRAYCAM_WORKER_NAME": node.name,
+            "XRAYCAM_WORKER_QUEUE": node.queue,
+            "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"),
+        }
+        file = self.log_of(node)
+        stream = None
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            stream = file.open("ab")
+        try:
+            node.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "worker.supervisor.worker_process", *options],
+                env=environment,
+                # Our packages, not what happens to be called `worker` where the user stands.
+                cwd=Path(__file__).resolve().parents[2],
+                stdin=subprocess.PIPE,
+                stdout=stream,
+                stderr=subprocess.STDOUT if stream else None,
+                # Ctrl-C in a terminal reaches us alone; we tell the workers how to stop.
+                start_new_session=True,
+            )
+        finally:
+            if stream is not None:
+                stream.close()
+        node.started = time.monotonic()
+
+    def _note_death(self, node: _Node, moment: float) -> None:
+        process = node.process
+        assert process is not None  # narrows the type; callers look first
+        _signal_group(process, signal.SIGKILL)
+        if process.stdin is not None:
+            process.stdin.close()
+        node.process = None
+        self._sweeper.resend_held_by(node.name)
+        node.died_with.append(process.returncode)
+        quick = moment - node.started < QUICK_DEATH_SECONDS
+        node.quick_deaths = node.quick_deaths + 1 if quick else 1
+        pause = min(LONGEST_PAUSE, 0.5 * 2 ** (node.quick_deaths - 1))
+        node.next_start = moment + pause
+        log.warning("worker %s ended with %d; again in %.1f s", node.name, process.returncode, pause)
+
+    def _bury_the_dead(self) -> None:
+        """Free the chunks of workers of this machine whose launcher is no more."""
+        for worker in list_workers(self.ledger):
+            if worker.host == self.host and worker.pid != os.getpid() and not _is_alive(worker.pid):
+                release_owner(self.ledger, worker.name)
+                return_trainings(self.ledger, worker.name)
+                remove_worker(self.ledger, worker.name)
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: int, *, only_leader: bool = False) -> None:
+    try:
+        if only_leader:
+            process.send_signal(number)
+        else:
+            os.killpg(process.pid, number)
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

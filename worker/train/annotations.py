@@ -1,0 +1,53 @@
+"""Where the findings are, for images of a labelled folder that somebody has annotated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image
+
+from worker.errors import XraycamError
+from worker.images.masks import MarkedAreas
+from worker.train.dataset import DatasetError, Labelled
+
+_NAMES = ("regions*.json", "lesions*.json")
+
+
+class Regions:
+    """Marked areas by image of a dataset. An image that nobody marked says nothing, unless all images of its
+    class are without findings: see `of`."""
+
+    def __init__(self, source: Path, dataset: Labelled) -> None:
+        """`source`: as for `MarkedAreas`. Raises DatasetError if it cannot be read or knows none of the
+        images."""
+        self.source = source
+        self._dataset = dataset
+        try:
+            self._areas = MarkedAreas(source)
+        except XraycamError as error:
+            raise DatasetError(str(error)) from error
+        marked = [index for index in range(len(dataset)) if self._areas.knows(dataset.files[index])]
+        if not marked:
+            raise DatasetError(f"{source} marks none of the images of {dataset.root}; file names must agree")
+        self.images = len(marked)
+        self._marked_labels = {dataset.labels[index] for index in marked}
+
+    def of(self, index: int) -> Image.Image | None:
+        """The marked area as mode L, 0 or 255, of the image's size; all 0 for an image of a class of which no
+        image is marked (it has no findings); None if the image is of a marked class but not marked."""
+        radiograph, file = self._dataset.radiograph(index), self._dataset.files[index]
+        size = (radiograph.width, radiograph.height)
+        if self._areas.knows(file):
+            return self._areas.of(file, size) or Image.new("L", size)
+        return None if self._dataset.labels[index] in self._marked_labels else Image.new("L", size)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what is marked: equal for equal marks."""
+        return self._areas.digest
+
+
+def find_regions(folder: Path) -> Path | None:
+    """The file beside the class folders that marks findings (`regions*.json` or `lesions*.json`), if any."""
+    found = sorted(file for pattern in _NAMES for file in folder.glob(pattern))
+    return found[0] if found else None

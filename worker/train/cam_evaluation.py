@@ -1,0 +1,133 @@
+"""What a training finds out about the maps of the model it made: the best layer and method, repeatability."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from worker.errors import XraycamError
+from worker.explain.explainer import Explainer
+from worker.images.preprocess import Pixels, network_input
+from worker.map_evaluation.occlusion import measure_reliance
+from worker.map_evaluation.ranking import rank
+from worker.map_evaluation.reports import Ranking
+from worker.map_evaluation.similarity import similarity
+from worker.model.metadata import Description, Preprocessing, Weights
+from worker.model.network import load_model, spatial_layers
+from worker.train.dataset import Labelled
+from worker.train.recipe import Recipe
+
+IMAGES = 24
+# What the ranking may cost a training; on two cores it takes about a minute.
+SECONDS = 180.0
+
+
+@dataclass(frozen=True)
+class MapFigures:
+    """The best layer and method, and what goes into the version's record, in JSON's types: `ranking`, see
+    `Ranking`; `reliance`, a list, see `Reliance`; and `repeatability`, the similarity to the maps of the
+    version served so far, where there is one to compare with."""
+
+    layer: str
+    method: str
+    figures: dict[str, Any]
+
+
+def map_figures(
+    network: Any,
+    dataset: Labelled,
+    indices: Sequence[int],
+    recipe: Recipe,
+    *,
+    version: str,
+    before: Path | None = None,
+    images: int = IMAGES,
+    seconds: float = SECONDS,
+    progress: Callable[[int, int], object] = lambda _done, _of: None,
+) -> MapFigures:
+    """Rank layers and methods of `network` on up to `images` of the images at `indices`, which it has not
+    learned from, of each class as many as of the others as far as they last, within about `seconds`.
+
+    `before` is the folder of the version served so far. `progress` is told how many images are ranked.
+    """
+    chosen = _balanced(dataset, indices, images)
+    description = unsaved_description(network, dataset.classes, recipe, version)
+    pixels = _pixels(dataset, chosen, recipe.preprocessing)
+    ranking = rank(description, network, pixels, seconds=seconds, progress=progress)
+    figures: dict[str, Any] = {
+        "ranking": ranking.model_dump(mode="json"),
+        "reliance": [one.model_dump(mode="json") for one in measure_reliance(description, network, pixels)],
+    }
+    repeated = (
+        None if before is None else _repeatability(network, dataset, chosen, description, ranking, before)
+    )
+    if repeated is not None:
+        figures["repeatability"] = repeated
+    return MapFigures(ranking.best.layer, ranking.best.method, figures)
+
+
+def unsaved_description(
+    network: Any, classes: Sequence[str], recipe: Recipe, version: str = "unsaved"
+) -> Description:
+    """What an `Explainer` must know of a network that is in no folder yet."""
+    layers = spatial_layers(network)
+    return Description(
+        version=version,
+        alpha=recipe.alpha,
+        classes=tuple(classes),
+        preprocessing=recipe.preprocessing,
+        head=recipe.head,
+        layers=layers,
+        default_layer=layers[-1].name,
+        weights=Weights(sha256="0" * 64),
+        created="not yet",
+    )
+
+
+def _repeatability(
+    network: Any,
+    dataset: Labelled,
+    chosen: Sequence[int],
+    description: Description,
+    ranking: Ranking,
+    before: Path,
+) -> dict[str, Any] | None:
+    """Similarity of the maps of both versions, at the new one's best layer and method, of the classes that
+    the images have; None where the versions cannot be compared."""
+    try:
+        other, other_network = load_model(before)
+        if other.classes != description.classes:
+            return None
+        other.require_layer(ranking.best.layer)
+    except XraycamError:
+        return None
+    targets = [dataset.labels[index] for index in chosen]
+    maps = []
+    for one, weights in ((description, network), (other, other_network)):
+        explainer = Explainer(one, weights, [ranking.best.layer], ranking.best.method)
+        found = explainer.explain(_pixels(dataset, chosen, one.preprocessing), targets)
+        maps.append(found.heatmaps[ranking.best.layer])
+    return {
+        "with": other.version,
+        "layer": ranking.best.layer,
+        "method": ranking.best.method,
+        **similarity(*maps).model_dump(mode="json"),
+    }
+
+
+def _balanced(dataset: Labelled, indices: Sequence[int], count: int) -> list[int]:
+    by_class = [
+        [index for index in indices if dataset.labels[index] == label]
+        for label in range(len(dataset.classes))
+    ]
+    turns = [index for row in zip_longest(*by_class) for index in row if index is not None]
+    return turns[:count]
+
+
+def _pixels(dataset: Labelled, chosen: Sequence[int], preprocessing: Preprocessing) -> Pixels:
+    return np.stack([network_input(dataset.radiograph(index), preprocessing) for index in chosen])

@@ -1,0 +1,219 @@
+"""The work of one training: read, fit, measure, judge, publish."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import shutil
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from db.ledger import Ledger
+from db.models import current_model, get_model
+from db.trainings import PUBLISHING, Training, finish_training, note_epoch, note_stage
+from db.workers import note_worker
+from worker.errors import XraycamError
+from worker.images.reader import limits_of
+from worker.model.metadata import read_description
+from worker.model.network import round_as_stored
+from worker.model.store import store_of
+from worker.queue.reload import announce
+from worker.serve.guards import LeaseKeeper
+from worker.settings import Settings
+from worker.train.annotations import Regions, find_regions
+from worker.train.cam_evaluation import map_figures
+from worker.train.dataset import DatasetError, Labelled, Split, scan_labelled, split
+from worker.train.evaluation import Measured, labelled_scores, measured
+from worker.train.fit import Epoch, Trained, TrainingStopped, fit
+from worker.train.options import TrainOptions, version_name
+from worker.train.promotion import verdict_on
+from worker.train.publish import publish, ready_folder, write_version
+from worker.train.recipe import Recipe
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT_FILE = "checkpoint.safetensors"
+
+
+class Diverged(XraycamError):
+    """Raised when a loss is not a number."""
+
+
+class TrainingWork:
+    """A training that is ours for as long as `keeper` says so."""
+
+    def __init__(
+        self, settings: Settings, ledger: Ledger, owner: str, training: Training, keeper: LeaseKeeper
+    ) -> None:
+        self.settings = settings
+        self.ledger = ledger
+        self.owner = owner
+        self.training = training
+        self.keeper = keeper
+        self.recipe = Recipe.model_validate(training.recipe)
+        self.options = TrainOptions.model_validate(training.options)
+        self.store = store_of(settings)
+        self.folder = settings.home / "trainings" / str(training.id)
+        self.history = list(training.history)
+        self.taken = False
+
+    def run(self) -> None:
+        """Do all of it. Raises TrainingStopped once the training is no longer ours, publishing nothing."""
+        self._at("reading")
+        dataset = self._scan(self.training.dataset)
+        test = self._test_part(dataset)
+        parts = split(dataset, share=self.recipe.validation_share, seed=self.recipe.seed)
+        ready = ready_folder(self.folder, self.options)
+        if ready is None:
+            regions = self._regions(dataset)
+            trained = self._fit(dataset, parts, regions)
+            self._at("measuring")
+            round_as_stored(trained.network)
+            scores = labelled_scores(trained.network, self.recipe.preprocessing, dataset, parts.validation)
+            trained = replace(trained, scores=scores)
+            version = version_name(self.ledger, self.store, self.training, self.options)
+            validation = measured(dataset, parts.validation, trained.scores)
+            tested = self._tested(test, trained, validation)
+            self._at("ranking maps")
+            maps = map_figures(
+                trained.network,
+                dataset,
+                parts.validation,
+                self.recipe,
+                version=version,
+                before=self._served(),
+                progress=self._ranked,
+            )
+            ready = write_version(
+                self.folder, version, trained, parts, self.recipe, validation, tested, regions, maps
+            )
+        self._at("comparing")
+        auc = read_description(ready).training["validation"]["auc"]
+        verdict = verdict_on(auc, self.options, self.ledger, self.store, dataset, parts.validation)
+        self._at(PUBLISHING)  # from here on it cannot be cancelled
+        source = f"training {self.training.id} on {self.training.dataset}"
+        version = publish(self.ledger, self.store, ready, source=source, promote=verdict.promote).version
+        finish_training(self.ledger, self.training, version=version, verdict=verdict.reason)
+        if verdict.promote:
+            announce(self.settings)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _served(self) -> Path | None:
+        """The folder of the version served so far, if it can be had."""
+        try:
+            model = current_model(self.ledger)
+            return None if model is None else self.store.fetch(model.version, model.digest)
+        except XraycamError as error:
+            log.warning("training %d: %s", self.training.id, error)
+            return None
+
+    def _ranked(self, done: int, of: int) -> None:
+        if self.keeper.lost:
+            raise TrainingStopped("stopped while ranking maps, as asked")
+        doing = f"training {self.training.id}: maps of {done}/{of} images ranked"
+        note_worker(self.ledger, self.owner, doing=doing)
+
+    def _at(self, stage: str) -> None:
+        """Note the stage; raises TrainingStopped when the training is no longer ours."""
+        if self.keeper.lost or not note_stage(self.ledger, self.training, stage):
+            raise TrainingStopped(f"stopped before {stage}: cancelled, or taken over")
+        note_worker(self.ledger, self.owner, doing=f"training {self.training.id}: {stage}")
+
+    def _scan(self, folder: str, **more: Any) -> Labelled:
+        limits = limits_of(self.settings)
+        given = {
+            "min_per_class": self.recipe.min_per_class,
+            "group_by": self.options.group_by,
+            "memory": self.settings.train_memory // 2,
+        }
+        return scan_labelled(Path(folder), limits=limits, **given | more)
+
+    def _test_part(self, dataset: Labelled) -> tuple[Labelled, list[int]] | None:
+        """The folder to measure on at the end, and which of its images were not in the dataset."""
+        if self.options.test is None:
+            return None
+        test = self._scan(
+            self.options.test, classes=dataset.classes, min_per_class=1, group_by=None, memory=0
+        )
+        known = set(dataset.sha256)
+        unseen = [index for index, sha256 in enumerate(test.sha256) if sha256 not in known]
+        missing = [name for name, count in test.counts(unseen).items() if count == 0]
+        if missing:
+            raise DatasetError(
+                f"--test {test.root}: all its images of {', '.join(missing)} are in {dataset.root} too; "
+                "give images that are not trained on"
+            )
+        return test, unseen
+
+    def _regions(self, dataset: Labelled) -> Regions | None:
+        """The findings marked in a file beside the class folders, if there is one and the recipe uses it."""
+        source = find_regions(dataset.root)
+        return Regions(source, dataset) if source is not None and self.recipe.region_loss else None
+
+    def _fit(self, dataset: Labelled, parts: Split, regions: Regions | None) -> Trained:
+        checkpoint = self.folder / CHECKPOINT_FILE
+        if checkpoint.exists():
+            # It may be ahead of the ledger, which takes no epoch of a training that was cancelled.
+            self.history = _epochs_in(checkpoint) or self.history
+        elif self.history:
+            log.warning("training %d starts anew: there is no %s here", self.training.id, checkpoint)
+        trained = fit(
+            dataset,
+            parts,
+            self.recipe,
+            start_from=self._start_from(),
+            regions=regions,
+            progress=self._progress,
+            should_stop=lambda: self.taken or self.keeper.lost,
+            checkpoint=checkpoint,
+            memory=self.settings.train_memory // 2,
+        )
+        self.history = [asdict(epoch) for epoch in trained.history]
+        note_epoch(self.ledger, self.training, self.history, None)
+        return trained
+
+    def _start_from(self) -> str:
+        given = self.training.start_from
+        if given in ("imagenet", "none") or Path(given).exists():
+            return given
+        model = get_model(self.ledger, given)
+        return str(self.store.fetch(model.version, model.digest))
+
+    def _progress(self, epoch: Epoch) -> None:
+        if not math.isfinite(epoch.loss) or not math.isfinite(epoch.val_loss):
+            raise Diverged(
+                f"the loss of epoch {epoch.epoch} is not a number: the training diverged; train anew with "
+                "lower rates: --set stages.0.rate=..."
+            )
+        self.history = [known for known in self.history if known["epoch"] < epoch.epoch] + [asdict(epoch)]
+        # The first epoch of a stage compiles its step, and says little about those that follow.
+        of_stage = [known["seconds"] for known in self.history if known["stage"] == epoch.stage]
+        left = float(np.mean((of_stage[1:] or of_stage)[-3:])) * (epoch.epochs - epoch.epoch)
+        self.taken = not note_epoch(self.ledger, self.training, self.history, left)
+        note_worker(
+            self.ledger, self.owner, doing=f"training {self.training.id}: epoch {epoch.epoch}/{epoch.epochs}"
+        )
+
+    def _tested(
+        self, test: tuple[Labelled, list[int]] | None, trained: Trained, validation: Measured
+    ) -> Measured | None:
+        if test is None:
+            return None
+        folder, unseen = test
+        scores = labelled_scores(trained.network, self.recipe.preprocessing, folder, unseen)
+        return measured(folder, unseen, scores, validation.metrics.temperature)
+
+
+def _epochs_in(checkpoint: Path) -> list[dict[str, Any]]:
+    """The epochs that a checkpoint holds; none if it cannot be read, which `fit` will say."""
+    try:
+        with safe_open(checkpoint, framework="numpy") as stored:
+            position = json.loads((stored.metadata() or {})["position"])
+    except (SafetensorError, OSError, KeyError, ValueError):
+        return []
+    return list(position["history"])

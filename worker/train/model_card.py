@@ -1,0 +1,257 @@
+"""MODEL_CARD.md and the record behind it: recipe, data and metrics of a version, as measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from worker.model.metadata import Description
+from worker.train.dataset import Labelled, Split
+from worker.train.metrics import Metrics
+from worker.train.recipe import Recipe
+
+
+def training_record(
+    dataset: Labelled,
+    split: Split,
+    recipe: Recipe,
+    *,
+    started_from: str,
+    history: Sequence[dict[str, Any]],
+    kept: int,
+    validation: Metrics,
+) -> dict[str, Any]:
+    """The `training` field of a model's description, in JSON's types."""
+    return {
+        "recipe": recipe.model_dump(mode="json"),
+        "data": {
+            "name": dataset.root.resolve().name,
+            "digest": dataset.digest,
+            "images": dataset.counts(),
+            "training": dataset.counts(split.training),
+            "validation": dataset.counts(split.validation),
+            "left_out": len(dataset.left_out),
+        },
+        "started_from": started_from,
+        "epochs": len(history),
+        "kept": kept,
+        "last_epoch": dict(history[-1]),
+        "validation": validation.model_dump(mode="json"),
+    }
+
+
+_PREAMBLE = """\
+**Research use. Not a medical device.** It must not be used to diagnose, to triage or to treat. A heatmap says
+where the score came from, not where the disease is.
+"""
+
+_LIMITS = """\
+- Trained on frontal radiographs of one source. Other hospitals, devices, projections, children and diseases
+  other than those of the classes are outside of what it has seen; expect lower figures there.
+- It says one of its classes for every image, also for one that is not a chest radiograph.
+- What gives a class away in the training images without being disease (markers, film borders, devices) may
+  have been learned. Look at where the heat falls before believing a figure.
+- The validation images are few; see the intervals.
+"""
+
+_SOURCES = """\
+- S. Jaeger, S. Candemir, S. Antani, Y.-X. J. Wang, P.-X. Lu, G. Thoma: Two public chest X-ray datasets for
+  computer-aided screening of pulmonary diseases. Quantitative Imaging in Medicine and Surgery 4(6), 2014.
+- S. Candemir, S. Jaeger, K. Palaniappan, et al.: Lung segmentation in chest radiographs using anatomical
+  atlases with nonrigid registration. IEEE Transactions on Medical Imaging 33(2), 2014.
+- M. Sandler, A. Howard, M. Zhu, A. Zhmoginov, L.-C. Chen: MobileNetV2: Inverted residuals and linear
+  bottlenecks. CVPR 2018.
+"""
+
+
+def model_card(description: Description) -> str:
+    """The card of a version as Markdown, from its `training` record."""
+    training = description.training
+    parts = [
+        f"# Model card: {description.version}",
+        _PREAMBLE,
+        _network(description),
+        "## Data",
+        _data(training["data"]),
+        _findings(training.get("findings")),
+        "## Figures on the validation part",
+        _validation(training["validation"]),
+        *_cross_validation(training.get("cross_validation", {}), training["recipe"]["name"]),
+        *_maps(description),
+        "## Recipe",
+        _recipe(training),
+        "## Limits",
+        _LIMITS,
+        "## Sources",
+        _SOURCES,
+    ]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def _network(description: Description) -> str:
+    side = description.preprocessing.size
+    return (
+        f"MobileNetV2 (alpha {description.alpha}) with global average pooling and a head of "
+        f"{description.head.units} units; input {side} x {side} pixels, gray; classes "
+        f"{' and '.join(description.classes)}. Made {description.created}, starting from "
+        f"{description.training['started_from']}. Weights: SHA-256 `{description.weights.sha256}`."
+    )
+
+
+def _data(data: dict[str, Any]) -> str:
+    rows = [
+        [name, *(data[part][name] for part in ("images", "training", "validation"))]
+        for name in data["images"]
+    ]
+    return (
+        f"`{data['name']}`, digest `{data['digest'][:16]}`; {data['left_out']} files left out.\n\n"
+        + _table(["class", "images", "training", "validation"], rows)
+    )
+
+
+def _validation(figures: dict[str, Any]) -> str:
+    low, high = figures["auc_interval"]
+    rows = [
+        ["AUC (95% interval)", f"{figures['auc']:.3f} ({low:.3f} to {high:.3f})"],
+        ["sensitivity / specificity at 0.5", f"{figures['sensitivity']:.3f} / {figures['specificity']:.3f}"],
+        ["specificity at 90% sensitivity", f"{figures['specificity_at_sensitivity_90']:.3f}"],
+        ["accuracy", f"{figures['accuracy']:.3f}"],
+        ["Brier score", f"{figures['brier']:.3f}"],
+        ["calibration error", f"{figures['calibration_error']:.3f}"],
+        ["temperature that would calibrate", f"{figures['temperature']:.2f}"],
+    ]
+    return _table(["figure", "value"], rows)
+
+
+def _findings(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return "Findings: not marked; only classes were learned."
+    return (
+        f"Findings: `{found['file']}` marks them in {found['images']} images. In training the network "
+        "learned to find them beside the class; the part that did so is not in the model, which gets the "
+        "image alone."
+    )
+
+
+def _cross_validation(found: dict[str, Any], own: str) -> list[str]:
+    if not found:
+        return []
+    rows = []
+    for name, one in found.items():
+        low, high = one["pooled"]["auc_interval"]
+        rows.append(
+            [
+                name + (" (*)" if one["epoch_chosen_on_held_out_images"] else ""),
+                f"{one['mean_auc']:.3f}",
+                ", ".join(f"{auc:.3f}" for auc in one["fold_auc"]),
+                f"{one['pooled']['auc']:.3f} ({low:.3f} to {high:.3f})",
+                f"{one['pooled']['sensitivity']:.3f} / {one['pooled']['specificity']:.3f}",
+                f"{one['pooled']['specificity_at_sensitivity_90']:.3f}",
+            ]
+        )
+    head = ["recipe", "mean AUC", "AUC of each fold", "all images pooled (95%)"]
+    head += ["sensitivity / specificity at 0.5", "specificity at 90% sensitivity"]
+    text = (
+        f"{len(next(iter(found.values()))['folds'])} folds; every image is judged by a network that has not "
+        f"seen it. Those of `{own}` were trained as this model was, on other parts of the data. That recipe "
+        "was chosen by such cross-validations of these images, which flatters it: expect less of new ones."
+    )
+    if any(one["epoch_chosen_on_held_out_images"] for one in found.values()):
+        text += " (*) keeps the epoch that is best on the images it is judged on, which flatters it."
+    parts = ["## Figures in cross-validation", text, _table(head, rows)]
+    if own in found:
+        parts += [_changed(found[own]), *_heat(found[own])]
+    return parts
+
+
+def _maps(description: Description) -> list[str]:
+    """How far its maps can be believed, where the training measured it."""
+    training = description.training
+    if "ranking" not in training:
+        return []
+    ranking = training["ranking"]
+    rows = []
+    for row in (*ranking["pairs"], *ranking["baselines"]):
+        mean = row["faithfulness"]["faithfulness"]
+        rows.append(
+            [
+                f"`{row['layer']}` {row['method']}".strip(),
+                "{} x {}".format(*row["resolution"]),
+                f"{mean['value']:.2f} ({mean['low']:.2f} to {mean['high']:.2f})",
+                row["blank"],
+            ]
+        )
+    parts = [
+        "## Heatmaps",
+        f"The default is `{description.default_layer}` with {description.default_method}: the most faithful "
+        f"on {ranking['images']} validation images. Faithfulness is what the score loses when the hottest "
+        "places are taken away rather than the coldest, in units of the score (insertion, deletion and ROAD, "
+        "averaged; 95% intervals). A map that does not beat the last two rows says nothing.",
+        _table(["layer and method", "map", "faithfulness", "blank"], rows),
+        _table(
+            [
+                "predicted class",
+                "images",
+                *(f"without {place}" for place in training["reliance"][0]["hidden"]),
+            ],
+            [
+                [one["class_name"], one["images"], *(f"{h['lost']:.0%}" for h in one["hidden"].values())]
+                for one in training["reliance"]
+            ],
+        ),
+        "The second table: how much of what the predicted class is ahead by is lost when a place is hidden. "
+        "Where corners or border count for much, the network looks at markers or film edges.",
+    ]
+    if "repeatability" in training:
+        found = training["repeatability"]
+        parts.append(
+            f"Maps of the same images by the version before, {found['with']}: rank correlation "
+            f"{found['spearman']['value']:.2f}, structural similarity {found['ssim']['value']:.2f}."
+        )
+    return parts
+
+
+def _changed(one: dict[str, Any]) -> str:
+    rows = [["as they are", f"{one['pooled']['auc']:.3f}"]]
+    rows += [[name, f"{auc:.3f}"] for name, auc in one["pooled_auc_on_changed_copies"].items()]
+    return (
+        "On changed copies of the held-out images, a guess at what other hospitals' images look like:\n\n"
+        + _table(["copies", "AUC, pooled"], rows)
+    )
+
+
+def _heat(one: dict[str, Any]) -> list[str]:
+    rows = [
+        [
+            kind,
+            f"`{layer}`",
+            figures["images"],
+            f"{figures['hit_rate']:.2f}",
+            f"{figures['share_of_heat']:.2f}",
+            f"{figures['area']:.2f}",
+            figures["blank"],
+        ]
+        for kind, layers in one["heat"].items()
+        for layer, figures in layers.items()
+    ]
+    if not rows:
+        return []
+    head = ["area", "layer", "images", "hottest point in it", "share of heat", "chance", "blank maps"]
+    return [
+        "Where the heat of Grad-CAM falls on held-out images; chance is the share of the picture that the "
+        "area covers:",
+        _table(head, rows),
+    ]
+
+
+def _recipe(training: dict[str, Any]) -> str:
+    recipe = training["recipe"]
+    return (
+        f"`{recipe['name']}`, {training['epochs']} epochs, seed {recipe['seed']}, weights of epoch "
+        f"{training['kept']}. Every number is in `model.json` under `training.recipe`."
+    )
+
+
+def _table(head: list[str], rows: list[list[Any]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)

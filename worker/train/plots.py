@@ -1,0 +1,118 @@
+"""What a training and its figures look like: curves, matrices, images. No TensorFlow here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw
+from sklearn.metrics import roc_curve
+
+from worker.images.preprocess import network_input
+from worker.model.metadata import Preprocessing
+from worker.train.dataset import Labelled
+from worker.train.metrics import Metrics, softmax
+
+mpl.use("Agg")
+
+_CAPTION = 16  # pixels below each image of a grid
+
+
+def learning_curves(history: Sequence[dict[str, Any]], file: Path) -> None:
+    """Loss and AUC by epoch, from epochs as stored (see `worker.train.fit.Epoch`)."""
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    losses, aucs = figure.subplots(1, 2)
+    epochs = [epoch["epoch"] for epoch in history]
+    losses.plot(epochs, [epoch["loss"] for epoch in history], label="training, with penalties")
+    losses.plot(epochs, [epoch["val_loss"] for epoch in history], label="validation")
+    losses.set(xlabel="epoch", ylabel="loss")
+    losses.legend()
+    aucs.plot(epochs, [epoch["val_auc"] for epoch in history], label="AUC, validation")
+    aucs.plot(epochs, [epoch["val_accuracy"] for epoch in history], label="accuracy, validation")
+    aucs.set(xlabel="epoch", ylim=(0.4, 1.0))
+    aucs.legend(loc="lower right")
+    for number, epoch in enumerate(history[1:], 1):
+        if epoch["stage"] != history[number - 1]["stage"]:
+            losses.axvline(epoch["epoch"] - 0.5, color="gray", linestyle=":")
+            aucs.axvline(epoch["epoch"] - 0.5, color="gray", linestyle=":")
+    figure.savefig(file, dpi=120)
+
+
+def roc_picture(labels: Any, scores: Any, classes: Sequence[str], file: Path) -> None:
+    """The ROC curve of the second of two classes, or of each class against the rest."""
+    labels, probabilities = np.asarray(labels), softmax(scores)
+    figure = Figure(figsize=(4.5, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for number in [1] if len(classes) == 2 else range(len(classes)):
+        false_alarms, hits, _ = roc_curve(labels == number, probabilities[:, number])
+        axes.plot(false_alarms, hits, label=classes[number])
+    axes.plot([0, 1], [0, 1], color="gray", linestyle=":")
+    axes.set(xlabel="1 - specificity", ylabel="sensitivity", aspect="equal")
+    axes.legend(loc="lower right")
+    figure.savefig(file, dpi=120)
+
+
+def confusion_picture(metrics: Metrics, file: Path) -> None:
+    """Counts of true class by predicted class."""
+    counts = np.array(metrics.confusion)
+    side = 2.5 + 0.6 * len(metrics.classes)
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(counts, cmap="Blues")
+    for (row, column), count in np.ndenumerate(counts):
+        colour = "white" if count > counts.max() / 2 else "black"
+        axes.text(column, row, str(count), ha="center", va="center", color=colour)
+    ticks = range(len(metrics.classes))
+    axes.set_xticks(ticks, metrics.classes, rotation=30)
+    axes.set_yticks(ticks, metrics.classes)
+    axes.set(xlabel="predicted", ylabel="true")
+    figure.savefig(file, dpi=120)
+
+
+def reliability_picture(metrics: Metrics, file: Path) -> None:
+    """Stated against observed probability, the size of a point showing its images."""
+    figure = Figure(figsize=(4.5, 4.5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="gray", linestyle=":")
+    bins = metrics.reliability
+    axes.plot([b.predicted for b in bins], [b.observed for b in bins])
+    axes.scatter([b.predicted for b in bins], [b.observed for b in bins], s=[4 * b.images for b in bins])
+    axes.set(xlabel="stated probability", ylabel="observed share", aspect="equal")
+    figure.savefig(file, dpi=120)
+
+
+def worst_mistakes(
+    dataset: Labelled, indices: Sequence[int], scores: Any, file: Path, *, count: int = 8, side: int = 224
+) -> None:
+    """The images whose true class got the least probability, worst first, each with what it was taken for.
+
+    `scores` (N, classes) are those of `indices`. Only mistakes are shown; none gives a strip that says so.
+    """
+    probabilities = softmax(scores)
+    true = np.array(dataset.labels)[list(indices)]
+    wrong = [row for row in range(len(true)) if probabilities[row].argmax() != true[row]]
+    worst = sorted(wrong, key=lambda row: float(probabilities[row, true[row]]))[:count]
+    cells = []
+    for row in worst:
+        taken = int(probabilities[row].argmax())
+        said = f"{dataset.classes[true[row]]}, not {dataset.classes[taken]} ({probabilities[row, taken]:.2f})"
+        radiograph = dataset.radiograph(indices[row])
+        cells.append((network_input(radiograph, Preprocessing(size=side)), said))
+    _grid([cells] if cells else [[(np.zeros((side, side), np.uint8), "no mistakes")]]).save(file)
+
+
+def _grid(rows: list[list[tuple[Any, str]]]) -> Image.Image:
+    side = rows[0][0][0].shape[0]
+    columns = max(len(row) for row in rows)
+    sheet = Image.new("L", (columns * (side + 4), len(rows) * (side + _CAPTION + 4)), 255)
+    draw = ImageDraw.Draw(sheet)
+    for top, row in enumerate(rows):
+        for left, (pixels, caption) in enumerate(row):
+            corner = (left * (side + 4) + 2, top * (side + _CAPTION + 4) + 2)
+            sheet.paste(Image.fromarray(pixels), corner)
+            draw.text((corner[0], corner[1] + side + 1), caption, fill=0)
+    return sheet

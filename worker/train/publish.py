@@ -1,0 +1,129 @@
+"""From a finished training to a version that workers serve: the folder, the store, the ledger, the signal."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from db.ledger import Ledger
+from db.models import add_model
+from tools.make_starter import save_version
+from worker.errors import ModelError
+from worker.model.metadata import METRICS_FILE, Description, check_folder, digest_of, read_description
+from worker.model.store import ModelStore
+from worker.train.annotations import Regions
+from worker.train.cam_evaluation import MapFigures
+from worker.train.dataset import Split
+from worker.train.evaluation import Measured
+from worker.train.fit import Trained
+from worker.train.options import TrainOptions
+from worker.train.plots import learning_curves
+from worker.train.recipe import Recipe
+
+
+def ready_folder(folder: Path, options: TrainOptions) -> Path | None:
+    """The model folder that an earlier start of this training wrote whole below `folder`, if any."""
+    ready = folder / "ready"
+    try:
+        version = check_folder(ready).version
+    except ModelError:
+        return None
+    return ready if options.version in (None, version) else None
+
+
+def write_version(
+    folder: Path,
+    version: str,
+    trained: Trained,
+    parts: Split,
+    recipe: Recipe,
+    validation: Measured,
+    test: Measured | None,
+    regions: Regions | None,
+    maps: MapFigures,
+) -> Path:
+    """Write the model folder of a training, with figures and pictures, below the training's own `folder`.
+
+    Whole or not at all.
+    """
+    figures = maps.figures | ({} if test is None else {"test": _of_test(test)})
+    if regions is not None:
+        figures["findings"] = {"file": regions.source.name, "images": regions.images}
+    building, ready = folder / "building", folder / "ready"
+    shutil.rmtree(building, ignore_errors=True)
+    shutil.rmtree(ready, ignore_errors=True)
+    save_version(
+        trained,
+        validation.dataset,
+        parts,
+        recipe,
+        building,
+        version=version,
+        default_layer=maps.layer,
+        default_method=maps.method,
+        figures=figures,
+    )
+    learning_curves([asdict(epoch) for epoch in trained.history], building / "learning_curves.png")
+    validation.draw(building)
+    if test is not None:
+        test.draw(building, "test_")
+    found = {
+        "dataset": str(validation.dataset.root),
+        "left_out": validation.left_out,
+        "validation": validation.figures,
+        "test": figures.get("test"),
+        "history": [asdict(epoch) for epoch in trained.history],
+    }
+    text = json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False)
+    (building / METRICS_FILE).write_text(text + "\n", encoding="utf-8")
+    return building.rename(ready)
+
+
+def _of_test(test: Measured) -> dict[str, Any]:
+    return test.figures | {
+        "folder": str(test.dataset.root),
+        "left_out": test.left_out,
+        "also_in_dataset": len(test.dataset) - len(test.indices),
+    }
+
+
+def publish(ledger: Ledger, store: ModelStore, folder: Path, *, source: str, promote: bool) -> Description:
+    """Copy a model folder into the store, check the copy, then name it in the ledger.
+
+    Doing it again does no harm. Raises ModelError if the store holds another model of this name.
+    """
+    description = read_description(folder)
+    digest = digest_of(folder)
+    store.publish(folder)
+    store.fetch(description.version, digest)
+    add_model(
+        ledger,
+        version=description.version,
+        digest=digest,
+        classes=description.classes,
+        source=source,
+        metrics=_figures(description),
+        promote=promote,
+    )
+    return description
+
+
+def _figures(description: Description) -> dict[str, Any]:
+    """What a list of models shows; the rest is in the folder."""
+    left_out = ("classes", "reliability", "by_class", "confusion", "youden")
+    validation = description.training["validation"]
+    figures = {name: value for name, value in validation.items() if name not in left_out}
+    test = description.training.get("test")
+    figures |= {"test_auc": test["auc"]} if test else {}
+    figures["layer"], figures["method"] = description.default_layer, description.default_method
+    repeated = description.training.get("repeatability")
+    if repeated is not None:
+        figures["repeatability"] = {
+            "with": repeated["with"],
+            "spearman": repeated["spearman"]["value"],
+            "ssim": repeated["ssim"]["value"],
+        }
+    return figures

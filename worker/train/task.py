@@ -1,0 +1,56 @@
+"""Taking a training from the queue: leased, done in this process, and the row says how it ended.
+
+TensorFlow is imported once the row says that the training runs: that alone takes many seconds.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from db.errors import LedgerError, LedgerUnreachable
+from db.ledger import Ledger
+from db.trainings import fail_training, renew_training, start_training
+from db.workers import note_worker
+from worker.errors import XraycamError
+from worker.serve.guards import LeaseKeeper
+from worker.settings import Settings
+
+log = logging.getLogger(__name__)
+
+# How soon a cancelled training stops, at most, apart from the batch in hand.
+LOOK_SECONDS = 2.0
+
+
+def run_training(settings: Settings, ledger: Ledger, owner: str, training_id: int) -> None:
+    """Do a queued training to its end; one that is not queued is left alone.
+
+    Whatever goes wrong is noted in the ledger. A training that is cancelled meanwhile, or taken from us,
+    stops after the batch in hand and publishes nothing.
+    """
+    training = start_training(ledger, training_id, owner, settings.lease_seconds)
+    if training is None:
+        log.warning("training %d is not queued: there is nothing to do", training_id)
+        return
+
+    def renew() -> bool:
+        return renew_training(ledger, training, settings.lease_seconds)
+
+    period = min(LOOK_SECONDS, settings.lease_seconds / 3)
+    with LeaseKeeper(renew, period, f"training {training_id}") as keeper:
+        try:
+            from worker.train.job import TrainingWork
+
+            TrainingWork(settings, ledger, owner, training, keeper).run()
+        except LedgerUnreachable:
+            raise
+        except (XraycamError, LedgerError) as error:
+            log.warning("training %d: %s", training_id, error)
+            # Changes nothing where it stopped because it is no longer ours.
+            fail_training(ledger, training, str(error))
+        except Exception as error:
+            log.exception("training %d failed", training_id)
+            cause = " ".join(str(error).split())[:300]
+            fail_training(
+                ledger, training, f"{type(error).__name__}: {cause}; the log of worker {owner} tells more"
+            )
+    note_worker(ledger, owner, doing=None)

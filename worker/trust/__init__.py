@@ -1,1 +1,0 @@
-"""Measuring whether heatmaps can be believed: faithfulness, localisation, sanity, repeatability."""
