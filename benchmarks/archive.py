@@ -41,7 +41,7 @@ def main(files: int, postgres: bool, every: float) -> None:
     """Enqueue and drain an archive of FILES images."""
     folder = Path(tempfile.mkdtemp(prefix="xraycam-archive-"))
     try:
-        with stand_in_fleet(folder, postgres=postgres, queue_limit=str(QUEUE_LIMIT)) as fleet:
+        with stand_in_fleet(folder, postgres=postgres, max_queued_messages=str(QUEUE_LIMIT)) as fleet:
             archive = link_images(folder / "archive", files)
             with fleet.workers(2, 0.0) as launcher:
                 report(drain(fleet, archive, launcher.pid, every))
@@ -108,14 +108,14 @@ def memory_of(process: int) -> float:
         status = Path(f"/proc/{process}/status").read_text()
     except OSError:
         return 0.0
-    return int(status.partition("VmRSS:")[2].split()[0]) / 1e3 if "VmRSS:" in status else 0.0
+    return int(status.partition("VmRSS:")[2].train_val_split()[0]) / 1e3 if "VmRSS:" in status else 0.0
 
 
 def family_of(process: int) -> list[int]:
     found = [process]
     for number in found:
         for task in Path(f"/proc/{number}/task").glob("*/children"):
-            found += map(int, task.read_text().split())
+            found += map(int, task.read_text().train_val_split())
     return found
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
-from worker.images.preprocess import Pixels, network_input
+from worker.images.preprocess import Pixels, preprocess
 from worker.images.reader import Radiograph
 from worker.model.metadata import Preprocessing
 
@@ -52,7 +52,7 @@ def _cropped(image: Image.Image) -> Image.Image:
     return image.crop((int(0.07 * width), int(0.04 * height), int(0.93 * width), int(0.94 * height)))
 
 
-CHANGES: dict[str, Change] = {
+CORRUPTIONS: dict[str, Change] = {
     MARKERS_HIDDEN: _markers_hidden,
     "gamma 0.6": _curve(lambda value: value**0.6),
     "gamma 1.6": _curve(lambda value: value**1.6),
@@ -67,11 +67,13 @@ CHANGES: dict[str, Change] = {
 }
 
 
-def changed_inputs(radiographs: Sequence[Radiograph], change: Change, preprocessing: Preprocessing) -> Pixels:
+def corrupted_inputs(
+    radiographs: Sequence[Radiograph], change: Change, preprocessing: Preprocessing
+) -> Pixels:
     """What the network sees of the changed images: uint8 (N, size, size)."""
     seen = []
     for radiograph in radiographs:
         pixels = change(radiograph.pixels)
         copy = replace(radiograph, pixels=pixels, width=pixels.width, height=pixels.height)
-        seen.append(network_input(copy, preprocessing))
+        seen.append(preprocess(copy, preprocessing))
     return np.stack(seen)

@@ -1,7 +1,7 @@
 """k-fold cross-validation of a recipe, with where the heat falls and how figures hold on changed copies.
 
     python -m benchmarks.cross_validation ../shared/data/shenzhen --recipe default \\
-        --start-from ../shared/weights/mobilenet_v2_imagenet_notop.weights.h5 --out default.json
+        --init-weights ../shared/weights/mobilenet_v2_imagenet_notop.weights.h5 --out default.json
 
 Every image is judged, and explained, by a network that has not seen it.
 """
@@ -18,16 +18,16 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.corruptions import CHANGES, changed_inputs
-from benchmarks.placement import area_seen, placement
+from benchmarks.corruptions import CORRUPTIONS, corrupted_inputs
+from benchmarks.placement import mask_in_input, placement
 from worker.errors import XraycamError
 from worker.explain.explainer import Explainer
-from worker.images.preprocess import network_input
-from worker.train.annotations import Regions, find_regions
-from worker.train.cam_evaluation import unsaved_description
-from worker.train.dataset import Labelled, fold_splits, scan_labelled
+from worker.images.preprocess import preprocess
+from worker.train.annotations import FindingAnnotations, find_annotations
+from worker.train.cam_evaluation import unsaved_metadata
+from worker.train.dataset import LabelledDataset, fold_splits, load_labelled_folder
 from worker.train.fit import Epoch, Trainer
-from worker.train.metrics import area_under_curve, measure, softmax
+from worker.train.metrics import measure, roc_auc, softmax
 from worker.train.recipe import Recipe, recipe_named
 
 LAYERS = (
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("dataset", type=Path, help="a folder with one sub-folder per class")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--recipe", default="default")
-    parser.add_argument("--start-from", default="imagenet", help="imagenet, a file, or a model folder")
+    parser.add_argument("--init-weights", default="imagenet", help="imagenet, a file, or a model folder")
     parser.add_argument("--seed", type=int, default=0, help="of the folds")
     parser.add_argument(
         "--regions", type=Path, help="marked findings; default: regions*.json or lesions*.json"
@@ -55,13 +55,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON file; default: cross_validation_RECIPE.json")
     arguments = parser.parse_args()
     recipe = recipe_named(arguments.recipe)
-    dataset = scan_labelled(arguments.dataset, min_per_class=max(recipe.min_per_class, arguments.folds))
-    source = arguments.regions or find_regions(arguments.dataset)
-    regions = None if source is None else Regions(source, dataset)
-    lungs = None if arguments.lungs is None else Regions(arguments.lungs, dataset)
+    dataset = load_labelled_folder(
+        arguments.dataset, min_per_class=max(recipe.min_per_class, arguments.folds)
+    )
+    source = arguments.regions or find_annotations(arguments.dataset)
+    regions = None if source is None else FindingAnnotations(source, dataset)
+    lungs = None if arguments.lungs is None else FindingAnnotations(arguments.lungs, dataset)
     print(f"{len(dataset)} images, {dataset.counts()}; findings: {source or 'not marked'}", flush=True)
     figures = cross_validate(
-        dataset, recipe, arguments.folds, arguments.start_from, regions, lungs, arguments.seed
+        dataset, recipe, arguments.folds, arguments.init_weights, regions, lungs, arguments.seed
     )
     out = arguments.out or Path(f"cross_validation_{recipe.name}.json")
     out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
@@ -69,19 +71,19 @@ def main() -> None:
 
 
 def cross_validate(
-    dataset: Labelled,
+    dataset: LabelledDataset,
     recipe: Recipe,
     folds: int,
-    start_from: str,
-    regions: Regions | None,
-    lungs: Regions | None,
+    init_weights: str,
+    regions: FindingAnnotations | None,
+    lungs: FindingAnnotations | None,
     seed: int,
 ) -> dict[str, Any]:
     """Figures in JSON's types; heat only for images on which `regions` or `lungs` mark something."""
-    trainer = Trainer(dataset, recipe, start_from=start_from, regions=regions)
+    trainer = Trainer(dataset, recipe, init_weights=init_weights, regions=regions)
     labels = np.array(dataset.labels)
     scores = np.zeros((len(dataset), len(dataset.classes)))
-    changed = {name: np.zeros_like(scores) for name in CHANGES}
+    changed = {name: np.zeros_like(scores) for name in CORRUPTIONS}
     heat: dict[str, dict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
     fold_figures = []
     for number, parts in enumerate(fold_splits(dataset, folds=folds, seed=seed), 1):
@@ -90,14 +92,14 @@ def cross_validate(
         seconds = time.monotonic() - started
         held_out = list(parts.validation)
         scores[held_out] = trained.scores
-        described = unsaved_description(trained.network, dataset.classes, recipe, f"fold-{number}")
+        described = unsaved_metadata(trained.network, dataset.classes, recipe, f"fold-{number}")
         explainer = Explainer(described, trained.network, LAYERS)
-        for name, change in CHANGES.items():
+        for name, change in CORRUPTIONS.items():
             radiographs = [dataset.radiograph(index) for index in held_out]
-            inputs = changed_inputs(radiographs, change, recipe.preprocessing)
+            inputs = corrupted_inputs(radiographs, change, recipe.preprocessing)
             changed[name][held_out] = _scores(explainer, inputs)
         _explain(explainer, dataset, recipe, held_out, {"findings": regions, "lungs": lungs}, heat)
-        auc = area_under_curve(labels[held_out], softmax(trained.scores))
+        auc = roc_auc(labels[held_out], softmax(trained.scores))
         fold_figures.append({"auc": auc, "images": len(held_out), "seconds": round(seconds, 1)})
         print(f"fold {number}/{folds}: AUC {auc:.4f} in {seconds:.0f} s", flush=True)
     aucs = [fold["auc"] for fold in fold_figures]
@@ -118,7 +120,7 @@ def cross_validate(
         "mean_auc": float(np.mean(aucs)),
         "pooled": pooled.model_dump(mode="json"),
         "pooled_auc_on_changed_copies": {
-            name: area_under_curve(labels, softmax(values)) for name, values in changed.items()
+            name: roc_auc(labels, softmax(values)) for name, values in changed.items()
         },
         "heat": {
             kind: {
@@ -132,10 +134,10 @@ def cross_validate(
 
 def _explain(
     explainer: Explainer,
-    dataset: Labelled,
+    dataset: LabelledDataset,
     recipe: Recipe,
     held_out: list[int],
-    kinds: dict[str, Regions | None],
+    kinds: dict[str, FindingAnnotations | None],
     heat: dict[str, dict[str, list[Any]]],
 ) -> None:
     """Collect (heatmap, area) of the last class on held-out images of it that have something marked."""
@@ -147,10 +149,10 @@ def _explain(
         for kind, regions in kinds.items():
             area = None if regions is None else regions.of(index)
             if area is not None and area.getbbox() is not None:
-                seen[kind] = area_seen(area, recipe.preprocessing)
+                seen[kind] = mask_in_input(area, recipe.preprocessing)
         if not seen:
             continue
-        pixels = network_input(dataset.radiograph(index), recipe.preprocessing)[None]
+        pixels = preprocess(dataset.radiograph(index), recipe.preprocessing)[None]
         maps = explainer.explain(pixels, [last]).heatmaps
         for kind, area in seen.items():
             for layer, heatmaps in maps.items():

@@ -66,7 +66,7 @@ def compare(files: int, database: str, images: Path, work: Path) -> None:
             "XRAYCAM_HOME": str(home),
             "XRAYCAM_BROKER_URL": broker.url,
             "XRAYCAM_DATABASE_URL": database,
-            "XRAYCAM_QUEUE_LIMIT": "1000000",
+            "XRAYCAM_MAX_QUEUED_MESSAGES": "1000000",
         }
         print(f"{'':<11}{'images':>9}{'s':>8}{'CPU s':>8}{'images/s':>11}{'peak MB':>9}", flush=True)
         few = measure("few", images / "few", environment)
@@ -123,21 +123,21 @@ def register_model(database: str, store: Path, folder: Path) -> None:
     from db.ledger import Ledger
     from db.migrate import migrate
     from db.models import add_model
-    from worker.model.metadata import Description, Layer, Weights, digest_of, sha256_of, write_description
+    from worker.model.metadata import Layer, ModelMetadata, Weights, digest_of, sha256_of, write_metadata
     from worker.model.store import ModelStore
 
     folder.mkdir()
     weights = folder / "weights.safetensors"
     weights.write_bytes(bytes(5_000_000))
-    description = Description(
+    metadata = ModelMetadata(
         version=folder.name,
         classes=("Normal", "Tuberculosis"),
-        layers=(Layer(name="out_relu", height=7, width=7, channels=1280, suits_cam=True),),
+        layers=(Layer(name="out_relu", height=7, width=7, channels=1280, is_cam_candidate=True),),
         default_layer="out_relu",
         weights=Weights(file=weights.name, sha256=sha256_of(weights)),
         created="2025-01-01T00:00:00Z",
     )
-    write_description(folder, description)
+    write_metadata(folder, metadata)
     version = ModelStore(str(store), store.parent / "model-cache").publish(folder)
     ledger = Ledger(database)
     migrate(ledger)
@@ -145,7 +145,7 @@ def register_model(database: str, store: Path, folder: Path) -> None:
         ledger,
         version=version,
         digest=digest_of(folder),
-        classes=description.classes,
+        classes=metadata.classes,
         source="benchmark",
         metrics={},
         promote=True,

@@ -22,12 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from db.ingest import Intake, ScannedFile
+from db.ingest import RunIngest, ScannedFile
 from db.leases import Lease, PendingImage, lease_chunk, record_results
 from db.ledger import Ledger
 from db.migrate import migrate
 from db.runs import get_run, open_run
-from db.workers import note_worker, register_worker
+from db.workers import register_worker, update_worker
 
 CHUNK = 128
 BATCH = 5_000
@@ -35,7 +35,7 @@ CLASSES = ("Normal", "Tuberculosis")
 
 
 @dataclass(frozen=True)
-class Measured:
+class EvaluationResult:
     """Of one worker: when its first chunk began and its last one ended, seconds of each lease and commit."""
 
     first: float
@@ -78,7 +78,7 @@ def fill(url: str, name: str, files: int) -> int:
         ledger, root=f"/archive/{name}", output="/overlays", options={}, model_version="first", pinned=False,
         chunk_size=CHUNK,
     )  # fmt: skip
-    intake = Intake(ledger, run, is_new=is_new)
+    intake = RunIngest(ledger, run, is_new=is_new)
     for first in range(0, files, BATCH):
         numbers = range(first, min(first + BATCH, files))
         intake.add([ScannedFile(path_of(number), 250_000, 1_700_000_000) for number in numbers])
@@ -91,7 +91,7 @@ def path_of(number: int) -> str:
     return f"{number // 1000:05d}/patient-{number:08d}-frontal.png"
 
 
-def work_off(url: str, run: int, chunks: int, workers: int, rate: float) -> list[Measured]:
+def work_off(url: str, run: int, chunks: int, workers: int, rate: float) -> list[EvaluationResult]:
     """Have the workers do a run; `rate`: results/s of all together, 0: as fast as they go."""
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(workers)
@@ -108,7 +108,7 @@ def keep(barrier: Any) -> None:
 _barrier: Any = None
 
 
-def work(url: str, run: int, numbers: range, rate: float) -> Measured:
+def work(url: str, run: int, numbers: range, rate: float) -> EvaluationResult:
     """One worker: its chunks, each at its time."""
     name = f"explain-gpu{numbers.start}-4711@node"
     ledger = Ledger(url)
@@ -124,12 +124,14 @@ def work(url: str, run: int, numbers: range, rate: float) -> Measured:
         leases.append(time.perf_counter() - begin)
         assert isinstance(lease, Lease)
         assert get_run(ledger, run).state == "open"
-        note_worker(ledger, name, doing=f"run {run}, chunk {number}", model_version="first", fault=None)
+        update_worker(ledger, name, doing=f"run {run}, chunk {number}", model_version="first", fault=None)
         rows = [row_of(image, name) for image in lease.images]
         begin = time.perf_counter()
         record_results(ledger, lease, rows)
         commits.append(time.perf_counter() - begin)
-    return Measured(first, time.perf_counter(), leases, commits, time.process_time() - start_processor)
+    return EvaluationResult(
+        first, time.perf_counter(), leases, commits, time.process_time() - start_processor
+    )
 
 
 def row_of(image: PendingImage, worker: str) -> dict[str, Any]:
@@ -145,13 +147,13 @@ def row_of(image: PendingImage, worker: str) -> dict[str, Any]:
         "class": second,
         "probability": probability,
         "probabilities": {CLASSES[1 - image.id % 2]: 1 - probability, second: probability},
-        "explained_class": second,
-        "score": probability * 7,
+        "target_class": second,
+        "logit": probability * 7,
         "heatmap_max": {"block_15_add": probability * 3},
         "blank": False,
-        "heat_border": probability / 2,
-        "heat_corner": probability / 4,
-        "heat_marked": None,
+        "cam_border_fraction": probability / 2,
+        "cam_corner_fraction": probability / 4,
+        "cam_mask_fraction": None,
         "overlay": f"/overlays/run-000001/{image.path}.jpg",
         "heatmap": None,
         "attempts": 1,
@@ -162,7 +164,7 @@ def row_of(image: PendingImage, worker: str) -> dict[str, Any]:
     }
 
 
-def report(label: str, measured: list[Measured]) -> None:
+def report(label: str, measured: list[EvaluationResult]) -> None:
     commits = sorted(second for one in measured for second in one.commits)
     leases = sorted(second for one in measured for second in one.leases)
     seconds = max(one.last for one in measured) - min(one.first for one in measured)

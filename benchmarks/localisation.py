@@ -1,7 +1,7 @@
 """Does the layer that is most faithful also point at marked findings? Cross-validated, on real radiographs.
 
     python -m benchmarks.localisation ../shared/data/shenzhen \\
-        --start-from ../shared/weights/mobilenet_v2_imagenet_notop.weights.h5 --out localisation.json
+        --init-weights ../shared/weights/mobilenet_v2_imagenet_notop.weights.h5 --out localisation.json
 
 Every image is explained by a network that has not seen it. In each fold layer and method are chosen by
 faithfulness on held-out images, without looking at what is marked; then all pairs, the reference's four
@@ -23,24 +23,24 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from worker.errors import XraycamError
-from worker.explain.attribution import area_seen
+from worker.explain.attribution import mask_in_input
 from worker.explain.explainer import Explainer
-from worker.images.preprocess import network_input
+from worker.images.preprocess import preprocess
 from worker.map_evaluation.bootstrap import bootstrap_mean
 from worker.map_evaluation.localisation import locate
 from worker.map_evaluation.ranking import METHODS, centred_blobs, layers_to_rank, random_maps, rank
-from worker.train.annotations import Regions, find_regions
-from worker.train.cam_evaluation import unsaved_description
-from worker.train.dataset import Labelled, Split, fold_splits, scan_labelled
+from worker.train.annotations import FindingAnnotations, find_annotations
+from worker.train.cam_evaluation import unsaved_metadata
+from worker.train.dataset import LabelledDataset, Split, fold_splits, load_labelled_folder
 from worker.train.fit import Trainer
-from worker.train.metrics import area_under_curve, softmax
+from worker.train.metrics import roc_auc, softmax
 from worker.train.recipe import recipe_named
 
 REFERENCE = ("block_1_project", "block_2_add", "block_7_project", "block_10_project")
 CHOSEN = "chosen by faithfulness"
 FIGURES = ("hit", "energy", "iou")
 
-Located = dict[str, dict[int, tuple[float, ...]]]
+LocalisationScore = dict[str, dict[int, tuple[float, ...]]]
 
 
 def main() -> None:
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--recipe", default="default")
-    parser.add_argument("--start-from", default="imagenet")
+    parser.add_argument("--init-weights", default="imagenet")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--regions", type=Path, help="marked findings; default: the file beside the classes")
     parser.add_argument("--without-findings", action="store_true", help="train on classes alone")
@@ -58,18 +58,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("localisation.json"))
     given = parser.parse_args()
     recipe = recipe_named(given.recipe)
-    dataset = scan_labelled(given.dataset)
-    source = given.regions or find_regions(given.dataset)
+    dataset = load_labelled_folder(given.dataset)
+    source = given.regions or find_annotations(given.dataset)
     if source is None:
         raise XraycamError(f"{given.dataset} has no marked findings beside it; give --regions")
-    regions = Regions(source, dataset)
+    regions = FindingAnnotations(source, dataset)
     trainer = Trainer(
         dataset,
         recipe,
-        start_from=given.start_from,
+        init_weights=given.init_weights,
         regions=None if given.without_findings else regions,
     )
-    located: Located = defaultdict(dict)
+    located: LocalisationScore = defaultdict(dict)
     folds: list[dict[str, Any]] = []
     for number, parts in enumerate(fold_splits(dataset, folds=given.folds, seed=given.seed), 1):
         started = time.monotonic()
@@ -88,7 +88,7 @@ def main() -> None:
 
 
 def _trained(
-    trainer: Trainer, dataset: Labelled, parts: Split, keep: Path | None, number: int
+    trainer: Trainer, dataset: LabelledDataset, parts: Split, keep: Path | None, number: int
 ) -> tuple[Any, float | None]:
     file = None if keep is None else keep / f"fold-{number}.weights.h5"
     if file is not None and file.exists():
@@ -99,20 +99,20 @@ def _trained(
         file.parent.mkdir(parents=True, exist_ok=True)
         trained.network.save_weights(file)
     labels = np.array(dataset.labels)[list(parts.validation)]
-    return trained.network, area_under_curve(labels, softmax(trained.scores))
+    return trained.network, roc_auc(labels, softmax(trained.scores))
 
 
 def _judge(
     network: Any,
-    dataset: Labelled,
+    dataset: LabelledDataset,
     parts: Split,
     recipe: Any,
-    regions: Regions,
+    regions: FindingAnnotations,
     images: int,
-    located: Located,
+    located: LocalisationScore,
 ) -> dict[str, Any]:
     """Choose by faithfulness, then judge everything by what is marked; adds to `located` by image."""
-    description = unsaved_description(network, dataset.classes, recipe)
+    description = unsaved_metadata(network, dataset.classes, recipe)
     random = np.random.default_rng(0)
     by_class = [[i for i in parts.validation if dataset.labels[i] == n] for n in range(len(dataset.classes))]
     drawn = [int(i) for one in by_class for i in random.permutation(one)[: images // len(by_class)]]
@@ -123,7 +123,7 @@ def _judge(
     last = len(dataset.classes) - 1
     areas = {i: regions.of(i) for i in by_class[last]}
     marked = [i for i, area in areas.items() if area is not None and area.getbbox() is not None]
-    seen = [area_seen(areas[i], recipe.preprocessing) for i in marked]
+    seen = [mask_in_input(areas[i], recipe.preprocessing) for i in marked]
     inputs = _pixels(dataset, marked, recipe)
     maps: dict[str, Any] = {}
     for layers, methods in ((layers_to_rank(description), METHODS), (REFERENCE, ("gradcam",))):
@@ -154,11 +154,11 @@ def _judge(
     }
 
 
-def _pixels(dataset: Labelled, indices: list[int], recipe: Any) -> Any:
-    return np.stack([network_input(dataset.radiograph(i), recipe.preprocessing) for i in indices])
+def _pixels(dataset: LabelledDataset, indices: list[int], recipe: Any) -> Any:
+    return np.stack([preprocess(dataset.radiograph(i), recipe.preprocessing) for i in indices])
 
 
-def _summary(folds: list[dict[str, Any]], located: Located) -> dict[str, Any]:
+def _summary(folds: list[dict[str, Any]], located: LocalisationScore) -> dict[str, Any]:
     rows = {}
     chosen = np.array(list(located[CHOSEN].values()))
     for name, by_image in located.items():

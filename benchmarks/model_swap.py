@@ -64,8 +64,8 @@ class Place:
 @click.option("--images", default=2000, show_default=True, help="Images in the run.")
 @click.option("--recipe", default="reference", show_default=True, help="How to train.")
 @click.option("--epochs", default=8, show_default=True, help="Epochs of the training's first stage.")
-@click.option("--start-from", default="none", show_default=True, help="Weights the training starts from.")
-def main(dataset: Path | None, images: int, recipe: str, epochs: int, start_from: str) -> None:
+@click.option("--init-weights", default="none", show_default=True, help="Weights the training starts from.")
+def main(dataset: Path | None, images: int, recipe: str, epochs: int, init_weights: str) -> None:
     """Train on DATASET and publish in the middle of a run over its images."""
     work = Path(tempfile.mkdtemp(prefix="xraycam-swap-"))
     broker = PrivateBroker()
@@ -97,7 +97,7 @@ def main(dataset: Path | None, images: int, recipe: str, epochs: int, start_from
 
         training = place.xraycam(
             "train", dataset.absolute(), "--recipe", recipe, "--set", f"stages.0.epochs={epochs}",
-            "--start-from", _absolute(start_from), "--promote", "always",
+            "--init-weights", _absolute(init_weights), "--promote", "always",
         )  # fmt: skip
         while get_training(ledger, int(training)).stage not in ("comparing", PUBLISHING):
             time.sleep(0.1)  # what is left is to publish: the run will be under way

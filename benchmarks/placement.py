@@ -32,7 +32,7 @@ class Placement(BaseModel):
 def placement(heatmaps: Iterable[Map], areas: Iterable[Pixels]) -> Placement:
     """Judge heatmaps (h, w), of any size, against areas (size, size), 0 or more, of the network's input.
 
-    Heatmaps are enlarged bilinearly to the area's size first, as overlays are.
+    Heatmaps are upsample bilinearly to the area's size first, as overlays are.
     """
     rows = []
     for heatmap, area in zip(heatmaps, areas, strict=True):
@@ -55,7 +55,7 @@ def placement(heatmaps: Iterable[Map], areas: Iterable[Pixels]) -> Placement:
     )
 
 
-def area_seen(area: Image.Image, preprocessing: Preprocessing) -> Pixels:
+def mask_in_input(area: Image.Image, preprocessing: Preprocessing) -> Pixels:
     """The marked area as the network's input shows it: uint8 (size, size)."""
     side = preprocessing.size
     box = preprocessing.box(area.width, area.height)

@@ -30,7 +30,7 @@ from db.ledger import Ledger
 from db.migrate import migrate
 from db.workers import list_workers
 from producer.enqueue import Request, enqueue
-from producer.local_run import Fleet, local_fleet
+from producer.local_run import LocalWorkers, local_workers
 from producer.phantoms import make_phantoms
 from producer.publish import publish_chunks
 from worker.model.store import ensure_current_model, store_of
@@ -67,15 +67,15 @@ def main(folder: Path | None, pairs: int) -> None:
 
 
 @contextmanager
-def _ready_fleet(settings: Settings, ledger: Ledger) -> Iterator[Fleet]:
-    with local_fleet(settings, ledger) as fleet:
+def _ready_fleet(settings: Settings, ledger: Ledger) -> Iterator[LocalWorkers]:
+    with local_workers(settings, ledger) as fleet:
         while not all(worker.model_version for worker in list_workers(ledger)):
             fleet.tick()
             time.sleep(0.1)
         yield fleet
 
 
-def through_queue(fleet: Fleet, ledger: Ledger, folder: Path, *, limit_first: bool = False) -> float:
+def through_queue(fleet: LocalWorkers, ledger: Ledger, folder: Path, *, limit_first: bool = False) -> float:
     """Images/s from the first message to the last row; `limit_first`: a short round to warm up."""
     globs = ("*1.png",) if limit_first else ()
     enqueued = enqueue(ledger, fleet.settings, Request(folder, force=True, globs=globs))
@@ -110,7 +110,7 @@ def _in_child(settings: Settings, folder: Path, model_folder: Path, out: Path) -
         text=True,
     )
     shutil.rmtree(out)
-    return float(answer.stdout.split()[-1])
+    return float(answer.stdout.train_val_split()[-1])
 
 
 if __name__ == "__main__":

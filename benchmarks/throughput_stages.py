@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from worker.explain.explainer import Explainer
 from worker.explain.options import ExplainOptions
 from worker.explain.overlay import SUFFIXES
-from worker.explain.pipeline import Item, Outcome, Pipeline
+from worker.explain.pipeline import ImageResult, ImageTask, Pipeline
 from worker.model.metadata import Head
 from worker.model.network import build_network, load_model, save_model, spatial_layers
 
@@ -54,7 +54,7 @@ def in_process(
     description, network = load_model(model_folder)
     explainer = Explainer(description, network, layers or options.layers, options.methods)
     suffix = SUFFIXES[options.output_format]
-    items = [Item(n, file, folder_out / f"{n:06}{suffix}", file.name) for n, file in enumerate(files)]
+    items = [ImageTask(n, file, folder_out / f"{n:06}{suffix}", file.name) for n, file in enumerate(files)]
     with Pipeline(readers, renderers, batch_size) as pipeline:
         _all_done(pipeline.run(explainer, items[: 2 * batch_size], options))
         start = time.perf_counter()
@@ -107,7 +107,7 @@ def random_model(folder: Path, size: int) -> None:
     save_model(
         network,
         folder,
-        description={
+        metadata={
             "version": f"random-{size}",
             "classes": ("Normal", "Tuberculosis"),
             "preprocessing": {"size": size},
@@ -118,7 +118,7 @@ def random_model(folder: Path, size: int) -> None:
     )
 
 
-def _all_done(outcomes: Iterable[Outcome]) -> None:
+def _all_done(outcomes: Iterable[ImageResult]) -> None:
     for outcome in outcomes:
         assert outcome.error is None, outcome.error
 

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, case, delete, exists, func, select
 from sqlalchemy.dialects.postgresql import insert as insert_postgresql
 from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
-from db.dialect import among, now
+from db.dialect import in_array, now
 from db.schema import chunks, images, results, runs
 
 
@@ -27,7 +27,7 @@ def lock_chunks(connection: Connection, run_id: int, numbers: Sequence[int]) -> 
     """
     connection.execute(
         select(chunks.c.number)
-        .where(chunks.c.run_id == run_id, among(chunks.c.number, numbers, connection))
+        .where(chunks.c.run_id == run_id, in_array(chunks.c.number, numbers, connection))
         .order_by(chunks.c.number)
         .with_for_update()
     )
@@ -40,7 +40,7 @@ def last_chunk(connection: Connection, run_id: int) -> int:
     )
 
 
-def recount(connection: Connection, run_id: int, numbers: Sequence[int]) -> None:
+def refresh_counters(connection: Connection, run_id: int, numbers: Sequence[int]) -> None:
     """Set the counts of these chunks from their images; one whose last image has a result is finished."""
     insert = insert_sqlite if connection.dialect.name == "sqlite" else insert_postgresql
     status = results.c.status
@@ -53,7 +53,7 @@ def recount(connection: Connection, run_id: int, numbers: Sequence[int]) -> None
             func.count().filter(status == "failed"),
         )
         .select_from(images.outerjoin(results, results.c.image_id == images.c.id))
-        .where(images.c.run_id == run_id, among(images.c.chunk, numbers, connection))
+        .where(images.c.run_id == run_id, in_array(images.c.chunk, numbers, connection))
         .group_by(images.c.run_id, images.c.chunk)
     )
     statement = insert(chunks).from_select(["run_id", "number", "images", "done", "failed"], counted)
@@ -68,15 +68,17 @@ def recount(connection: Connection, run_id: int, numbers: Sequence[int]) -> None
                 "failed": new.failed,
                 "finished_at": case((is_finished, func.coalesce(chunks.c.finished_at, now()))),
                 "owner": case((is_finished, None), else_=chunks.c.owner),
-                "lease_until": case((is_finished, None), else_=chunks.c.lease_until),
+                "lease_expires_at": case((is_finished, None), else_=chunks.c.lease_expires_at),
             },
         )
     )
 
 
-def remove_empty(connection: Connection, run_id: int, numbers: Sequence[int]) -> None:
+def delete_empty_chunks(connection: Connection, run_id: int, numbers: Sequence[int]) -> None:
     """Remove those of these chunks whose images all moved to others."""
     holds = exists().where(images.c.run_id == chunks.c.run_id, images.c.chunk == chunks.c.number)
     connection.execute(
-        delete(chunks).where(chunks.c.run_id == run_id, among(chunks.c.number, numbers, connection), ~holds)
+        delete(chunks).where(
+            chunks.c.run_id == run_id, in_array(chunks.c.number, numbers, connection), ~holds
+        )
     )

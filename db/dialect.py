@@ -71,7 +71,7 @@ def _now_postgresql(element: Any, compiler: Any, **options: Any) -> str:
     return f"clock_timestamp() + make_interval(secs => CAST({seconds} AS double precision))"
 
 
-def among(column_: Column[Any], values: Sequence[Any], connection: Connection) -> ColumnElement[bool]:
+def in_array(column_: Column[Any], values: Sequence[Any], connection: Connection) -> ColumnElement[bool]:
     """`column IN values` as one parameter, however many values there are."""
     if connection.dialect.name == "sqlite":
         listed = func.json_each(json.dumps(values, ensure_ascii=False)).table_valued("value")

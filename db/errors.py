@@ -7,23 +7,23 @@ class LedgerError(Exception):
     exit_status = 2
 
 
-class LedgerUnreachable(LedgerError):
+class DatabaseUnavailable(LedgerError):
     """Raised when the database does not answer, or is not one the ledger can live in."""
 
 
-class LedgerTooNew(LedgerError):
+class SchemaTooNew(LedgerError):
     """Raised when the ledger was made by a newer release than this one."""
 
 
-class UnknownRun(LedgerError):
+class RunNotFound(LedgerError):
     """Raised when no run has the number that was asked for."""
 
 
-class UnknownModel(LedgerError):
+class ModelNotFound(LedgerError):
     """Raised when no model has the version that was asked for."""
 
 
-class UnknownTraining(LedgerError):
+class TrainingNotFound(LedgerError):
     """Raised when no training has the number that was asked for."""
 
 

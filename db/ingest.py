@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, case, delete, func, select, update
 
-from db.chunk_counters import last_chunk, lock_chunks, lock_run, recount, remove_empty
-from db.dialect import among, insert_rows, now
+from db.chunk_counters import delete_empty_chunks, last_chunk, lock_chunks, lock_run, refresh_counters
+from db.dialect import in_array, insert_rows, now
 from db.ledger import Ledger
 from db.runs import OPEN, SCANNING, Run
 from db.schema import images, results, runs
@@ -24,15 +24,15 @@ class ScannedFile(NamedTuple):
 
 
 @dataclass
-class IntakeCounts:
+class IngestStats:
     new: int = 0
     unchanged: int = 0
     changed: int = 0
-    repeated: int = 0
+    retried: int = 0
 
 
 @dataclass(frozen=True)
-class _Filling:
+class _OpenChunk:
     """The chunk that is being filled.
 
     `last`: the run's last chunk when we left it. `alone`: all of the run's images are from us.
@@ -44,7 +44,7 @@ class _Filling:
     last: int = 0
 
 
-class Intake:
+class RunIngest:
     """Adds scanned files to one run, batch by batch, each batch one transaction.
 
     Files that already have a `done` result are left alone, unless their size or modification time
@@ -54,8 +54,8 @@ class Intake:
     def __init__(self, ledger: Ledger, run: Run, *, is_new: bool) -> None:
         self.ledger = ledger
         self.run = run
-        self.counts = IntakeCounts()
-        self._filling = _Filling(alone=is_new)
+        self.counts = IngestStats()
+        self._filling = _OpenChunk(alone=is_new)
 
     def add(self, files: Sequence[ScannedFile]) -> None:
         """Add a batch (a few thousand files at most)."""
@@ -63,7 +63,7 @@ class Intake:
         self.counts.new += found.new
         self.counts.unchanged += found.unchanged
         self.counts.changed += found.changed
-        self.counts.repeated += found.repeated
+        self.counts.retried += found.retried
 
     def close(self) -> None:
         """End the scan: the run is open for workers, unless it was cancelled meanwhile."""
@@ -76,44 +76,46 @@ class Intake:
 
         self.ledger.write(work)
 
-    def _add(self, connection: Connection, files: Sequence[ScannedFile]) -> tuple[IntakeCounts, _Filling]:
+    def _add(self, connection: Connection, files: Sequence[ScannedFile]) -> tuple[IngestStats, _OpenChunk]:
         run_id = self.run.id
         lock_run(connection, run_id)
-        counts, filling, last = IntakeCounts(), self._filling, last_chunk(connection, run_id)
+        counts, filling, last = IngestStats(), self._filling, last_chunk(connection, run_id)
         if last != filling.last:
             # The run had chunks before us, somebody else adds to it, or our last commit was not
             # confirmed to us.
-            filling = _Filling(alone=False, last=last)
-        fresh: Sequence[ScannedFile] = files
-        again: list[dict[str, Any]] = []
+            filling = _OpenChunk(alone=False, last=last)
+        new_files: Sequence[ScannedFile] = files
+        to_requeue: list[dict[str, Any]] = []
         left: list[int] = []
         if not filling.alone:
-            fresh, again, left = self._compare(connection, files, counts)
-        if not (fresh or again):
+            new_files, to_requeue, left = self._compare(connection, files, counts)
+        if not (new_files or to_requeue):
             return counts, filling
-        numbers, filling = self._assign(filling, len(again) + len(fresh))
+        numbers, filling = self._assign(filling, len(to_requeue) + len(new_files))
         touched = sorted({*numbers, *left})
         lock_chunks(connection, run_id, touched)
-        if again:
-            _move(connection, again, numbers)
-        if fresh:
+        if to_requeue:
+            _move(connection, to_requeue, numbers)
+        if new_files:
             rows = [
                 (run_id, number, path, size, modified_ns)
-                for number, (path, size, modified_ns) in zip(numbers[len(again) :], fresh, strict=True)
+                for number, (path, size, modified_ns) in zip(
+                    numbers[len(to_requeue) :], new_files, strict=True
+                )
             ]
             counts.new += insert_rows(
                 connection, images, ("run_id", "chunk", "path", "size", "modified_ns"), rows
             )
-        recount(connection, run_id, touched)
+        refresh_counters(connection, run_id, touched)
         if left:
-            remove_empty(connection, run_id, left)
+            delete_empty_chunks(connection, run_id, left)
         return counts, filling
 
     def _compare(
-        self, connection: Connection, files: Sequence[ScannedFile], counts: IntakeCounts
+        self, connection: Connection, files: Sequence[ScannedFile], counts: IngestStats
     ) -> tuple[list[ScannedFile], list[dict[str, Any]], list[int]]:
         """Part the files in those without a row and those to be done again, with the latter's chunks."""
-        wanted = among(images.c.path, [file.path for file in files], connection)
+        wanted = in_array(images.c.path, [file.path for file in files], connection)
         rows = connection.execute(
             select(
                 images.c.path,
@@ -127,13 +129,13 @@ class Intake:
             .where(images.c.run_id == self.run.id, wanted)
         )
         known = {row[0]: row for row in rows.all()}
-        fresh: list[ScannedFile] = []
-        again: list[dict[str, Any]] = []
+        new_files: list[ScannedFile] = []
+        to_requeue: list[dict[str, Any]] = []
         left: set[int] = set()
         for file in files:
             row = known.get(file.path)
             if row is None:
-                fresh.append(file)
+                new_files.append(file)
                 continue
             _, key, chunk, size, modified_ns, status = row
             changed = size != file.size or modified_ns != file.modified_ns
@@ -143,12 +145,12 @@ class Intake:
             if changed:
                 counts.changed += 1
             else:
-                counts.repeated += 1
-            again.append({"key": key, "to_size": file.size, "to_modified_ns": file.modified_ns})
+                counts.retried += 1
+            to_requeue.append({"key": key, "to_size": file.size, "to_modified_ns": file.modified_ns})
             left.add(chunk)
-        return fresh, again, sorted(left)
+        return new_files, to_requeue, sorted(left)
 
-    def _assign(self, filling: _Filling, count: int) -> tuple[list[int], _Filling]:
+    def _assign(self, filling: _OpenChunk, count: int) -> tuple[list[int], _OpenChunk]:
         """Chunk numbers for so many images: the chunk being filled first, then new ones."""
         size = self.run.chunk_size
         room = min(size - filling.filled, count) if filling.number else 0
@@ -160,7 +162,7 @@ class Intake:
         return numbers, replace(filling, number=numbers[-1], filled=filled, last=numbers[-1])
 
 
-def return_failed(ledger: Ledger, run: Run, reasons: Sequence[str] = ()) -> int:
+def requeue_failed(ledger: Ledger, run: Run, reasons: Sequence[str] = ()) -> int:
     """Make a run's failed images (of `reasons`, or all) pending again; returns how many."""
     is_wanted = (images.c.run_id == run.id) & (results.c.status == "failed")
     if reasons:
@@ -179,7 +181,7 @@ def return_failed(ledger: Ledger, run: Run, reasons: Sequence[str] = ()) -> int:
         failed = (
             select(images.c.id, place.label("place"))
             .select_from(joined)
-            .where(is_wanted, among(images.c.chunk, left, connection))
+            .where(is_wanted, in_array(images.c.chunk, left, connection))
             .subquery()
         )
         last = last_chunk(connection, run.id)
@@ -192,21 +194,23 @@ def return_failed(ledger: Ledger, run: Run, reasons: Sequence[str] = ()) -> int:
             return 0
         keys = select(images.c.id).where(images.c.run_id == run.id, images.c.chunk > last)
         connection.execute(delete(results).where(results.c.image_id.in_(keys)))
-        recount(connection, run.id, [*left, *range(last + 1, last + 2 + (moved - 1) // run.chunk_size)])
-        remove_empty(connection, run.id, left)
+        refresh_counters(
+            connection, run.id, [*left, *range(last + 1, last + 2 + (moved - 1) // run.chunk_size)]
+        )
+        delete_empty_chunks(connection, run.id, left)
         connection.execute(update(runs).where(runs.c.id == run.id).values(state=OPEN))
         return moved
 
     return ledger.write(work)
 
 
-def _move(connection: Connection, again: list[dict[str, Any]], numbers: Sequence[int]) -> None:
+def _move(connection: Connection, to_requeue: list[dict[str, Any]], numbers: Sequence[int]) -> None:
     """Make known images pending again, in other chunks."""
-    keys = [row["key"] for row in again]
-    connection.execute(delete(results).where(among(results.c.image_id, keys, connection)))
-    for row, number in zip(again, numbers, strict=False):
+    keys = [row["key"] for row in to_requeue]
+    connection.execute(delete(results).where(in_array(results.c.image_id, keys, connection)))
+    for row, number in zip(to_requeue, numbers, strict=False):
         row["to_chunk"] = number
-    connection.execute(_MOVE, again)
+    connection.execute(_MOVE, to_requeue)
 
 
 _MOVE = (

@@ -9,10 +9,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, or_, select, tuple_, update
 
-from db.chunk_counters import lock_chunks, recount
-from db.dialect import among, now
+from db.chunk_counters import lock_chunks, refresh_counters
+from db.dialect import in_array, now
 from db.ledger import Ledger
-from db.results import put_results
+from db.results import upsert_results
 from db.runs import CANCELLED, OPEN
 from db.schema import chunks, images, results, runs
 
@@ -33,7 +33,7 @@ class Lease:
     images: tuple[PendingImage, ...]
 
 
-class Refusal(Enum):
+class LeaseDenied(Enum):
     """Why a chunk was not leased."""
 
     FINISHED = "finished"
@@ -42,22 +42,24 @@ class Refusal(Enum):
     UNKNOWN = "not in the ledger"
 
 
-def lease_chunk(ledger: Ledger, run_id: int, number: int, owner: str, seconds: float) -> Lease | Refusal:
+def lease_chunk(ledger: Ledger, run_id: int, number: int, owner: str, seconds: float) -> Lease | LeaseDenied:
     """Lease a chunk for `seconds` by the database's clock.
 
     A lease held under the same `owner` is taken over: an owner does one chunk at a time, so that the
     attempt that held it is dead. Counts an attempt on each image that has none yet: an image whose
-    attempts are not 0 was in hand when a worker died, and is to be tried alone (`count_attempt`).
+    attempts are not 0 was in hand when a worker died, and is to be tried alone (`increment_attempts`).
     """
     of_chunk = (chunks.c.run_id == run_id) & (chunks.c.number == number)
 
-    def work(connection: Connection) -> Lease | Refusal:
-        free = or_(chunks.c.lease_until.is_(None), chunks.c.lease_until < now(), chunks.c.owner == owner)
+    def work(connection: Connection) -> Lease | LeaseDenied:
+        free = or_(
+            chunks.c.lease_expires_at.is_(None), chunks.c.lease_expires_at < now(), chunks.c.owner == owner
+        )
         not_cancelled = select(runs.c.id).where(runs.c.id == run_id, runs.c.state != CANCELLED).exists()
         leased = connection.execute(
             update(chunks)
             .where(of_chunk, chunks.c.finished_at.is_(None), free, not_cancelled)
-            .values(owner=owner, lease_until=now(seconds), leases=chunks.c.leases + 1)
+            .values(owner=owner, lease_expires_at=now(seconds), leases=chunks.c.leases + 1)
         ).rowcount
         if not leased:
             return _refusal(connection, of_chunk)
@@ -68,24 +70,26 @@ def lease_chunk(ledger: Ledger, run_id: int, number: int, owner: str, seconds: f
             .order_by(images.c.attempts, images.c.id)
         ).all()
         if not rows:
-            recount(connection, run_id, [number])
-            return Refusal.FINISHED
+            refresh_counters(connection, run_id, [number])
+            return LeaseDenied.FINISHED
         untried = [row.id for row in rows if row.attempts == 0]
-        connection.execute(update(images).where(among(images.c.id, untried, connection)).values(attempts=1))
+        connection.execute(
+            update(images).where(in_array(images.c.id, untried, connection)).values(attempts=1)
+        )
         return Lease(run_id, number, tuple(PendingImage(row.id, row.path, row.attempts) for row in rows))
 
     return ledger.write(work)
 
 
-def _refusal(connection: Connection, of_chunk: ColumnElement[bool]) -> Refusal:
+def _refusal(connection: Connection, of_chunk: ColumnElement[bool]) -> LeaseDenied:
     row = connection.execute(
         select(chunks.c.finished_at, runs.c.state).join(runs, runs.c.id == chunks.c.run_id).where(of_chunk)
     ).first()
     if row is None:
-        return Refusal.UNKNOWN
+        return LeaseDenied.UNKNOWN
     if row.state == CANCELLED:
-        return Refusal.CANCELLED
-    return Refusal.FINISHED if row.finished_at is not None else Refusal.HELD
+        return LeaseDenied.CANCELLED
+    return LeaseDenied.FINISHED if row.finished_at is not None else LeaseDenied.HELD
 
 
 def renew_lease(ledger: Ledger, lease: Lease, owner: str, seconds: float) -> bool:
@@ -95,7 +99,9 @@ def renew_lease(ledger: Ledger, lease: Lease, owner: str, seconds: float) -> boo
         not_cancelled = select(runs.c.id).where(runs.c.id == lease.run_id, runs.c.state != CANCELLED).exists()
         return bool(
             connection.execute(
-                update(chunks).where(*_held(lease, owner), not_cancelled).values(lease_until=now(seconds))
+                update(chunks)
+                .where(*_held(lease, owner), not_cancelled)
+                .values(lease_expires_at=now(seconds))
             ).rowcount
         )
 
@@ -112,32 +118,32 @@ def release_lease(ledger: Ledger, lease: Lease, owner: str) -> None:
         if connection.execute(
             update(chunks)
             .where(*_held(lease, owner))
-            .values(owner=None, lease_until=None, leases=chunks.c.leases - 1)
+            .values(owner=None, lease_expires_at=None, leases=chunks.c.leases - 1)
         ).rowcount:
             for attempts, keys in before.items():
                 connection.execute(
                     update(images)
-                    .where(among(images.c.id, keys, connection), _without_result())
+                    .where(in_array(images.c.id, keys, connection), _without_result())
                     .values(attempts=attempts)
                 )
 
     ledger.write(work)
 
 
-def release_owner(ledger: Ledger, owner: str, *, blameless: bool = False) -> int:
+def release_leases_of(ledger: Ledger, owner: str, *, refund_attempts: bool = False) -> int:
     """Give back every chunk that a worker held which is no more; returns how many.
 
-    `blameless`: it was stopped on purpose, so that the images in hand do not count as attempts.
+    `refund_attempts`: it was stopped on purpose, so that the images in hand do not count as attempts.
     """
 
     def work(connection: Connection) -> int:
         held = connection.execute(
             update(chunks)
             .where(chunks.c.owner == owner, chunks.c.finished_at.is_(None))
-            .values(owner=None, lease_until=None, leases=chunks.c.leases - int(blameless))
+            .values(owner=None, lease_expires_at=None, leases=chunks.c.leases - int(refund_attempts))
             .returning(chunks.c.run_id, chunks.c.number)
         ).all()
-        if blameless:
+        if refund_attempts:
             for run_id, number in held:
                 connection.execute(
                     update(images)
@@ -154,7 +160,7 @@ def release_owner(ledger: Ledger, owner: str, *, blameless: bool = False) -> int
     return ledger.write(work)
 
 
-def count_attempt(ledger: Ledger, image_id: int) -> int:
+def increment_attempts(ledger: Ledger, image_id: int) -> int:
     """Count one more attempt on an image before it is tried alone; returns its attempts."""
 
     def work(connection: Connection) -> int:
@@ -176,8 +182,8 @@ def record_results(ledger: Ledger, lease: Lease, rows: Sequence[dict[str, Any]])
 
     def work(connection: Connection) -> None:
         lock_chunks(connection, lease.run_id, [lease.number])
-        put_results(connection, lease.run_id, lease.number, rows)
-        recount(connection, lease.run_id, [lease.number])
+        upsert_results(connection, lease.run_id, lease.number, rows)
+        refresh_counters(connection, lease.run_id, [lease.number])
 
     ledger.write(work)
 
@@ -200,14 +206,14 @@ def unfinished_chunks(ledger: Ledger, run_id: int, batch: int = 1000) -> Iterato
         last = numbers[-1]
 
 
-def mark_sent(ledger: Ledger, run_id: int, numbers: Sequence[int]) -> None:
+def mark_published(ledger: Ledger, run_id: int, numbers: Sequence[int]) -> None:
     """Note that messages for these chunks were published."""
 
     def work(connection: Connection) -> None:
         connection.execute(
             update(chunks)
             .where(chunks.c.run_id == run_id, chunks.c.number.in_(numbers))
-            .values(sent_at=now())
+            .values(published_at=now())
         )
 
     ledger.write(work)
@@ -227,7 +233,7 @@ def _held(lease: Lease, owner: str) -> tuple[ColumnElement[bool], ...]:
 
 
 @dataclass(frozen=True)
-class IdleChunks:
+class ReclaimedChunks:
     """Unfinished chunks of one run that wait for a message; `total`: how many chunks the run has."""
 
     run_id: int
@@ -236,17 +242,17 @@ class IdleChunks:
     numbers: tuple[int, ...]
 
 
-def free_expired(ledger: Ledger, limit: int = 500) -> list[IdleChunks]:
+def reclaim_expired(ledger: Ledger, limit: int = 500) -> list[ReclaimedChunks]:
     """Free chunks whose lease ended: their worker is gone, or cannot reach the database."""
-    return _free(ledger, chunks.c.lease_until < now(), limit)
+    return _free(ledger, chunks.c.lease_expires_at < now(), limit)
 
 
-def free_held_by(ledger: Ledger, owner: str) -> list[IdleChunks]:
+def reclaim_from_worker(ledger: Ledger, owner: str) -> list[ReclaimedChunks]:
     """Free chunks held by a worker that is known to be dead; its attempts count."""
     return _free(ledger, chunks.c.owner == owner, limit=500)
 
 
-def claim_unsent(ledger: Ledger, seconds: float, limit: int = 500) -> list[IdleChunks]:
+def claim_unpublished(ledger: Ledger, seconds: float, limit: int = 500) -> list[ReclaimedChunks]:
     """Chunks without a lease whose message was sent over `seconds` ago, or never; they count as sent now.
 
     To be called when the queue is empty: then these messages are lost.
@@ -254,12 +260,12 @@ def claim_unsent(ledger: Ledger, seconds: float, limit: int = 500) -> list[IdleC
     scanned = select(runs.c.scanned_at).where(runs.c.id == chunks.c.run_id).scalar_subquery()
     return _free(
         ledger,
-        chunks.c.owner.is_(None) & (func.coalesce(chunks.c.sent_at, scanned) < now(-seconds)),
+        chunks.c.owner.is_(None) & (func.coalesce(chunks.c.published_at, scanned) < now(-seconds)),
         limit,
     )
 
 
-def _free(ledger: Ledger, condition: ColumnElement[bool], limit: int) -> list[IdleChunks]:
+def _free(ledger: Ledger, condition: ColumnElement[bool], limit: int) -> list[ReclaimedChunks]:
     """Free the chunks that meet `condition`; of several who call at once, each chunk goes to one."""
     is_open = select(runs.c.id).where(runs.c.state == OPEN)
     idle = chunks.c.finished_at.is_(None) & chunks.c.run_id.in_(is_open) & condition
@@ -268,12 +274,12 @@ def _free(ledger: Ledger, condition: ColumnElement[bool], limit: int) -> list[Id
     def look(connection: Connection) -> bool:
         return connection.execute(some.limit(1)).first() is not None
 
-    def work(connection: Connection) -> list[IdleChunks]:
+    def work(connection: Connection) -> list[ReclaimedChunks]:
         freed = connection.execute(
             update(chunks)
             # The condition once more: on Postgres the row may have changed since it was chosen.
             .where(tuple_(chunks.c.run_id, chunks.c.number).in_(some), idle)
-            .values(owner=None, lease_until=None, sent_at=now())
+            .values(owner=None, lease_expires_at=None, published_at=now())
             .returning(chunks.c.run_id, chunks.c.number)
         ).all()
         return [_of_run(connection, run_id, freed) for run_id in sorted({row.run_id for row in freed})]
@@ -285,10 +291,10 @@ def _free(ledger: Ledger, condition: ColumnElement[bool], limit: int) -> list[Id
     return ledger.write(work)
 
 
-def _of_run(connection: Connection, run_id: int, freed: Any) -> IdleChunks:
+def _of_run(connection: Connection, run_id: int, freed: Any) -> ReclaimedChunks:
     root = connection.execute(select(runs.c.root).where(runs.c.id == run_id)).scalar_one()
     total = connection.execute(
         select(func.max(chunks.c.number)).where(chunks.c.run_id == run_id)
     ).scalar_one()
     numbers = tuple(sorted(row.number for row in freed if row.run_id == run_id))
-    return IdleChunks(run_id, str(root), int(total), numbers)
+    return ReclaimedChunks(run_id, str(root), int(total), numbers)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 
-from db.errors import LedgerUnreachable
+from db.errors import DatabaseUnavailable
 
 # Primary result codes: busy, locked, input/output error, disk full.
 _SQLITE_PASSING = (5, 6, 10, 13)
@@ -26,10 +26,10 @@ _PASSING_STATES = ("57P01", "57P02", "57P03", "40001", "40P01", "55P03")
 # Not allowed, read-only, no such database, wrong password.
 _USERS_STATES = ("42501", "25006", "3D000", "28000", "28P01")
 # Postgres refuses a connection without a state; these texts are the ones no waiting mends.
-_HOPELESS = ("authentication failed", "does not exist", "no pg_hba.conf entry", "no password supplied")
+_NON_RETRYABLE = ("authentication failed", "does not exist", "no pg_hba.conf entry", "no password supplied")
 
 
-def is_passing(error: DBAPIError) -> bool:
+def is_transient(error: DBAPIError) -> bool:
     """Whether the same transaction may succeed a moment later."""
     if error.connection_invalidated:
         return True
@@ -40,16 +40,16 @@ def is_passing(error: DBAPIError) -> bool:
     if state is not None:
         return state.startswith(_PASSING_CLASSES) or state in _PASSING_STATES
     text = str(error.orig).lower()
-    return isinstance(error, OperationalError) and not any(word in text for word in _HOPELESS)
+    return isinstance(error, OperationalError) and not any(word in text for word in _NON_RETRYABLE)
 
 
-def is_users(error: DBAPIError) -> bool:
+def is_user_error(error: DBAPIError) -> bool:
     """Whether the user can do something about it; if not, it is a fault of ours."""
     code = _sqlite_code(error)
     if code is not None:
         # SQLITE_ERROR stands for wrong SQL.
         return code in _SQLITE_USERS or (isinstance(error, OperationalError) and code != 1)
-    if is_passing(error) or isinstance(error, OperationalError) or _state(error) in _USERS_STATES:
+    if is_transient(error) or isinstance(error, OperationalError) or _state(error) in _USERS_STATES:
         return True
     return "invalid connection option" in str(error.orig)
 
@@ -67,7 +67,7 @@ def _state(error: DBAPIError) -> str | None:
 
 T = TypeVar("T")
 
-BUSY_SECONDS = 30.0
+SQLITE_BUSY_TIMEOUT = 30.0
 
 # A machine that vanished is noticed after 20 + 4 x 5 s, by the server as by us: the locks that its
 # transactions held would bar others for hours else.
@@ -84,26 +84,26 @@ _HOW = "write sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/NAME"
 class Ledger:
     """A database that holds runs, images, results, models and workers.
 
-    `patience`: seconds for which it is tried again while the database is away or locked.
+    `retry_timeout`: seconds for which it is tried again while the database is away or locked.
     """
 
-    def __init__(self, url: str, patience: float = 60.0) -> None:
+    def __init__(self, url: str, retry_timeout: float = 60.0) -> None:
         try:
             self.url = make_url(url)
         except (ArgumentError, ValueError):
-            raise LedgerUnreachable(f"the database URL cannot be understood; {_HOW}") from None
+            raise DatabaseUnavailable(f"the database URL cannot be understood; {_HOW}") from None
         if self.url.drivername == "postgresql":
             self.url = self.url.set(drivername="postgresql+psycopg")
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         if not self.is_sqlite and self.url.get_backend_name() != "postgresql":
-            raise LedgerUnreachable(
+            raise DatabaseUnavailable(
                 f"the ledger lives in SQLite or Postgres, not in {self.url.get_backend_name()!r}; {_HOW}"
             )
         password = self.url.query.get("password")
         if isinstance(password, str):
             # Where str() knows to hide it.
             self.url = self.url.difference_update_query(["password"]).set(password=password)
-        self.patience = patience
+        self.retry_timeout = retry_timeout
         self.engine = self._sqlite() if self.is_sqlite else self._postgres()
 
     def __str__(self) -> str:
@@ -113,11 +113,11 @@ class Ledger:
     def read(self) -> Iterator[Connection]:
         """A connection for looking things up; sees one consistent state.
 
-        Raises LedgerUnreachable when the database is away for longer than `patience`, or goes away in
+        Raises DatabaseUnavailable when the database is away for longer than `retry_timeout`, or goes away in
         between.
         """
-        end = time.monotonic() + self.patience
-        pauses = _pauses()
+        end = time.monotonic() + self.retry_timeout
+        pauses = _backoff()
         while True:
             try:
                 connection = self.engine.connect()
@@ -130,16 +130,16 @@ class Ledger:
             try:
                 yield connection
             except DBAPIError as error:
-                raise self._explained(error) from error
+                raise self._translate_error(error) from error
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """Do `work` in one transaction, again from its start if the database was away or locked.
 
         The connection may break just when the transaction is committed: `work` is then done twice, and
-        must bear it. Raises LedgerUnreachable when `patience` is used up.
+        must bear it. Raises DatabaseUnavailable when `retry_timeout` is used up.
         """
-        end = time.monotonic() + self.patience
-        pauses = _pauses()
+        end = time.monotonic() + self.retry_timeout
+        pauses = _backoff()
         while True:
             try:
                 with self.engine.connect().execution_options(write=True) as connection, connection.begin():
@@ -152,22 +152,22 @@ class Ledger:
 
     def _wait_or_give_up(self, error: DBAPIError, pauses: Iterator[float], end: float) -> None:
         pause = next(pauses)
-        if not is_passing(error) or time.monotonic() + pause > end:
-            raise self._explained(error) from error
+        if not is_transient(error) or time.monotonic() + pause > end:
+            raise self._translate_error(error) from error
         time.sleep(pause)
 
     def _sqlite(self) -> Engine:
         if not self.url.database or self.url.database == ":memory:":
-            raise LedgerUnreachable("a ledger in memory is seen by one process alone; write sqlite:///FILE")
+            raise DatabaseUnavailable("a ledger in memory is seen by one process alone; write sqlite:///FILE")
         try:
             if not self.url.database.startswith("file:"):
                 Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise LedgerUnreachable(
+            raise DatabaseUnavailable(
                 f"no folder for the ledger {self.url.database}: {error.strerror}; "
                 "set XRAYCAM_HOME or XRAYCAM_DATABASE_URL to a place of yours"
             ) from error
-        engine = create_engine(self.url, hide_parameters=True, connect_args={"timeout": BUSY_SECONDS})
+        engine = create_engine(self.url, hide_parameters=True, connect_args={"timeout": SQLITE_BUSY_TIMEOUT})
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
@@ -180,22 +180,22 @@ class Ledger:
         try:
             engine = create_engine(self.url, hide_parameters=True, pool_pre_ping=True, connect_args=arguments)
         except (NoSuchModuleError, ImportError) as error:
-            raise LedgerUnreachable(f"no driver for {self}: {error}; {_HOW}") from error
+            raise DatabaseUnavailable(f"no driver for {self}: {error}; {_HOW}") from error
         event.listen(engine, "connect", _prepare_postgres)
         return engine
 
-    def _explained(self, error: DBAPIError) -> Exception:
+    def _translate_error(self, error: DBAPIError) -> Exception:
         """The error in the user's words; the error itself if it is a fault of ours."""
-        if not is_users(error):
+        if not is_user_error(error):
             return error
         cause = " ".join(str(error.orig).split())[:300]
         if self.url.password:
             cause = cause.replace(str(self.url.password), "***")
-        what = "does not answer" if is_passing(error) else "cannot be used"
-        return LedgerUnreachable(f"the database {self} {what}: {cause}; check XRAYCAM_DATABASE_URL")
+        what = "does not answer" if is_transient(error) else "cannot be used"
+        return DatabaseUnavailable(f"the database {self} {what}: {cause}; check XRAYCAM_DATABASE_URL")
 
 
-def _pauses() -> Iterator[float]:
+def _backoff() -> Iterator[float]:
     pause = 0.05
     while True:
         yield pause * random.uniform(0.5, 1.0)  # noqa: S311 - spreads retries, guards nothing

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
 
-from db.errors import LedgerTooNew, LedgerUnreachable
+from db.errors import DatabaseUnavailable, SchemaTooNew
 from db.ledger import Ledger
 
 HEAD = "0004"
@@ -43,10 +43,10 @@ def _upgrade(ledger: Ledger, connection: Connection) -> bool:
     except CommandError as error:
         found = _revision(connection)
         if found is not None and found > HEAD:
-            raise LedgerTooNew(
+            raise SchemaTooNew(
                 f"the ledger {ledger} has schema {found}, this release knows {HEAD}; update xraycam"
             ) from error
-        raise LedgerUnreachable(f"the ledger {ledger} cannot be migrated: {error}") from error
+        raise DatabaseUnavailable(f"the ledger {ledger} cannot be migrated: {error}") from error
     return True
 
 

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import insert as insert_postgresql
 from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
 from db.dialect import now
-from db.errors import UnknownModel
+from db.errors import ModelNotFound
 from db.ledger import Ledger
 from db.schema import models
 
@@ -70,13 +70,13 @@ def current_model(ledger: Ledger) -> Model | None:
 
 
 def get_model(ledger: Ledger, version: str) -> Model:
-    """The model of this version. Raises UnknownModel with the versions that exist."""
+    """The model of this version. Raises ModelNotFound with the versions that exist."""
     with ledger.read() as connection:
         row = connection.execute(select(models).where(models.c.version == version)).first()
     if row is not None:
         return _model(row)
     known = ", ".join(model.version for model in list_models(ledger)) or "none yet"
-    raise UnknownModel(f"there is no model {version!r}; known: {known}")
+    raise ModelNotFound(f"there is no model {version!r}; known: {known}")
 
 
 def list_models(ledger: Ledger) -> list[Model]:
@@ -87,7 +87,7 @@ def list_models(ledger: Ledger) -> list[Model]:
 
 
 def promote_model(ledger: Ledger, version: str) -> None:
-    """Make a version current. Raises UnknownModel."""
+    """Make a version current. Raises ModelNotFound."""
     get_model(ledger, version)
     ledger.write(lambda connection: _promote(connection, version))
 
@@ -117,7 +117,7 @@ def _model(row: Row[Any]) -> Model:
 def rollback_model(ledger: Ledger) -> tuple[str, str]:
     """Make the version current that was so before; returns what was and what is now.
 
-    Raises UnknownModel when no other version was ever promoted.
+    Raises ModelNotFound when no other version was ever promoted.
     """
 
     with ledger.read() as connection:
@@ -130,7 +130,7 @@ def rollback_model(ledger: Ledger) -> tuple[str, str]:
             ).scalars()
         )
     if len(promoted) < 2:
-        raise UnknownModel("no other model was current before; 'xraycam models promote VERSION' chooses one")
+        raise ModelNotFound("no other model was current before; 'xraycam models promote VERSION' chooses one")
 
     def work(connection: Connection) -> None:
         # By name: done twice, it must not go back two versions.

@@ -35,31 +35,31 @@ from db.schema import chunks, images, predictions, results, runs
 _GIVEN = [column for column in results.columns if column.name not in ("run_id", "finished_at")]
 
 
-def put_results(connection: Connection, run_id: int, chunk: int, rows: Sequence[dict[str, Any]]) -> None:
+def upsert_results(connection: Connection, run_id: int, chunk: int, rows: Sequence[dict[str, Any]]) -> None:
     """Record results, passing over those of images that are not in this chunk; `done` is not overwritten.
 
     Each row has `image_id`, `status` and columns of `results`.
     """
     # An image that is named twice has the last of its rows: Postgres refuses to replace what it just wrote.
-    plain = {row["image_id"]: {name: _storable(value) for name, value in row.items()} for row in rows}
+    plain = {row["image_id"]: {name: _sanitise(value) for name, value in row.items()} for row in rows}
     if not plain:
         return
     if connection.dialect.name == "sqlite":
-        statement, constants = _for_each()
+        statement, constants = _sqlite_upsert()
         same = constants | {"run": run_id, "chunk": chunk}
         connection.exec_driver_sql(statement, [same | _flat(row) for row in plain.values()])
     else:
-        connection.execute(_FOR_ALL, {"rows": list(plain.values()), "run": run_id, "chunk": chunk})
+        connection.execute(_POSTGRES_UPSERT, {"rows": list(plain.values()), "run": run_id, "chunk": chunk})
 
 
-def _storable(value: Any) -> Any:
+def _sanitise(value: Any) -> Any:
     """A value as both databases take it: hostile files put NUL and broken Unicode into messages."""
     if isinstance(value, str):
         if value.isascii() and "\0" not in value:
             return value
         return value.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
     if isinstance(value, dict):
-        return {_storable(name): _storable(part) for name, part in value.items()}
+        return {_sanitise(name): _sanitise(part) for name, part in value.items()}
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
@@ -89,7 +89,7 @@ def _of_chunk(values: Sequence[Any]) -> Select[Any]:
     )
 
 
-def _for_all() -> Insert:
+def _postgres_upsert() -> Insert:
     listed = (
         func.json_to_recordset(bindparam("rows", type_=JSON))
         .table_valued(*[column(given.name, given.type) for given in _GIVEN])
@@ -99,11 +99,11 @@ def _for_all() -> Insert:
 
 
 # For Postgres, the rows in one parameter: less to send and to parse than each value by itself.
-_FOR_ALL = _for_all()
+_POSTGRES_UPSERT = _postgres_upsert()
 
 
 @lru_cache(maxsize=1)
-def _for_each() -> tuple[str, dict[str, Any]]:
+def _sqlite_upsert() -> tuple[str, dict[str, Any]]:
     """For SQLite, the statement for one row and what a row need not give: its driver repeats it fast."""
     named = [bindparam(given.name, None, given.type) for given in _GIVEN]
     dialect = sqlite.dialect(paramstyle="named")
@@ -202,7 +202,7 @@ def _shown(source: FromClause) -> Select[*tuple[Any, ...]]:
 
 
 @dataclass(frozen=True)
-class ClassHeat:
+class ClassAttribution:
     """Means over the images whose heatmap is of `class_name`, blank ones left out of all but `blank`.
 
     `border`, `corner` and `marked` are shares of the heat, as the columns of `results` say; `marked` is
@@ -218,37 +218,37 @@ class ClassHeat:
     marked_images: int
 
 
-def heat_by_class(ledger: Ledger, run_id: int, one_in: int = 1) -> list[ClassHeat]:
+def attribution_by_class(ledger: Ledger, run_id: int, sample_every: int = 1) -> list[ClassAttribution]:
     """One entry for each class that was explained and has a map that is not blank, by name.
 
-    `one_in`: look at one in so many of the run's chunks only.
+    `sample_every`: look at one in so many of the run's chunks only.
     """
-    of = results.c.explained_class
+    of = results.c.target_class
     statement = (
         select(
             of,
-            func.count(results.c.heat_border),
-            func.count().filter(results.c.heat_border.is_(None)),
-            func.avg(results.c.heat_border),
-            func.avg(results.c.heat_corner),
-            func.avg(results.c.heat_marked),
-            func.count(results.c.heat_marked),
+            func.count(results.c.cam_border_fraction),
+            func.count().filter(results.c.cam_border_fraction.is_(None)),
+            func.avg(results.c.cam_border_fraction),
+            func.avg(results.c.cam_corner_fraction),
+            func.avg(results.c.cam_mask_fraction),
+            func.count(results.c.cam_mask_fraction),
         )
         .where(results.c.run_id == run_id, results.c.status == "done", of.is_not(None))
         .group_by(of)
-        .having(func.count(results.c.heat_border) > 0)
+        .having(func.count(results.c.cam_border_fraction) > 0)
         .order_by(of)
     )
-    if one_in > 1:
-        some = select(chunks.c.number).where(chunks.c.run_id == run_id, chunks.c.number % one_in == 0)
+    if sample_every > 1:
+        some = select(chunks.c.number).where(chunks.c.run_id == run_id, chunks.c.number % sample_every == 0)
         of_some = select(images.c.id).where(images.c.run_id == run_id, images.c.chunk.in_(some))
         statement = statement.where(results.c.image_id.in_(of_some))
     with ledger.read() as connection:
         rows = connection.execute(statement).all()
-    return [ClassHeat(*row) for row in rows]
+    return [ClassAttribution(*row) for row in rows]
 
 
-def versions_used(ledger: Ledger, run_id: int) -> list[str]:
+def model_versions_of_run(ledger: Ledger, run_id: int) -> list[str]:
     """The model versions that explained images of a run, by name; of each chunk one image is asked."""
     one = (
         select(results.c.model_version)

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert as insert_postgresql
 from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
 from db.dialect import now
-from db.errors import UnknownRun
+from db.errors import RunNotFound
 from db.ledger import Ledger
 from db.schema import chunks, images, results, runs
 
@@ -43,7 +43,7 @@ class Progress:
     chunks: int
     finished_chunks: int
     leased_chunks: int
-    lost_leases: int = 0
+    expired_leases: int = 0
 
     @property
     def pending(self) -> int:
@@ -54,7 +54,7 @@ class Progress:
         return self.pending <= 0
 
 
-def signature_of(root: str, output: str, model_version: str, options: dict[str, Any]) -> str:
+def request_hash(root: str, output: str, model_version: str, options: dict[str, Any]) -> str:
     """What makes two requests the same: folder, output folder, model version and options."""
     text = json.dumps([root, output, model_version, options], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
@@ -77,12 +77,12 @@ def open_run(
     who enqueue one folder at once share one run; `force` starts another. `output` is the folder below
     which the run's own folder is named.
     """
-    signature = signature_of(root, output, model_version, options)
+    signature = request_hash(root, output, model_version, options)
     insert = insert_sqlite if ledger.is_sqlite else insert_postgresql
 
     def work(connection: Connection) -> tuple[Run, bool]:
         newest = connection.execute(
-            select(runs).where(runs.c.signature == signature).order_by(runs.c.serial.desc()).limit(1)
+            select(runs).where(runs.c.signature == signature).order_by(runs.c.repeat.desc()).limit(1)
         ).first()
         if newest is not None and not force:
             connection.execute(update(runs).where(runs.c.id == newest.id).values(state=SCANNING))
@@ -93,7 +93,7 @@ def open_run(
             "options": options,
             "pinned_model": model_version if pinned else None,
             "signature": signature,
-            "serial": newest.serial + 1 if newest is not None else 0,
+            "repeat": newest.repeat + 1 if newest is not None else 0,
             "chunk_size": chunk_size,
             "state": SCANNING,
             "created_at": now(),
@@ -110,20 +110,20 @@ def open_run(
 
 
 def get_run(ledger: Ledger, run_id: int) -> Run:
-    """The run with this number. Raises UnknownRun."""
+    """The run with this number. Raises RunNotFound."""
     with ledger.read() as connection:
         row = connection.execute(select(runs).where(runs.c.id == run_id)).first()
     if row is None:
-        raise UnknownRun(f"there is no run {run_id} in {ledger}; 'xraycam runs' lists them")
+        raise RunNotFound(f"there is no run {run_id} in {ledger}; 'xraycam runs' lists them")
     return _run(row)
 
 
 def latest_run(ledger: Ledger) -> Run:
-    """The run that was opened last. Raises UnknownRun when there is none."""
+    """The run that was opened last. Raises RunNotFound when there is none."""
     with ledger.read() as connection:
         row = connection.execute(select(runs).order_by(runs.c.id.desc()).limit(1)).first()
     if row is None:
-        raise UnknownRun(f"there is no run in {ledger} yet; 'xraycam run FOLDER' makes one")
+        raise RunNotFound(f"there is no run in {ledger} yet; 'xraycam run FOLDER' makes one")
     return _run(row)
 
 
@@ -169,7 +169,7 @@ def open_progress(ledger: Ledger) -> dict[int, Progress]:
 
 def _counted() -> tuple[ColumnElement[Any], ...]:
     """The fields of `Progress`, over a run's chunks."""
-    is_leased = chunks.c.finished_at.is_(None) & (chunks.c.lease_until > now())
+    is_leased = chunks.c.finished_at.is_(None) & (chunks.c.lease_expires_at > now())
     # A lease that was given back does not count: so all but the one that finished the chunk, or holds it
     # now, were lost.
     lost = chunks.c.leases - case((chunks.c.finished_at.is_not(None) | is_leased, 1), else_=0)
@@ -196,7 +196,7 @@ def failures_by_reason(ledger: Ledger, run_id: int) -> dict[str, int]:
         return {str(reason): int(count) for reason, count in connection.execute(statement)}
 
 
-def classes_found(ledger: Ledger, run_id: int) -> dict[str, int]:
+def count_by_class(ledger: Ledger, run_id: int) -> dict[str, int]:
     """How many images were predicted as which class."""
     name = results.c["class"]
     statement = (

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, and_, insert, or_, select, update
 
 from db.dialect import now
-from db.errors import TrainingNotResumable, UnknownTraining
+from db.errors import TrainingNotFound, TrainingNotResumable
 from db.ledger import Ledger
 from db.schema import trainings
 
@@ -24,12 +24,12 @@ PUBLISHING = "publishing"
 @dataclass(frozen=True)
 class Training:
     """`state` is as stored, or `lost`. `start` counts how often it was started: a trainer that was
-    replaced by another is known by its older number. `seconds_left` is estimated; None: not known."""
+    replaced by another is known by its older number. `eta_seconds` is estimated; None: not known."""
 
     id: int
     dataset: str
     recipe: dict[str, Any]
-    start_from: str
+    init_weights: str
     options: dict[str, Any]
     state: str
     start: int
@@ -40,10 +40,10 @@ class Training:
     val_loss: float | None
     val_auc: float | None
     history: list[dict[str, Any]]
-    seconds_left: float | None
+    eta_seconds: float | None
     owner: str | None
     version: str | None
-    verdict: str | None
+    promotion_reason: str | None
     error: str | None
     created_at: datetime
     started_at: datetime | None
@@ -60,7 +60,7 @@ def add_training(
     *,
     dataset: str,
     recipe: dict[str, Any],
-    start_from: str,
+    init_weights: str,
     options: dict[str, Any],
     epochs: int,
 ) -> Training:
@@ -68,13 +68,13 @@ def add_training(
     values = {
         "dataset": dataset,
         "recipe": recipe,
-        "start_from": start_from,
+        "init_weights": init_weights,
         "options": options,
         "state": QUEUED,
         "epochs": epochs,
         "history": [],
         "created_at": now(),
-        "sent_at": now(),
+        "published_at": now(),
     }
 
     def work(connection: Connection) -> int:
@@ -86,10 +86,10 @@ def add_training(
 
 
 def get_training(ledger: Ledger, training_id: int) -> Training:
-    """The training with this number. Raises UnknownTraining."""
+    """The training with this number. Raises TrainingNotFound."""
     found = _select(ledger, trainings.c.id == training_id, limit=1)
     if not found:
-        raise UnknownTraining(
+        raise TrainingNotFound(
             f"there is no training {training_id} in {ledger}; 'xraycam trainings' lists them"
         )
     return found[0]
@@ -100,18 +100,18 @@ def list_trainings(ledger: Ledger, limit: int = 50) -> list[Training]:
     return _select(ledger, None, limit)
 
 
-def claim_unsent_trainings(ledger: Ledger, seconds: float) -> list[Training]:
+def claim_unpublished_trainings(ledger: Ledger, seconds: float) -> list[Training]:
     """The queued trainings whose message was sent more than `seconds` ago or never, oldest first.
 
     Noted as sent now, so that of several who ask one gets each.
     """
-    unsent = or_(trainings.c.sent_at.is_(None), trainings.c.sent_at < now(-seconds))
+    unsent = or_(trainings.c.published_at.is_(None), trainings.c.published_at < now(-seconds))
 
     def work(connection: Connection) -> list[int]:
         rows = connection.execute(
             update(trainings)
             .where(trainings.c.state == QUEUED, unsent)
-            .values(sent_at=now())
+            .values(published_at=now())
             .returning(trainings.c.id)
         )
         return sorted(row.id for row in rows)
@@ -122,9 +122,9 @@ def claim_unsent_trainings(ledger: Ledger, seconds: float) -> list[Training]:
 def cancel_training(ledger: Ledger, training_id: int) -> Training:
     """Cancel a training unless it has ended or is being published; its state afterwards tells.
 
-    Raises UnknownTraining.
+    Raises TrainingNotFound.
     """
-    published = and_(trainings.c.stage == PUBLISHING, trainings.c.lease_until >= now())
+    published = and_(trainings.c.stage == PUBLISHING, trainings.c.lease_expires_at >= now())
 
     def work(connection: Connection) -> None:
         connection.execute(
@@ -134,7 +134,7 @@ def cancel_training(ledger: Ledger, training_id: int) -> Training:
                 trainings.c.state.in_((QUEUED, RUNNING)),
                 or_(trainings.c.stage.is_(None), ~published),
             )
-            .values({"state": CANCELLED} | ended())
+            .values({"state": CANCELLED} | finished_values())
         )
 
     ledger.write(work)
@@ -144,11 +144,11 @@ def cancel_training(ledger: Ledger, training_id: int) -> Training:
 def requeue_training(ledger: Ledger, training_id: int, version: str | None = None) -> Training:
     """Have a failed, cancelled or lost training go on; `version` names the model anew.
 
-    Raises UnknownTraining, and TrainingNotResumable for one that is done or running.
+    Raises TrainingNotFound, and TrainingNotResumable for one that is done or running.
     """
     training = get_training(ledger, training_id)
     options = training.options if version is None else training.options | {"version": version}
-    values = back_in_queue() | {"options": options, "error": None, "finished_at": None, "sent_at": now()}
+    values = queued_values() | {"options": options, "error": None, "finished_at": None, "published_at": now()}
 
     def work(connection: Connection) -> int:
         stopped = or_(trainings.c.state.in_((QUEUED, FAILED, CANCELLED)), _is_lost())
@@ -166,19 +166,19 @@ def requeue_training(ledger: Ledger, training_id: int, version: str | None = Non
     raise TrainingNotResumable(f"training {training_id} cannot be resumed: it {made}")
 
 
-def back_in_queue() -> dict[str, Any]:
+def queued_values() -> dict[str, Any]:
     """Column values of a training that waits for a trainer again, its message unsent."""
-    values = ("owner", "lease_until", "stage", "seconds_left", "sent_at")
+    values = ("owner", "lease_expires_at", "stage", "eta_seconds", "published_at")
     return {"state": QUEUED} | dict.fromkeys(values)
 
 
-def ended() -> dict[str, Any]:
+def finished_values() -> dict[str, Any]:
     """Column values of a training with which nothing more happens."""
-    return {"finished_at": now(), "lease_until": None, "seconds_left": None}
+    return {"finished_at": now(), "lease_expires_at": None, "eta_seconds": None}
 
 
 def _is_lost() -> ColumnElement[bool]:
-    return and_(trainings.c.state == RUNNING, trainings.c.lease_until < now())
+    return and_(trainings.c.state == RUNNING, trainings.c.lease_expires_at < now())
 
 
 def _select(ledger: Ledger, condition: ColumnElement[bool] | None, limit: int) -> list[Training]:
@@ -193,10 +193,10 @@ def _select(ledger: Ledger, condition: ColumnElement[bool] | None, limit: int) -
 def _training(row: Row[Any]) -> Training:
     values = {name: getattr(row, name) for name in Training.__dataclass_fields__}
     if row.is_lost:
-        values |= {"state": LOST, "seconds_left": None}
-    elif row.seconds_left is not None and row.progress_at is not None:
+        values |= {"state": LOST, "eta_seconds": None}
+    elif row.eta_seconds is not None and row.progress_at is not None:
         passed = (row.moment - row.progress_at).total_seconds()
-        values["seconds_left"] = max(0.0, row.seconds_left - passed)
+        values["eta_seconds"] = max(0.0, row.eta_seconds - passed)
     return Training(**values)
 
 
@@ -212,9 +212,9 @@ def start_training(ledger: Ledger, training_id: int, owner: str, seconds: float)
                     state=RUNNING,
                     start=trainings.c.start + 1,
                     owner=owner,
-                    lease_until=now(seconds),
+                    lease_expires_at=now(seconds),
                     started_at=now(),
-                    seconds_left=None,
+                    eta_seconds=None,
                 )
             ).rowcount
         )
@@ -224,16 +224,16 @@ def start_training(ledger: Ledger, training_id: int, owner: str, seconds: float)
 
 def renew_training(ledger: Ledger, training: Training, seconds: float) -> bool:
     """Hold a training for another `seconds`; false when it was cancelled or is no longer ours."""
-    return _change(ledger, training, {"lease_until": now(seconds)})
+    return _change(ledger, training, {"lease_expires_at": now(seconds)})
 
 
-def note_stage(ledger: Ledger, training: Training, stage: str) -> bool:
+def set_stage(ledger: Ledger, training: Training, stage: str) -> bool:
     """Note what a training is at; false when it is no longer ours."""
-    return _change(ledger, training, {"stage": stage, "seconds_left": None})
+    return _change(ledger, training, {"stage": stage, "eta_seconds": None})
 
 
-def note_epoch(
-    ledger: Ledger, training: Training, history: list[dict[str, Any]], seconds_left: float | None
+def record_epoch(
+    ledger: Ledger, training: Training, history: list[dict[str, Any]], eta_seconds: float | None
 ) -> bool:
     """Note the epochs done so far; false when the training is no longer ours.
 
@@ -248,24 +248,24 @@ def note_epoch(
         "val_loss": last["val_loss"],
         "val_auc": last["val_auc"],
         "history": known,
-        "seconds_left": seconds_left,
+        "eta_seconds": eta_seconds,
         "progress_at": now(),
     }
     return _change(ledger, training, values)
 
 
-def finish_training(ledger: Ledger, training: Training, *, version: str, verdict: str) -> bool:
+def finish_training(ledger: Ledger, training: Training, *, version: str, promotion_reason: str) -> bool:
     """Note that a training made a version, and whether that became current, in words."""
-    values = {"state": DONE, "version": version, "verdict": verdict, "stage": None, "error": None}
-    return _change(ledger, training, values | ended())
+    values = {"state": DONE, "version": version, "verdict": promotion_reason, "stage": None, "error": None}
+    return _change(ledger, training, values | finished_values())
 
 
 def fail_training(ledger: Ledger, training: Training, error: str) -> bool:
     """Note why a training came to nothing."""
-    return _change(ledger, training, {"state": FAILED, "error": error} | ended())
+    return _change(ledger, training, {"state": FAILED, "error": error} | finished_values())
 
 
-def return_trainings(ledger: Ledger, owner: str) -> int:
+def requeue_trainings_of(ledger: Ledger, owner: str) -> int:
     """Put what an owner that stops is training back into the queue, for whoever sends what is unsent."""
 
     def work(connection: Connection) -> int:
@@ -276,7 +276,7 @@ def return_trainings(ledger: Ledger, owner: str) -> int:
                 trainings.c.state == RUNNING,
                 or_(trainings.c.stage.is_(None), trainings.c.stage != PUBLISHING),
             )
-            .values(back_in_queue())
+            .values(queued_values())
         ).rowcount
 
     return ledger.write(work)

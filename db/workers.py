@@ -23,10 +23,10 @@ class Worker:
     device: str
     queues: str
     model_version: str | None
-    doing: str | None
-    fault: str | None
+    activity: str | None
+    last_error: str | None
     started_at: datetime
-    seen_at: datetime
+    last_heartbeat_at: datetime
     is_live: bool
 
 
@@ -40,10 +40,10 @@ def register_worker(ledger: Ledger, *, name: str, host: str, pid: int, device: s
         "device": device,
         "queues": queues,
         "model_version": None,
-        "doing": None,
-        "fault": None,
+        "activity": None,
+        "last_error": None,
         "started_at": now(),
-        "seen_at": now(),
+        "last_heartbeat_at": now(),
     }
 
     def work(connection: Connection) -> None:
@@ -53,18 +53,20 @@ def register_worker(ledger: Ledger, *, name: str, host: str, pid: int, device: s
     ledger.write(work)
 
 
-def note_worker(ledger: Ledger, name: str, **changes: str | None) -> None:
-    """Note that a worker lives, and what changed: `model_version`, `doing` or `fault`."""
+def update_worker(ledger: Ledger, name: str, **changes: str | None) -> None:
+    """Note that a worker lives, and what changed: `model_version`, `activity` or `last_error`."""
 
     def work(connection: Connection) -> None:
-        connection.execute(update(workers).where(workers.c.name == name).values(**changes, seen_at=now()))
+        connection.execute(
+            update(workers).where(workers.c.name == name).values(**changes, last_heartbeat_at=now())
+        )
 
     ledger.write(work)
 
 
 def list_workers(ledger: Ledger, silent_seconds: float = 60.0) -> list[Worker]:
     """All workers by name; `is_live` is false for one not heard of for `silent_seconds`."""
-    is_live = (workers.c.seen_at > now(-silent_seconds)).label("is_live")
+    is_live = (workers.c.last_heartbeat_at > now(-silent_seconds)).label("is_live")
     with ledger.read() as connection:
         rows = connection.execute(select(workers, is_live).order_by(workers.c.name)).all()
     return [Worker(**{**row._mapping, "is_live": bool(row.is_live)}) for row in rows]

@@ -9,11 +9,11 @@ from pydantic import ValidationError
 
 from db.errors import LedgerError
 from db.models import get_model
-from db.results import ClassHeat, heat_by_class, versions_used
+from db.results import ClassAttribution, attribution_by_class, model_versions_of_run
 from db.runs import progress
 from worker.errors import XraycamError
-from worker.map_evaluation.reports import Reliance
-from worker.model.metadata import Description, read_description
+from worker.map_evaluation.reports import OcclusionReport
+from worker.model.metadata import ModelMetadata, read_metadata
 from worker.model.store import store_of
 
 if TYPE_CHECKING:
@@ -21,50 +21,50 @@ if TYPE_CHECKING:
     from producer.session import Session
 
 # A map without any preference has 0.25 of its heat in the corners and 0.44 at the border.
-MUCH_IN_CORNERS = 0.45
-MUCH_AT_BORDER = 0.65
+CORNER_WARNING_THRESHOLD = 0.45
+BORDER_WARNING_THRESHOLD = 0.65
 # Means over some ten thousands of images are exact enough, and a longer run is answered as soon.
 CHUNKS_LOOKED_AT = 500
 
 
-def map_report(session: Session, run: Run) -> Iterator[str]:
+def attribution_report(session: Session, run: Run) -> Iterator[str]:
     """Whatever should be known before the maps of a run are believed: warnings about the versions that made
     it, measured when they were trained, then about its heat."""
-    for version in versions_used(session.ledger, run.id):
-        yield from reliance_of(session, version)
-    one_in = max(1, progress(session.ledger, run.id).chunks // CHUNKS_LOOKED_AT)
-    yield from heat_lines(heat_by_class(session.ledger, run.id, one_in))
-    if one_in > 1:
-        yield f"of the heat, one in {one_in} chunks was looked at"
+    for version in model_versions_of_run(session.ledger, run.id):
+        yield from occlusion_report_of(session, version)
+    sample_every = max(1, progress(session.ledger, run.id).chunks // CHUNKS_LOOKED_AT)
+    yield from attribution_lines(attribution_by_class(session.ledger, run.id, sample_every))
+    if sample_every > 1:
+        yield f"of the heat, one in {sample_every} chunks was looked at"
 
 
-def reliance_of(session: Session, version: str) -> Iterator[str]:
-    """`reliance_lines` of a version; none if it is gone."""
+def occlusion_report_of(session: Session, version: str) -> Iterator[str]:
+    """`occlusion_lines` of a version; none if it is gone."""
     try:
         model = get_model(session.ledger, version)
-        description = read_description(store_of(session.settings).fetch(model.version, model.digest))
+        metadata = read_metadata(store_of(session.settings).fetch(model.version, model.digest))
     except (XraycamError, LedgerError):
         return
-    yield from reliance_lines(description)
+    yield from occlusion_lines(metadata)
 
 
-def reliance_lines(description: Description) -> Iterator[str]:
+def occlusion_lines(metadata: ModelMetadata) -> Iterator[str]:
     """Warnings from what the training of a version measured; none where it measured nothing."""
     try:
-        found = [Reliance.model_validate(one) for one in description.training.get("reliance", [])]
+        found = [OcclusionReport.model_validate(one) for one in metadata.training.get("reliance", [])]
     except ValidationError:
         return
     for one in found:
         yield from one.warnings
 
 
-def heat_lines(found: list[ClassHeat]) -> Iterator[str]:
+def attribution_lines(found: list[ClassAttribution]) -> Iterator[str]:
     """What a person should know of a run's maps: warnings first, then the share in marked areas."""
     for heat in found:
         where = []
-        if heat.corner >= MUCH_IN_CORNERS:
+        if heat.corner >= CORNER_WARNING_THRESHOLD:
             where.append(f"{heat.corner:.0%} in the corners (25% of the area)")
-        if heat.border >= MUCH_AT_BORDER:
+        if heat.border >= BORDER_WARNING_THRESHOLD:
             where.append(f"{heat.border:.0%} at the border (44% of the area)")
         if where:
             yield (

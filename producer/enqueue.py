@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from db.ingest import Intake, IntakeCounts, ScannedFile
+from db.ingest import IngestStats, RunIngest, ScannedFile
 from db.ledger import Ledger
 from db.models import get_model
 from db.runs import Run, open_run
@@ -16,8 +16,8 @@ from producer.scan import Folder, ScanCounts, resolve_folder, scan
 from producer.session import ensure_output_dir
 from worker.errors import XraycamError
 from worker.explain.options import ALL, AUTO, PREDICTED, ExplainOptions
-from worker.images.masks import marked_areas
-from worker.model.metadata import read_description
+from worker.images.masks import load_masks
+from worker.model.metadata import read_metadata
 from worker.model.store import ensure_current_model, store_of
 from worker.settings import Settings
 
@@ -43,7 +43,7 @@ class Enqueued:
     run: Run
     is_new: bool
     scanned: ScanCounts
-    taken: IntakeCounts
+    ingested: IngestStats
 
 
 def check_request(ledger: Ledger, settings: Settings, request: Request) -> tuple[Folder, str]:
@@ -53,14 +53,14 @@ def check_request(ledger: Ledger, settings: Settings, request: Request) -> tuple
     store = store_of(settings)
     current = ensure_current_model(ledger, store)
     model = current if request.model is None else get_model(ledger, request.model)
-    description = read_description(store.fetch(model.version, model.digest))
+    description = read_metadata(store.fetch(model.version, model.digest))
     for layer in request.options.layers:
         if layer != AUTO:
             description.require_layer(layer)
     if request.options.target not in (PREDICTED, ALL):
         description.require_class(request.options.target)
     if request.options.masks is not None:
-        marked_areas(Path(request.options.masks))
+        load_masks(Path(request.options.masks))
     return folder, model.version
 
 
@@ -73,7 +73,7 @@ def scan_request(
 ) -> Iterator[ScannedFile]:
     """The files of a request; our own folders are left out where they lie inside."""
     ours = [output_folder(settings, request).resolve(), settings.home.resolve()]
-    return scan(folder, counts, globs=request.globs, left_out=ours)
+    return scan(folder, counts, globs=request.globs, exclude=ours)
 
 
 def enqueue(
@@ -102,7 +102,7 @@ def enqueue(
         chunk_size=settings.chunk_size,
         force=request.force,
     )
-    intake = Intake(ledger, run, is_new=is_new)
+    intake = RunIngest(ledger, run, is_new=is_new)
     intake.add(first)
     for batch in _batches(files, BATCH):
         if on_progress is not None:

@@ -1,5 +1,5 @@
 """What the exit status of `xraycam` says, beside 0 for success and 1 for a fault of ours."""
 
-WRONG_USE = 2  # or a server that does not answer; click's own status for a wrong option
+USAGE_ERROR = 2  # or a server that does not answer; click's own status for a wrong option
 SOME_FAILED = 3
 INTERRUPTED = 130

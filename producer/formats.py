@@ -46,11 +46,11 @@ def write_parquet(ledger: Ledger, wanted: Filter, stream: IO[bytes]) -> None:
     types = {
         "run": pyarrow.int64(),
         "probability": pyarrow.float64(),
-        "score": pyarrow.float64(),
+        "logit": pyarrow.float64(),
         "blank": pyarrow.bool_(),
-        "heat_border": pyarrow.float64(),
-        "heat_corner": pyarrow.float64(),
-        "heat_marked": pyarrow.float64(),
+        "cam_border_fraction": pyarrow.float64(),
+        "cam_corner_fraction": pyarrow.float64(),
+        "cam_mask_fraction": pyarrow.float64(),
         "enqueued_at": pyarrow.timestamp("ms", tz="UTC"),
         "finished_at": pyarrow.timestamp("ms", tz="UTC"),
     }
@@ -86,7 +86,7 @@ def print_table(ledger: Ledger, wanted: Filter, run: Run, console: Console) -> i
 
 def _origin(row: dict[str, Any]) -> str:
     """Where the heatmap comes from, and what there is to say of it in a word."""
-    marked = row["heat_marked"]
+    marked = row["cam_mask_fraction"]
     inside = "" if marked is None else f", {marked:.0%} of the heat in the marked area"
     return f"{row['layer']} {row['method']}" + (" (blank)" if row["blank"] else inside)
 

@@ -15,12 +15,12 @@ from pydantic import SecretStr
 from rich.table import Table
 
 from db import runs
-from db.errors import LedgerUnreachable
+from db.errors import DatabaseUnavailable
 from db.ledger import Ledger
 from db.results import Filter
 from db.runs import CANCELLED, SCANNING, Run, get_run
 from db.trainings import QUEUED, Training, cancel_training, get_training
-from producer.attribution_report import map_report
+from producer.attribution_report import attribution_report
 from producer.exit_status import INTERRUPTED, SOME_FAILED
 from producer.formats import write_csv
 from producer.private_broker import PrivateBroker
@@ -34,31 +34,31 @@ from worker.queue.messages import EXPLAIN_QUEUE, TRAIN_QUEUE
 from worker.queue.training_messages import send_training
 from worker.settings import Settings
 from worker.supervisor.devices import devices_for
-from worker.supervisor.supervisor import Launcher
+from worker.supervisor.supervisor import Supervisor
 
 
 @dataclass
-class Fleet:
+class LocalWorkers:
     """Workers of this machine; `settings` name the broker they listen to."""
 
     settings: Settings
-    launcher: Launcher
+    launcher: Supervisor
     broker: PrivateBroker | None
 
     def tick(self) -> bool:
         """Keep all alive; true when the broker had died, and with it its messages."""
         lost = self.broker is not None and self.broker.ensure()
         self.launcher.tick()
-        if self.launcher.keeps_failing:
+        if self.launcher.is_crash_looping:
             logs = [str(self.launcher.log_of(node)) for node in self.launcher.nodes]
             raise XraycamError(f"the workers end as soon as they are started; their log says why: {logs[0]}")
         return lost
 
 
 @contextmanager
-def local_fleet(
+def local_workers(
     settings: Settings, ledger: Ledger, gpus: str = "all", queues: Sequence[str] = (EXPLAIN_QUEUE,)
-) -> Iterator[Fleet]:
+) -> Iterator[LocalWorkers]:
     """A broker, unless one is configured, and one worker per queue and device, for the time of the block."""
     devices = devices_for(gpus)
     with ExitStack() as started:
@@ -70,10 +70,10 @@ def local_fleet(
             settings = settings.model_copy(update={"broker_url": SecretStr(broker.url)})
         else:
             require_broker(settings.broker)
-        launcher = Launcher(settings, ledger, devices, queues, log_folder=settings.home / "logs")
+        launcher = Supervisor(settings, ledger, devices, queues, log_folder=settings.home / "logs")
         started.callback(launcher.stop)
         launcher.start()
-        yield Fleet(settings, launcher, broker)
+        yield LocalWorkers(settings, launcher, broker)
 
 
 def wait_for_run(
@@ -87,7 +87,7 @@ def wait_for_run(
     while True:
         try:
             found, state = look()
-        except LedgerUnreachable:
+        except DatabaseUnavailable:
             # It went away in the middle of an answer: connecting again waits for it.
             found, state = look()
         if state == CANCELLED or (found.is_complete and state != SCANNING):
@@ -96,10 +96,10 @@ def wait_for_run(
         time.sleep(0.3)
 
 
-class LocalOverseer:
+class LocalRunSupervisor:
     """Keeps a fleet going, and sends a run's messages again when its private broker had to be restarted."""
 
-    def __init__(self, fleet: Fleet, ledger: Ledger, run: Run) -> None:
+    def __init__(self, fleet: LocalWorkers, ledger: Ledger, run: Run) -> None:
         self._fleet = fleet
         self._ledger = ledger
         self._run = run
@@ -120,12 +120,12 @@ class LocalOverseer:
         return publish_chunks(self._fleet.settings, self._ledger, self._run, total, wait)
 
 
-def run_here(session: Session, run: Run, gpus: str = "all") -> int:
+def run_locally(session: Session, run: Run, gpus: str = "all") -> int:
     """Start workers, wait until the run is complete, stop them, print a summary; the exit status."""
     if not runs.progress(session.ledger, run.id).is_complete:
         try:
-            with stopped_once(), local_fleet(session.settings, session.ledger, gpus) as fleet:
-                overseer = LocalOverseer(fleet, session.ledger, run)
+            with interrupt_once(), local_workers(session.settings, session.ledger, gpus) as fleet:
+                overseer = LocalRunSupervisor(fleet, session.ledger, run)
                 with ProgressDisplay(session.err, session.ledger, run) as display:
                     overseer.publish(on_wait=display.update)
                     wait_for_run(display, session.ledger, run, overseer.tick)
@@ -136,10 +136,10 @@ def run_here(session: Session, run: Run, gpus: str = "all") -> int:
                 f"'xraycam resume {run.id}' does the rest"
             )
             return INTERRUPTED
-    return summarise(session, run)
+    return summarize(session, run)
 
 
-def summarise(session: Session, run: Run) -> int:
+def summarize(session: Session, run: Run) -> int:
     """Print how a run ended and where everything is; the exit status."""
     found = runs.progress(session.ledger, run.id)
     csv_file = Path(run.output) / "predictions.csv"
@@ -149,7 +149,7 @@ def summarise(session: Session, run: Run) -> int:
     table = Table(title=f"run {run.id}: {found.done} done, {found.failed} failed", title_justify="left")
     table.add_column("result")
     table.add_column("images", justify="right")
-    for name, count in runs.classes_found(session.ledger, run.id).items():
+    for name, count in runs.count_by_class(session.ledger, run.id).items():
         table.add_row(name, str(count))
     for reason, count in runs.failures_by_reason(session.ledger, run.id).items():
         table.add_row(f"failed: {reason}", str(count))
@@ -160,7 +160,7 @@ def summarise(session: Session, run: Run) -> int:
         ("ledger", session.ledger),
     ):
         session.out.print(f"{label + ':':<10}{place}", soft_wrap=True, markup=False)
-    for line in map_report(session, run):
+    for line in attribution_report(session, run):
         session.out.print(line, soft_wrap=True, markup=False)
     if found.failed:
         session.err.print(f"why images failed: xraycam results {run.id} --status failed", soft_wrap=True)
@@ -169,7 +169,7 @@ def summarise(session: Session, run: Run) -> int:
 
 
 @contextmanager
-def stopped_once() -> Iterator[None]:
+def interrupt_once() -> Iterator[None]:
     """Let Ctrl-C or SIGTERM stop the block, once: a second one must not break the clean end."""
     stopping = threading.Event()
 
@@ -186,17 +186,17 @@ def stopped_once() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def train_here(session: Session, training: Training, gpus: str = "all") -> int:
+def train_locally(session: Session, training: Training, gpus: str = "all") -> int:
     """Start a trainer, wait until the training has ended, stop the trainer; the exit status.
 
     Ctrl-C cancels the training, which stays resumable.
     """
     try:
         with (
-            stopped_once(),
-            local_fleet(session.settings, session.ledger, gpus, queues=[TRAIN_QUEUE]) as fleet,
+            interrupt_once(),
+            local_workers(session.settings, session.ledger, gpus, queues=[TRAIN_QUEUE]) as fleet,
         ):
-            overseer = _Overseer(fleet)
+            overseer = _TrainingSupervisor(fleet)
             try:
                 with TrainingDisplay(session.err, session.ledger, training.id) as display:
                     ended = wait_for_training(display, overseer.tick)
@@ -211,10 +211,10 @@ def train_here(session: Session, training: Training, gpus: str = "all") -> int:
     return report_training(session, ended)
 
 
-class _Overseer:
+class _TrainingSupervisor:
     """Keeps the trainer going, and sends the training, again where the private broker had to be restarted."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: LocalWorkers) -> None:
         self._fleet = fleet
         self._is_sent = False
 

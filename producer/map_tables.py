@@ -9,7 +9,7 @@ from rich.table import Table
 from worker.map_evaluation.bootstrap import Mean
 from worker.map_evaluation.reports import Ranked, Ranking, Sanity
 from worker.map_evaluation.similarity import Similarity
-from worker.model.metadata import Description
+from worker.model.metadata import ModelMetadata
 
 
 def ranking_table(ranking: Ranking) -> Table:
@@ -34,7 +34,7 @@ def ranking_table(ranking: Ranking) -> Table:
     return table
 
 
-def ranking_lines(ranking: Ranking, description: Description) -> Iterator[str]:
+def ranking_lines(ranking: Ranking, metadata: ModelMetadata) -> Iterator[str]:
     """What follows from it, in sentences."""
     best, best_baseline = ranking.best, max(ranking.baselines, key=_faithfulness)
     yield f"best: {best.name}, {best.faithfulness.faithfulness}; {ranking.seconds:.0f} s"
@@ -45,9 +45,9 @@ def ranking_lines(ranking: Ranking, description: Description) -> Iterator[str]:
             f"warning: no better than a {best_baseline.name} as far as {ranking.images} images tell; do not "
             "believe maps of this model"
         )
-    default = f"{description.default_layer} {description.default_method}"
+    default = f"{metadata.default_layer} {metadata.default_method}"
     if default != best.name:
-        yield f"the default of version {description.version} is {default}: --layer and --method choose others"
+        yield f"the default of version {metadata.version} is {default}: --layer and --method choose others"
     located = [row for row in ranking.pairs if row.localisation is not None]
     if located:
         area = located[0].localisation

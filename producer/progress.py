@@ -21,7 +21,7 @@ from worker.queue.broker import BrokerUnreachable, queue_length
 from worker.queue.messages import EXPLAIN_QUEUE
 
 
-def outlook(session: Session, run_id: int, found: Progress, workers: int) -> str | None:
+def stall_reason(session: Session, run_id: int, found: Progress, workers: int) -> str | None:
     """Why a run does not move and how it goes on, in one line; None while it moves. `workers`: those live."""
     if found.is_complete or get_run(session.ledger, run_id).state != OPEN:
         return None
@@ -49,7 +49,7 @@ def outlook(session: Session, run_id: int, found: Progress, workers: int) -> str
 RATE_SECONDS = 20.0
 
 
-def explaining_workers(live: Iterable[Worker]) -> int:
+def inference_workers(live: Iterable[Worker]) -> int:
     """How many of these explain images, rather than train."""
     return sum(EXPLAIN_QUEUE in worker.queues for worker in live)
 
@@ -59,8 +59,10 @@ def describe_health(found: runs.Progress, workers: int, failures: dict[str, int]
     words = [f"{workers} worker{'' if workers == 1 else 's'}"]
     if failures:
         words.append("failed: " + ", ".join(f"{count} {reason}" for reason, count in failures.items()))
-    if found.lost_leases:
-        words.append(f"{found.lost_leases} lease{'' if found.lost_leases == 1 else 's'} lost, done again")
+    if found.expired_leases:
+        words.append(
+            f"{found.expired_leases} lease{'' if found.expired_leases == 1 else 's'} lost, done again"
+        )
     return "; ".join(words)
 
 
@@ -81,10 +83,10 @@ class ProgressDisplay:
         console: Console,
         ledger: Ledger,
         run: Run,
-        outlook: Callable[[runs.Progress, int], str | None] | None = None,
+        stall_reason: Callable[[runs.Progress, int], str | None] | None = None,
     ) -> None:
-        """`outlook`: what to say of a run that does not move, by its progress and the workers live."""
-        self._outlook = outlook
+        """`stall_reason`: what to say of a run that does not move, by its progress and the workers live."""
+        self._stall_reason = stall_reason
         self._ledger = ledger
         self._run = run
         self._console = console
@@ -138,12 +140,12 @@ class ProgressDisplay:
     def _show_health(self, found: runs.Progress) -> None:
         live = [worker for worker in list_workers(self._ledger) if worker.is_live]
         failures = runs.failures_by_reason(self._ledger, self._run.id) if found.failed else {}
-        explaining = explaining_workers(live)
+        explaining = inference_workers(live)
         lines = [describe_health(found, explaining, failures)]
-        if self._outlook is not None:
-            lines.append(self._outlook(found, explaining) or "")
+        if self._stall_reason is not None:
+            lines.append(self._stall_reason(found, explaining) or "")
         self._bar.health = "\n".join(filter(None, lines))
         for worker in live:
-            if worker.fault and worker.fault not in self._faults:
-                self._faults.add(worker.fault)
-                self._console.print(f"worker {worker.name}: {worker.fault}", style="red", markup=False)
+            if worker.last_error and worker.last_error not in self._faults:
+                self._faults.add(worker.last_error)
+                self._console.print(f"worker {worker.name}: {worker.last_error}", style="red", markup=False)

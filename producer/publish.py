@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterator, Sequence
 from celery import Celery
 from kombu.exceptions import KombuError, OperationalError
 
-from db.leases import mark_sent, unfinished_chunks
+from db.leases import mark_published, unfinished_chunks
 from db.ledger import Ledger
 from db.runs import Run
-from worker.queue.broker import BrokerUnreachable, queue_length, unreachable
-from worker.queue.celery_app import make_app
+from worker.queue.broker import BrokerUnreachable, broker_error, queue_length
+from worker.queue.celery_app import create_celery_app
 from worker.queue.messages import BATCH, EXPLAIN_QUEUE, send_chunks
 from worker.settings import Settings
 
 # A long enqueue outlives a restart of the broker.
-PATIENCE_SECONDS = 60.0
+RETRY_TIMEOUT = 60.0
 PAUSE_SECONDS = 0.2
 
 
@@ -27,21 +27,21 @@ def publish_chunks(
     """Send a message for every unfinished chunk of a run; returns how many.
 
     `chunks`: how many the run has, for people to read. Waits, calling `on_wait` meanwhile, while the
-    queue holds more messages than the setting `queue_limit`, while the broker's memory is full, and for
-    a minute while it is away. Raises BrokerUnreachable after that. A message sent twice does no harm.
+    queue holds more messages than `max_queued_messages`, while the broker's memory is full, and for a
+    minute while it is away. Raises BrokerUnreachable after that. A message sent twice does no harm.
     """
     broker = settings.broker
     assert broker is not None  # commands make sure of a broker before they publish
-    app = make_app(settings)
+    app = create_celery_app(settings)
     sent = 0
     # A part of the limit, so that the queue is filled up before it is empty and workers wait.
-    at_once = most_at_once = max(1, min(BATCH, settings.queue_limit // 4))
+    batch_size = most_at_once = max(1, min(BATCH, settings.max_queued_messages // 4))
     answered = time.monotonic()
     for numbers in unfinished_chunks(ledger, run.id, most_at_once):
         while numbers:
-            part = numbers[:at_once]
+            part = numbers[:batch_size]
             try:
-                has_room = queue_length(broker, EXPLAIN_QUEUE) + len(part) <= settings.queue_limit
+                has_room = queue_length(broker, EXPLAIN_QUEUE) + len(part) <= settings.max_queued_messages
                 if has_room:
                     _send(app, run, part, chunks)
                 answered = time.monotonic()
@@ -49,16 +49,16 @@ def publish_chunks(
                 has_room = False
                 # Of a broker that is full some messages get through, so that a batch tried again as a
                 # whole might fill it for ever.
-                at_once = max(1, at_once // 4)
+                batch_size = max(1, batch_size // 4)
                 if _is_full(error):
                     answered = time.monotonic()
-                elif time.monotonic() - answered > PATIENCE_SECONDS:
-                    raise unreachable(broker, list(_causes(error))[-1]) from error
+                elif time.monotonic() - answered > RETRY_TIMEOUT:
+                    raise broker_error(broker, list(_causes(error))[-1]) from error
             if has_room:
-                mark_sent(ledger, run.id, part)
+                mark_published(ledger, run.id, part)
                 sent += len(part)
                 numbers = numbers[len(part) :]
-                at_once = min(most_at_once, at_once * 2)
+                batch_size = min(most_at_once, batch_size * 2)
             else:
                 if on_wait is not None:
                     on_wait()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from db.ingest import ScannedFile
 from worker.errors import XraycamError
-from worker.file_names import as_text
+from worker.file_names import escape_path
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".dcm", ".dicom"})
 
@@ -27,12 +27,12 @@ class ScanCounts:
 
     found: int = 0
     other_type: int = 0
-    links_outside: int = 0
+    external_symlinks: int = 0
     names_not_utf8: int = 0
     unreadable_folders: int = 0
     examples: dict[str, str] = field(default_factory=dict)
 
-    def leave_out(self, kind: str, path: str) -> None:
+    def skip(self, kind: str, path: str) -> None:
         setattr(self, kind, getattr(self, kind) + 1)
         if kind not in self.examples:
             self.examples[kind] = _shown(path)
@@ -71,20 +71,20 @@ def scan(
     counts: ScanCounts,
     *,
     globs: Sequence[str] = (),
-    left_out: Collection[Path] = (),
+    exclude: Collection[Path] = (),
 ) -> Iterator[ScannedFile]:
     """Yield the images below a folder, in the order the file system gives them.
 
     `globs`: patterns for the name, or for the relative path where the pattern has a slash; without any,
-    the usual image extensions. Hidden files and folders, the folders in `left_out`, and links that lead
+    the usual image extensions. Hidden files and folders, the folders in `exclude`, and links that lead
     outside are passed over; linked folders inside are found where they really are. Raises XraycamError
-    when the folder itself cannot be read. What of a path is not UTF-8 becomes escapes, see `as_text`.
+    when the folder itself cannot be read. What of a path is not UTF-8 becomes escapes, see `escape_path`.
     """
     if folder.only is not None:
         counts.found += 1
-        yield _scanned(as_text(folder.only), (folder.root / folder.only).stat())
+        yield _scanned(escape_path(folder.only), (folder.root / folder.only).stat())
         return
-    barred = {str(path) for path in left_out}
+    excluded = {str(path) for path in exclude}
     is_wanted = _matcher(globs)
     inside = str(folder.root).rstrip("/") + "/"
     waiting = [""]
@@ -98,23 +98,23 @@ def scan(
                         continue
                     path = f"{below}/{name}" if below else name
                     if entry.is_dir(follow_symlinks=False):
-                        if len(as_text(path).encode()) > LONGEST_FOLDER:
-                            counts.leave_out("unreadable_folders", path)
-                        elif inside + path not in barred:
+                        if len(escape_path(path).encode()) > LONGEST_FOLDER:
+                            counts.skip("unreadable_folders", path)
+                        elif inside + path not in excluded:
                             waiting.append(path)
                         continue
                     wanted = is_wanted(name, path)
                     if entry.is_symlink():
                         if (wanted or entry.is_dir()) and _leads_outside(entry, inside):
-                            counts.leave_out("links_outside", path)
+                            counts.skip("external_symlinks", path)
                             continue
                     elif not wanted:
-                        counts.leave_out("other_type", path)
+                        counts.skip("other_type", path)
                     if not wanted or not entry.is_file():
                         continue
-                    text = as_text(path)
+                    text = escape_path(path)
                     if text != path and os.path.lexists(inside + text):
-                        counts.leave_out("names_not_utf8", path)  # another file is called so
+                        counts.skip("names_not_utf8", path)  # another file is called so
                         continue
                     try:
                         status = entry.stat()
@@ -127,7 +127,7 @@ def scan(
                 raise XraycamError(
                     f"{folder.root} cannot be read: {error.strerror}; check its permissions"
                 ) from error
-            counts.leave_out("unreadable_folders", below)
+            counts.skip("unreadable_folders", below)
 
 
 def _leads_outside(link: os.DirEntry[str], inside: str) -> bool:

@@ -19,8 +19,8 @@ from worker.queue.broker import require_broker
 from worker.settings import Settings, load_settings
 
 # A person waits at the command line: better a clear word soon than a long silence.
-PATIENCE_SECONDS = 5.0
-WAITING_SECONDS = 60.0
+RETRY_TIMEOUT = 5.0
+LONG_RETRY_TIMEOUT = 60.0
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class Session:
     err: Console
 
     def run(self, number: int | None) -> Run:
-        """The run that was named, or the latest. Raises UnknownRun."""
+        """The run that was named, or the latest. Raises RunNotFound."""
         return latest_run(self.ledger) if number is None else get_run(self.ledger, number)
 
     def model(self, version: str | None) -> Model:
-        """The model of this version, or the current one. Raises UnknownModel."""
+        """The model of this version, or the current one. Raises ModelNotFound."""
         # Most commands need no model, and answer sooner without.
         from worker.model.store import ensure_current_model, store_of
 
@@ -56,11 +56,11 @@ class Session:
 def open_session() -> Session:
     """Load the settings and open the ledger, made or brought up to date if needed."""
     settings = load_settings()
-    settings.make_private()
-    ledger = Ledger(settings.database, patience=PATIENCE_SECONDS)
+    settings.apply_umask()
+    ledger = Ledger(settings.database, retry_timeout=RETRY_TIMEOUT)
     migrate(ledger)
     # Once it has answered, a restart of the database is worth waiting for.
-    ledger.patience = WAITING_SECONDS
+    ledger.retry_timeout = LONG_RETRY_TIMEOUT
     return Session(settings, ledger, _console(sys.stdout), _console(sys.stderr))
 
 

@@ -14,14 +14,14 @@ from db.ledger import Ledger
 from db.models import get_model
 from db.trainings import CANCELLED, DONE, LOST, QUEUED, Training, get_training
 from db.workers import list_workers
-from producer.attribution_report import reliance_of
+from producer.attribution_report import occlusion_report_of
 from producer.exit_status import SOME_FAILED
 from producer.session import Session
 from worker.queue.messages import TRAIN_QUEUE
 
 LOOK_SECONDS = 0.5
 # How long a training may wait before it is worth saying that nobody serves its queue.
-PATIENCE_SECONDS = 5.0
+RETRY_TIMEOUT = 5.0
 
 
 class TrainingDisplay:
@@ -33,7 +33,7 @@ class TrainingDisplay:
         self._id = training_id
         self._shown = 0
         self._start = 0
-        self._hint_at: float | None = time.monotonic() + PATIENCE_SECONDS
+        self._hint_at: float | None = time.monotonic() + RETRY_TIMEOUT
         self._bar = Progress(
             TextColumn("training {task.fields[training]}: {task.description}"),
             BarColumn(),
@@ -71,7 +71,7 @@ class TrainingDisplay:
             total=training.epochs,
             completed=training.epoch,
             figures="" if training.val_auc is None else f"AUC {training.val_auc:.3f}",
-            left=_time(training.seconds_left),
+            left=_time(training.eta_seconds),
         )
         if training.state == QUEUED and self._hint_at is not None and time.monotonic() > self._hint_at:
             self._hint_at = None
@@ -86,8 +86,8 @@ class TrainingDisplay:
                 "start one with 'xraycam worker --queues train'",
                 soft_wrap=True,
             )
-        elif all(trainer.doing for trainer in trainers):
-            self._console.print(f"training {self._id} waits: {trainers[0].doing} comes first")
+        elif all(trainer.activity for trainer in trainers):
+            self._console.print(f"training {self._id} waits: {trainers[0].activity} comes first")
 
 
 def wait_for_training(
@@ -109,14 +109,14 @@ def report_training(session: Session, training: Training) -> int:
     if training.state == DONE and training.version is not None:
         figures = get_model(session.ledger, training.version).metrics
         session.out.print(f"{word} made model {training.version}: {describe(figures)}", soft_wrap=True)
-        session.out.print(training.verdict, soft_wrap=True, markup=False)
-        for line in (*describe_maps(figures), *reliance_of(session, training.version)):
+        session.out.print(training.promotion_reason, soft_wrap=True, markup=False)
+        for line in (*describe_maps(figures), *occlusion_report_of(session, training.version)):
             session.out.print(line, soft_wrap=True, markup=False)
         return 0
     if not training.has_ended:
         place = f"epoch {training.epoch} of {training.epochs}" if training.epoch else "no epoch done yet"
         stage = f"{training.state}, {training.stage}" if training.stage else training.state
-        session.out.print(f"{word}: {stage}, {place}{_comma(_time(training.seconds_left))}")
+        session.out.print(f"{word}: {stage}, {place}{_comma(_time(training.eta_seconds))}")
         return 0
     done = f"after {training.epoch} of {training.epochs} epochs"
     if training.state == LOST:

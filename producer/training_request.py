@@ -12,12 +12,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from db.errors import UnknownModel
+from db.errors import ModelNotFound
 from db.ledger import Ledger
 from db.models import get_model
 from db.trainings import Training, add_training
 from worker.errors import XraycamError
-from worker.model.metadata import DESCRIPTION_FILE
+from worker.model.metadata import METADATA_FILE
 from worker.model.store import store_of
 from worker.settings import Settings
 from worker.train.options import TrainOptions, is_taken
@@ -103,7 +103,7 @@ class TrainingRequest:
     dataset: Path
     recipe: str = "default"
     changes: Sequence[str] = ()
-    start_from: str | None = None
+    init_weights: str | None = None
     group_by: str | None = None
     test: Path | None = None
     promote: str = "if-better"
@@ -124,12 +124,12 @@ def request_training(ledger: Ledger, settings: Settings, request: TrainingReques
         _check_test(Path(options.test), counts)
     if options.version is not None:
         check_version(ledger, settings, options.version)
-    start_from = _start_from(ledger, request.start_from or settings.start_from)
+    init_weights = _init_weights(ledger, request.init_weights or settings.init_weights)
     return add_training(
         ledger,
         dataset=str(dataset),
         recipe=recipe.model_dump(mode="json"),
-        start_from=start_from,
+        init_weights=init_weights,
         options=options.model_dump(mode="json"),
         epochs=recipe.epochs,
     )
@@ -197,15 +197,15 @@ def _options(settings: Settings, request: TrainingRequest) -> TrainOptions:
     ).model_copy(update={"version": request.version})
 
 
-def _start_from(ledger: Ledger, given: str) -> str:
+def _init_weights(ledger: Ledger, given: str) -> str:
     if given in ("imagenet", "none"):
         return given
     path = Path(given).expanduser().absolute()
-    if path.is_file() or (path / DESCRIPTION_FILE).is_file():
+    if path.is_file() or (path / METADATA_FILE).is_file():
         return str(path)
     try:
         return get_model(ledger, given).version
-    except UnknownModel as error:
+    except ModelNotFound as error:
         raise TrainingRefused(
-            f"--start-from {given} (XRAYCAM_START_FROM): no such file, and {error}; or give imagenet"
+            f"--init-weights {given} (XRAYCAM_INIT_WEIGHTS): no such file, and {error}; or give imagenet"
         ) from None

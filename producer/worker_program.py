@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from producer.exit_status import WRONG_USE
+from producer.exit_status import USAGE_ERROR
 from worker.settings import Settings
 
 STANDARD_ERROR = 2
@@ -38,6 +38,6 @@ def run_worker_program(
         stderr=subprocess.PIPE,
         check=False,
     )
-    if done.returncode not in (0, WRONG_USE):
+    if done.returncode not in (0, USAGE_ERROR):
         sys.stderr.write(done.stderr)
     return done.returncode

@@ -34,7 +34,7 @@ def main(folder: Path) -> None:
     save_model(
         network,
         folder,
-        description={
+        metadata={
             "version": folder.name,
             "alpha": 0.35,
             "classes": CLASSES,

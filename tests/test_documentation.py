@@ -58,6 +58,6 @@ def test_every_column_of_the_view_is_in_the_readme() -> None:
 
 def test_every_reason_of_failure_is_in_the_readme() -> None:
     source = "\n".join(path.read_text() for path in (ROOT / "worker").rglob("*.py"))
-    reasons = set(re.findall(r'ImageError\(\s*"([a-z-]+)"', source)) | {"killed-worker"}
+    reasons = set(re.findall(r'ImageError\(\s*"([a-z-]+)"', source)) | {"crashed-worker"}
     assert len(reasons) > 5
     assert not [reason for reason in reasons if f"`{reason}`" not in README]

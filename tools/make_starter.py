@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from worker.errors import XraycamError
-from worker.model.metadata import CARD_FILE, Description, read_description, write_description
-from worker.model.network import round_as_stored, save_model, spatial_layers
-from worker.train.annotations import Regions, find_regions
-from worker.train.cam_evaluation import map_figures
-from worker.train.dataset import DatasetError, Labelled, Split, scan_labelled, split
-from worker.train.evaluation import labelled_scores
+from worker.model.metadata import CARD_FILE, ModelMetadata, read_metadata, write_metadata
+from worker.model.network import round_to_stored_precision, save_model, spatial_layers
+from worker.train.annotations import FindingAnnotations, find_annotations
+from worker.train.cam_evaluation import evaluate_cams
+from worker.train.dataset import DatasetError, LabelledDataset, Split, load_labelled_folder, train_val_split
+from worker.train.evaluation import predict_logits
 from worker.train.fit import Epoch, Trained, fit
 from worker.train.metrics import measure
 from worker.train.model_card import model_card, training_record
@@ -30,7 +30,7 @@ STARTER = Path(__file__).parents[1] / "model" / "starter"
 
 def save_version(
     trained: Trained,
-    dataset: Labelled,
+    dataset: LabelledDataset,
     parts: Split,
     recipe: Recipe,
     folder: Path,
@@ -39,7 +39,7 @@ def save_version(
     default_layer: str,
     default_method: str = "gradcam",
     figures: dict[str, Any],
-) -> Description:
+) -> ModelMetadata:
     """Write a training's result as the model folder `folder`, with its card. `figures` go into the record
     beside those of the validation part. Raises ModelError if `folder` exists."""
     labels = np.array(dataset.labels)[list(parts.validation)]
@@ -52,10 +52,10 @@ def save_version(
         kept=trained.kept,
         validation=measure(labels, trained.scores, dataset.classes),
     )
-    description = save_model(
+    metadata = save_model(
         trained.network,
         folder,
-        description={
+        metadata={
             "version": version,
             "alpha": recipe.alpha,
             "classes": dataset.classes,
@@ -68,15 +68,15 @@ def save_version(
             "training": {**record, **figures},
         },
     )
-    (folder / CARD_FILE).write_text(model_card(description), encoding="utf-8")
-    return description
+    (folder / CARD_FILE).write_text(model_card(metadata), encoding="utf-8")
+    return metadata
 
 
 def main() -> None:
     """Train, judge on the part split off, write the folder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("dataset", type=Path, help="a folder with one sub-folder per class")
-    parser.add_argument("--start-from", default="imagenet", help="imagenet, a file, or a model folder")
+    parser.add_argument("--init-weights", default="imagenet", help="imagenet, a file, or a model folder")
     parser.add_argument("--recipe", default="default")
     parser.add_argument("--cross-validation", type=Path, nargs="*", default=[], help="figures for the card")
     parser.add_argument("--version", default="starter-1")
@@ -89,23 +89,25 @@ def main() -> None:
     arguments = parser.parse_args()
     recipe = recipe_named(arguments.recipe)
     found = [json.loads(file.read_text(encoding="utf-8")) for file in arguments.cross_validation]
-    dataset = scan_labelled(arguments.dataset, min_per_class=recipe.min_per_class)
+    dataset = load_labelled_folder(arguments.dataset, min_per_class=recipe.min_per_class)
     _refuse_other_data(found, dataset)
     figures: dict[str, Any] = {"cross_validation": {one["recipe"]["name"]: one for one in found}}
     if arguments.describe_only:
         _describe_anew(arguments.out, dataset, figures)
         return
-    parts = split(dataset, share=recipe.validation_share, seed=recipe.seed)
-    marked = find_regions(arguments.dataset) if recipe.region_loss else None
-    regions = None if marked is None else Regions(marked, dataset)
-    trained = fit(dataset, parts, recipe, start_from=arguments.start_from, regions=regions, progress=_tell)
-    round_as_stored(trained.network)
-    scores = labelled_scores(trained.network, recipe.preprocessing, dataset, parts.validation)
+    parts = train_val_split(dataset, share=recipe.validation_share, seed=recipe.seed)
+    marked = find_annotations(arguments.dataset) if recipe.region_loss else None
+    regions = None if marked is None else FindingAnnotations(marked, dataset)
+    trained = fit(
+        dataset, parts, recipe, init_weights=arguments.init_weights, regions=regions, progress=_tell
+    )
+    round_to_stored_precision(trained.network)
+    scores = predict_logits(trained.network, recipe.preprocessing, dataset, parts.validation)
     if regions is not None:
         figures["findings"] = {"file": regions.source.name, "images": regions.images}
-    maps = map_figures(trained.network, dataset, parts.validation, recipe, version=arguments.version)
+    maps = evaluate_cams(trained.network, dataset, parts.validation, recipe, version=arguments.version)
     shutil.rmtree(arguments.out, ignore_errors=True)
-    description = save_version(
+    metadata = save_version(
         replace(trained, scores=scores),
         dataset,
         parts,
@@ -116,20 +118,20 @@ def main() -> None:
         default_method=maps.method,
         figures=figures | maps.figures,
     )
-    print(f"{arguments.out}: {description.version}, AUC {description.training['validation']['auc']:.3f}")
+    print(f"{arguments.out}: {metadata.version}, AUC {metadata.training['validation']['auc']:.3f}")
 
 
-def _describe_anew(folder: Path, dataset: Labelled, figures: dict[str, Any]) -> None:
-    old = read_description(folder)
+def _describe_anew(folder: Path, dataset: LabelledDataset, figures: dict[str, Any]) -> None:
+    old = read_metadata(folder)
     if old.training["data"]["digest"] != dataset.digest:
         raise DatasetError(f"{folder} was not trained on {dataset.root}; train it anew")
     new = old.model_copy(update={"training": {**old.training, **figures}})
-    write_description(folder, new)
+    write_metadata(folder, new)
     (folder / CARD_FILE).write_text(model_card(new), encoding="utf-8")
     print(f"{folder}: {new.version} described anew")
 
 
-def _refuse_other_data(found: list[dict[str, Any]], dataset: Labelled) -> None:
+def _refuse_other_data(found: list[dict[str, Any]], dataset: LabelledDataset) -> None:
     for one in found:
         if one["dataset"]["digest"] != dataset.digest:
             raise DatasetError(

@@ -10,12 +10,12 @@ _ESCAPES = re.compile(rb"(?:\\x[89a-f][0-9a-f])+")
 
 
 # Lists, notes and kept heatmaps lie beside images, and are not meant to be read as some.
-_COMPANIONS = frozenset({".json", ".csv", ".txt", ".md", ".xlsx", ".xml", ".yaml", ".yml", ".npz"})
+_SIDECARS = frozenset({".json", ".csv", ".txt", ".md", ".xlsx", ".xml", ".yaml", ".yml", ".npz"})
 
 
-def is_companion(file: Path) -> bool:
+def is_sidecar(file: Path) -> bool:
     """Whether a file among images is, by its ending, something that accompanies them."""
-    return file.suffix.lower() in _COMPANIONS
+    return file.suffix.lower() in _SIDECARS
 
 
 def printable(file: Path | str) -> str:
@@ -23,7 +23,7 @@ def printable(file: Path | str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(file))
 
 
-def as_text(path: str) -> str:
+def escape_path(path: str) -> str:
     r"""The path as valid Unicode: bytes that are not UTF-8 become escapes, `\xff`.
 
     >>> as_text(os.fsdecode(b"caf\xe9.png"))
@@ -32,8 +32,8 @@ def as_text(path: str) -> str:
     return path if path.isascii() else os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def on_disk(root: str, path: str) -> str:
-    """The path below `root` of which `as_text` made `path`; what is there as it is written comes first."""
+def unescape_path(root: str, path: str) -> str:
+    """The path below `root` that `escape_path` wrote as `path`; a file of just that name comes first."""
     if "\\x" not in path or os.path.lexists(os.path.join(root, path)):  # noqa: PTH118
         return path
     meant = _ESCAPES.sub(lambda found: bytes.fromhex(found[0].replace(rb"\x", b"").decode()), path.encode())

@@ -23,22 +23,22 @@ def worker_name() -> str:
 
 
 # A worker does one chunk at a time, in several threads; so this is of the process, not of a thread.
-_doing: dict[str, Any] = {}
+_log_fields: dict[str, Any] = {}
 
 # Shorter ones are hidden no more than they protect.
 _SHORTEST_SECRET = 4
 
 
 @contextmanager
-def doing(**what: Any) -> Iterator[None]:
+def log_context(**what: Any) -> Iterator[None]:
     """Give what is logged in this block, by any thread, these fields: `run`, `chunk`, `image`."""
-    before = dict(_doing)
-    _doing.update(what)
+    before = dict(_log_fields)
+    _log_fields.update(what)
     try:
         yield
     finally:
-        _doing.clear()
-        _doing.update(before)
+        _log_fields.clear()
+        _log_fields.update(before)
 
 
 class _Redacted(logging.Formatter):
@@ -65,7 +65,7 @@ class _JsonLines(JsonFormatter):
     ) -> None:
         super().add_fields(log_data, record, message_dict)
         log_data.pop("data", None)  # of Celery's events: the message once more
-        for name, value in {"worker": worker_name(), **_doing}.items():
+        for name, value in {"worker": worker_name(), **_log_fields}.items():
             log_data.setdefault(name, value)
 
 

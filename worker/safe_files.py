@@ -22,7 +22,7 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LINK = (errno.ELOOP, errno.EMLINK, errno.ENOTDIR)
 
 
-def open_to_read(file: Path, root: Path | None = None) -> int:
+def open_beneath(file: Path, root: Path | None = None) -> int:
     """A descriptor of `file`; with `root`, which holds no links, of a file below it reached without links.
 
     Raises ImageError `outside-root` for a way out of `root`, OSError as `os.open` does.
@@ -36,7 +36,7 @@ def open_to_read(file: Path, root: Path | None = None) -> int:
             raise _outside(file, root, "read") if error.errno in _LINK else error from None
 
 
-def write_below(root: Path, file: Path, content: bytes) -> None:
+def atomic_write_beneath(root: Path, file: Path, content: bytes) -> None:
     """Write `file` below `root`, whole or not at all, through no link; folders are made as needed.
 
     Raises ImageError `outside-root` for a way out of `root`, OSError where it cannot be written.
@@ -55,7 +55,7 @@ def write_below(root: Path, file: Path, content: bytes) -> None:
             raise
 
 
-def remove_unfinished(root: Path, files: Iterable[Path]) -> None:
+def remove_temp_files(root: Path, files: Iterable[Path]) -> None:
     """Remove what writers of these files below `root` left behind when they were killed."""
     by_folder: dict[Path, list[Path]] = {}
     for file in files:
@@ -141,7 +141,7 @@ _OF_THE_WHOLE = {
 _OF_ONE_FILE_READ = {errno.EIO}
 
 
-def require_readable(root: Path, error: OSError) -> None:
+def raise_if_source_unavailable(root: Path, error: OSError) -> None:
     """Raises StorageError if `error`, of reading a file below `root`, is due to the whole folder."""
     if error.errno in _OF_THE_WHOLE - _OF_ONE_FILE_READ or not _holds_anything(root):
         cause = error.strerror if error.errno != errno.ENOENT else "it is empty or gone"
@@ -151,7 +151,7 @@ def require_readable(root: Path, error: OSError) -> None:
         ) from error
 
 
-def require_writable(root: Path, error: OSError) -> None:
+def raise_if_target_unavailable(root: Path, error: OSError) -> None:
     """Raises StorageError if `error`, of writing a file below `root`, is due to the whole folder."""
     if error.errno in _OF_THE_WHOLE or not os.access(root, os.W_OK | os.X_OK):
         raise StorageError(
@@ -168,7 +168,7 @@ def _holds_anything(folder: Path) -> bool:
         return False
 
 
-def as_umask_says(path: Path) -> None:
+def apply_umask(path: Path) -> None:
     """Give a file or folder the permissions that the umask leaves; some libraries always make them 0600."""
     # There is no way to look at it without setting it; for that moment, to the strictest.
     umask = os.umask(0o077)

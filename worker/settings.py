@@ -47,29 +47,29 @@ class Settings(BaseSettings):
     threads: int = Field(
         0, ge=0, le=64, description="threads to decode and to render; 0: one per processor, 4 at most"
     )
-    lease_seconds: float = Field(
+    lease_timeout: float = Field(
         60.0, ge=1.0, le=3600.0, description="how long a chunk stays with a worker that went silent"
     )
-    attempts: int = Field(3, ge=2, le=10, description="tries for an image that takes its worker down")
-    image_seconds: float = Field(60.0, gt=0.0, le=600.0, description="time limit for one image")
+    max_attempts: int = Field(3, ge=2, le=10, description="tries for an image that takes its worker down")
+    image_timeout: float = Field(60.0, gt=0.0, le=600.0, description="time limit for one image")
     max_pixels: int = Field(100_000_000, ge=1, le=10**9, description="larger images are refused")
     max_bytes: int = Field(200_000_000, ge=1, le=10**10, description="larger files are refused")
-    queue_limit: int = Field(
+    max_queued_messages: int = Field(
         2000,
         ge=10,
         le=10**6,
         description="messages in the broker above which `enqueue` waits for the workers",
     )
-    start_from: str = Field(
+    init_weights: str = Field(
         "imagenet", description="weights a training starts from: imagenet, a file, a model version, or none"
     )
-    train_memory: int = Field(
+    train_cache_bytes: int = Field(
         4_000_000_000, ge=0, le=10**13, description="bytes of images and features a training keeps in memory"
     )
     promote_tolerance: float = Field(
         0.01, ge=0.0, le=1.0, description="by how much less AUC a new version may have and become current"
     )
-    stop_seconds: float = Field(
+    shutdown_grace_period: float = Field(
         30.0, ge=1.0, le=86400.0, description="time a worker has to finish its chunk when it is told to stop"
     )
     log_level: str = Field("WARNING", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="of the workers")
@@ -140,11 +140,11 @@ class Settings(BaseSettings):
                 found |= {secret, unquote(secret)} if secret else set()
         return found
 
-    def make_private(self) -> None:
+    def apply_umask(self) -> None:
         """Have this process, and those it starts, create files with the permissions that `umask` leaves."""
         os.umask(int(self.umask, 8))
 
-    def check_together(self) -> None:
+    def validate_combination(self) -> None:
         """Refuse what cannot work: a SQLite ledger with a broker on another machine."""
         if self.broker is None or not self.database.startswith("sqlite"):
             return
@@ -191,7 +191,7 @@ def load_settings() -> Settings:
         value = "(not shown)" if hidden else ascii(first["input"])[:200]
         message = " ".join(first["msg"].removeprefix("Value error, ").split())
         raise SettingsError(f"{PREFIX}{field.upper()}={value}: {message}") from None
-    settings.check_together()
+    settings.validate_combination()
     return settings
 
 

@@ -13,10 +13,10 @@ from celery.signals import worker_process_init
 
 import worker.queue.reload  # noqa: F401 - registers the control command, and must be imported before the fork
 from db.errors import LedgerError
-from db.leases import mark_sent
+from db.leases import mark_published
 from db.ledger import Ledger
 from worker.errors import XraycamError
-from worker.logs import doing, worker_name
+from worker.logs import log_context, worker_name
 from worker.queue.messages import EXPLAIN_CHUNK, TRAIN, TRAIN_QUEUE
 from worker.settings import load_settings
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 # Pause before a chunk is tried again whose model, ledger or folder cannot be used at present. It is slept
 # rather than sent along as a time (`countdown`): a worker that cannot work takes no more messages meanwhile,
 # and the clocks of the machines may differ.
-FAULT_SECONDS = 5.0
+RETRY_DELAY = 5.0
 
 # A training has no limit of its own; None would mean that of the chunks.
 TRAINING_SECONDS = 30 * 24 * 3600
@@ -39,7 +39,7 @@ def load_model_in_child(**_: Any) -> None:
     from worker.serve.context import station
 
     try:
-        station().keeper.start()
+        station().models.start()
     except (XraycamError, LedgerError) as error:
         # The worker stays up: each chunk tries again, and says what is wrong.
         log.error("not ready yet: %s", error)
@@ -48,7 +48,7 @@ def load_model_in_child(**_: Any) -> None:
 @shared_task(name=EXPLAIN_CHUNK, bind=True, max_retries=None)
 def explain_chunk(task: Any, run: int, chunk: int) -> None:
     """Explain one chunk of a run. A message says no more than which rows: the rest is in the ledger."""
-    with doing(run=run, chunk=chunk):
+    with log_context(run=run, chunk=chunk):
         _explain(task, run, chunk)
 
 
@@ -61,8 +61,8 @@ def _explain(task: Any, run: int, chunk: int) -> None:
         refusal = explain(station(), run, chunk)
     except (XraycamError, LedgerError) as error:
         log.error("run %d chunk %d waits: %s", run, chunk, error)
-        _note_held_back(run, chunk)
-        time.sleep(FAULT_SECONDS)
+        _touch_published_at(run, chunk)
+        time.sleep(RETRY_DELAY)
         raise task.retry(countdown=0, exc=error, **readable) from error
     except Exception as error:
         # A fault of ours. Tried again, as after a worker's death: the attempts in the ledger end it.
@@ -84,9 +84,9 @@ def train(training: int) -> None:
     run_training(settings, Ledger(settings.database), worker_name(), training)
 
 
-def _note_held_back(run: int, chunk: int) -> None:
+def _touch_published_at(run: int, chunk: int) -> None:
     """Keep the sweepers from taking a message for lost that waits in this worker."""
     from worker.serve.context import station
 
     with suppress(XraycamError, LedgerError):
-        mark_sent(station().ledger, run, [chunk])
+        mark_published(station().ledger, run, [chunk])

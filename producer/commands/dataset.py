@@ -135,7 +135,7 @@ def _table(found: dict[str, Any]) -> Table:
     table.add_row("specificity at 90% sensitivity", number(figures["specificity_at_sensitivity_90"]))
     table.add_row("accuracy", number(figures["accuracy"]))
     table.add_row("Brier score", number(figures["brier"]))
-    table.add_row("calibration error", number(figures["calibration_error"]))
+    table.add_row("calibration error", number(figures["expected_calibration_error"]))
     for name, row in zip(figures["classes"], figures["confusion"], strict=True):
         predicted = ", ".join(
             f"{count} {other}" for other, count in zip(figures["classes"], row, strict=True)

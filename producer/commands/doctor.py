@@ -15,25 +15,25 @@ from db.migrate import migrate
 from db.workers import list_workers
 from worker.errors import XraycamError
 from worker.model.store import ensure_current_model, store_of
-from worker.queue.broker import client, queue_length, require_broker, without_password
+from worker.queue.broker import client, queue_length, redact_url, require_broker
 from worker.queue.messages import EXPLAIN_QUEUE
 from worker.settings import Settings
-from worker.supervisor.devices import found_gpus
+from worker.supervisor.devices import list_gpus
 
 
 @dataclass(frozen=True)
 class Check:
-    """One finding; `fine` is None where there is nothing to judge."""
+    """One finding; `ok` is None where there is nothing to judge."""
 
     name: str
-    fine: bool | None
-    finding: str
+    ok: bool | None
+    message: str
 
 
-def check_everything(settings: Settings) -> Iterator[Check]:
+def run_checks(settings: Settings) -> Iterator[Check]:
     yield Check("home", *_home(settings))
     try:
-        ledger = Ledger(settings.database, patience=1.0)
+        ledger = Ledger(settings.database, retry_timeout=1.0)
         migrate(ledger)
         yield Check("database", True, str(ledger))
     except LedgerError as error:
@@ -55,8 +55,8 @@ def check_everything(settings: Settings) -> Iterator[Check]:
     live = [worker for worker in list_workers(ledger) if worker.is_live]
     yield Check("workers", None, f"{len(live)} live")
     for worker in live:
-        finding = worker.fault or f"{worker.device}, model {worker.model_version or 'not loaded yet'}"
-        yield Check(f"  {worker.name}", worker.fault is None, finding)
+        message = worker.last_error or f"{worker.device}, model {worker.model_version or 'not loaded yet'}"
+        yield Check(f"  {worker.name}", worker.last_error is None, message)
 
 
 def _home(settings: Settings) -> tuple[bool, str]:
@@ -80,7 +80,7 @@ def _broker(settings: Settings) -> Iterator[Check]:
     except XraycamError as error:
         yield Check("broker", False, str(error))
         return
-    yield Check("broker", True, f"{without_password(settings.broker)}, {waiting} messages wait")
+    yield Check("broker", True, f"{redact_url(settings.broker)}, {waiting} messages wait")
     persistence = client(settings.broker).info("persistence")
     if not persistence.get("aof_enabled"):
         yield Check(
@@ -89,7 +89,7 @@ def _broker(settings: Settings) -> Iterator[Check]:
 
 
 def _gpus() -> str:
-    gpus = found_gpus()
+    gpus = list_gpus()
     return f"{len(gpus)}: {', '.join(gpus)}" if gpus else "none found: one worker on the CPU"
 
 
@@ -103,16 +103,16 @@ def doctor_command() -> None:
     Example:
       xraycam doctor
     """
-    from producer.commands.doctor import check_everything
+    from producer.commands.doctor import run_checks
     from worker.settings import load_settings
 
     marks = {True: click.style("ok   ", fg="green"), False: click.style("wrong", fg="red"), None: "     "}
     wrong = False
     settings = load_settings()
-    settings.make_private()
-    for check in check_everything(settings):
-        click.echo(f"{marks[check.fine]} {check.name:<12} {check.finding}")
-        wrong = wrong or check.fine is False
+    settings.apply_umask()
+    for check in run_checks(settings):
+        click.echo(f"{marks[check.ok]} {check.name:<12} {check.message}")
+        wrong = wrong or check.ok is False
     if wrong:
         raise SystemExit(2)
 

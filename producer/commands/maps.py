@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.command("layers")
 @click.option("--model", help="Model version; without it, the current one.")
-@click.option("--all", "everything", is_flag=True, help="Also those that suit class activation maps badly.")
+@click.option("--all", "show_all", is_flag=True, help="Also those that suit class activation maps badly.")
 @click.option(
     "--rank",
     "dataset",
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 )
 def layers_command(
     model: str | None,
-    everything: bool,
+    show_all: bool,
     dataset: Path | None,
     masks: Path | None,
     images: int,
@@ -70,26 +70,26 @@ def layers_command(
     if dataset is None:
         if masks is not None or layers or methods or output is not None:
             raise click.UsageError("--masks, --layer, --method and --output belong to --rank DATASET.")
-        _list(session, chosen, everything)
+        _list(session, chosen, show_all)
     else:
         _rank(session, chosen, dataset, masks, images, layers, methods, output)
 
 
-def _list(session: Session, chosen: Model, everything: bool) -> None:
+def _list(session: Session, chosen: Model, show_all: bool) -> None:
     from rich.table import Table
 
-    from worker.model.metadata import read_description
+    from worker.model.metadata import read_metadata
     from worker.model.store import store_of
 
-    description = read_description(store_of(session.settings).fetch(chosen.version, chosen.digest))
+    description = read_metadata(store_of(session.settings).fetch(chosen.version, chosen.digest))
     side = description.preprocessing.size
     table = Table(title=f"model {chosen.version}, input {side} x {side}")
     for name in ("layer", "map", "channels", ""):
         table.add_column(name, justify="left" if name in ("layer", "") else "right")
     for layer in description.layers:
-        if everything or layer.suits_cam:
+        if show_all or layer.is_cam_candidate:
             is_default = layer.name == description.default_layer
-            marks = ("*" if layer.suits_cam else "") + (
+            marks = ("*" if layer.is_cam_candidate else "") + (
                 f" default, with {description.default_method}" if is_default else ""
             )
             table.add_row(layer.name, f"{layer.height} x {layer.width}", str(layer.channels), marks)
@@ -110,12 +110,12 @@ def _rank(
     from producer.session import ensure_output_dir
     from producer.worker_program import run_worker_program
     from worker.errors import XraycamError
-    from worker.images.masks import marked_areas
+    from worker.images.masks import load_masks
     from worker.map_evaluation.reports import RANKING_FILE, Ranking
-    from worker.model.metadata import read_description
+    from worker.model.metadata import read_metadata
     from worker.model.store import store_of
 
-    description = read_description(store_of(session.settings).fetch(chosen.version, chosen.digest))
+    description = read_metadata(store_of(session.settings).fetch(chosen.version, chosen.digest))
     for layer in layers:
         description.require_layer(layer)
     folder = dataset.expanduser().absolute()
@@ -127,7 +127,7 @@ def _rank(
     arguments: list[str | Path] = [folder, target, "--model", chosen.version, "--images", str(images)]
     if masks is not None:
         areas = masks.expanduser().absolute()
-        marked_areas(areas)
+        load_masks(areas)
         arguments += ["--masks", areas]
     arguments += [word for layer in layers for word in ("--layer", layer)]
     arguments += [word for method in methods for word in ("--method", method)]
@@ -180,12 +180,12 @@ def compare_command(
     from producer.session import ensure_output_dir, open_session
     from producer.worker_program import run_worker_program
     from worker.errors import XraycamError
-    from worker.model.metadata import read_description
+    from worker.model.metadata import read_metadata
     from worker.model.store import store_of
 
     session = open_session()
     chosen = session.model(model)
-    description = read_description(store_of(session.settings).fetch(chosen.version, chosen.digest))
+    description = read_metadata(store_of(session.settings).fetch(chosen.version, chosen.digest))
     for layer in layers:
         if layer != AUTO:
             description.require_layer(layer)
@@ -233,12 +233,12 @@ def sanity_command(
     from producer.worker_program import run_worker_program
     from worker.errors import XraycamError
     from worker.map_evaluation.reports import SANITY_FILE, Sanity
-    from worker.model.metadata import read_description
+    from worker.model.metadata import read_metadata
     from worker.model.store import store_of
 
     session = open_session()
     chosen = session.model(model)
-    description = read_description(store_of(session.settings).fetch(chosen.version, chosen.digest))
+    description = read_metadata(store_of(session.settings).fetch(chosen.version, chosen.digest))
     if layer is not None:
         description.require_layer(layer)
     folder = Path(session.run(None).root) if dataset is None else dataset.expanduser().absolute()

@@ -35,13 +35,13 @@ def show(version: str) -> None:
 
     from db.models import get_model
     from producer.session import open_session
-    from worker.model.metadata import CARD_FILE, read_description
+    from worker.model.metadata import CARD_FILE, read_metadata
     from worker.model.store import store_of
 
     session = open_session()
     model = get_model(session.ledger, version)
     folder = store_of(session.settings).fetch(model.version, model.digest)
-    shown = read_description(folder).model_dump(mode="json", exclude={"layers"})
+    shown = read_metadata(folder).model_dump(mode="json", exclude={"layers"})
     click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
     card = folder / CARD_FILE
     if card.exists():
@@ -55,13 +55,13 @@ def promote(version: str) -> None:
     from db.models import get_model, promote_model
     from producer.session import open_session
     from worker.model.store import store_of
-    from worker.queue.reload import announce
+    from worker.queue.reload import broadcast_reload
 
     session = open_session()
     model = get_model(session.ledger, version)
     store_of(session.settings).fetch(model.version, model.digest)  # refuses a damaged one
     promote_model(session.ledger, version)
-    announce(session.settings)
+    broadcast_reload(session.settings)
     click.echo(f"current is {version}")
 
 
@@ -70,11 +70,11 @@ def rollback() -> None:
     """Make the version current that was so before this one."""
     from db.models import rollback_model
     from producer.session import open_session
-    from worker.queue.reload import announce
+    from worker.queue.reload import broadcast_reload
 
     session = open_session()
     before, current = rollback_model(session.ledger)
-    announce(session.settings)
+    broadcast_reload(session.settings)
     click.echo(f"current is {current}, no longer {before}")
 
 
@@ -88,7 +88,7 @@ def import_(folder: Path, promote: bool) -> None:
     from worker.errors import ModelError
     from worker.model.metadata import check_folder, digest_of
     from worker.model.store import store_of
-    from worker.queue.reload import announce
+    from worker.queue.reload import broadcast_reload
 
     session = open_session()
     description = check_folder(folder)
@@ -106,7 +106,7 @@ def import_(folder: Path, promote: bool) -> None:
         raise ModelError(f"another model {version} is registered already; give this one another version")
     if promote:
         promote_model(session.ledger, version)
-        announce(session.settings)
+        broadcast_reload(session.settings)
     click.echo(f"imported {version}" + (", now current" if promote else ""))
 
 

@@ -39,7 +39,7 @@ TABLE_ROWS = 50
 @click.option("--reason", help="Failed for this reason, such as 'truncated'.")
 @click.option(
     "--format",
-    "form",
+    "output_format",
     type=click.Choice(["table", "csv", "json", "jsonl", "parquet"]),
     default="table",
     show_default=True,
@@ -50,7 +50,7 @@ TABLE_ROWS = 50
 )
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="File to write to.")
 def results_command(
-    run: int | None, form: str, limit: int | None, output: Path | None, **wanted: Any
+    run: int | None, output_format: str, limit: int | None, output: Path | None, **wanted: Any
 ) -> None:
     """Print the predictions of RUN, or of the latest run.
 
@@ -67,26 +67,28 @@ def results_command(
 
     session = open_session()
     chosen_run = session.run(run)
-    if form == "table" and limit is None:
+    if output_format == "table" and limit is None:
         limit = TABLE_ROWS
     chosen = Filter(run=chosen_run.id, limit=limit, **wanted)
     _check_known(session, chosen)
     output = None if output is None else ensure_output_file(output)
-    if form == "table" and output is None:
-        from producer.attribution_report import map_report
+    if output_format == "table" and output is None:
+        from producer.attribution_report import attribution_report
 
         rows = formats.print_table(session.ledger, chosen, chosen_run, session.out)
-        for line in map_report(session, chosen_run):
+        for line in attribution_report(session, chosen_run):
             session.out.print(line, soft_wrap=True, markup=False)
         if rows == TABLE_ROWS == limit:
             session.err.print(f"the first {rows} rows; --limit or another --format gives more")
-    elif form == "parquet":
+    elif output_format == "parquet":
         if output is None and sys.stdout.isatty():
             raise click.UsageError("Parquet is not text: give --output FILE, or redirect standard output.")
         with _binary(output) as stream:
             formats.write_parquet(session.ledger, chosen, stream)
     else:
-        write = {"csv": formats.write_csv, "json": formats.write_json, "jsonl": formats.write_jsonl}.get(form)
+        write = {"csv": formats.write_csv, "json": formats.write_json, "jsonl": formats.write_jsonl}.get(
+            output_format
+        )
         if write is None:
             raise click.UsageError(
                 "A table goes to the screen: choose csv, json, jsonl or parquet for a file."
@@ -112,13 +114,13 @@ def _has_any(session: Session, chosen: Filter) -> bool:
 def _check_known(session: Session, chosen: Filter) -> None:
     """A class or reason that the run does not have is a slip of the pen, not an empty table."""
     from db.results import Filter
-    from db.runs import classes_found, failures_by_reason
+    from db.runs import count_by_class, failures_by_reason
     from worker.errors import XraycamError
 
     assert chosen.run is not None
     run = chosen.run
     for option, value, alone, look in (
-        ("--class", chosen.class_name, Filter(run=run, class_name=chosen.class_name), classes_found),
+        ("--class", chosen.class_name, Filter(run=run, class_name=chosen.class_name), count_by_class),
         ("--reason", chosen.reason, Filter(run=run, reason=chosen.reason), failures_by_reason),
     ):
         if value is None or _has_any(session, alone):

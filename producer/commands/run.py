@@ -88,28 +88,28 @@ def report_dry_run(session: Session, request: Request) -> None:
         f"would enqueue {counts.found} images ({size / 1e6:.1f} MB) of {folder.root} in {chunks} chunks, "
         f"to be explained by model {version}"
     )
-    report_left_out(counts.__dict__, counts.examples)
+    report_skipped(counts.__dict__, counts.examples)
 
 
 def report_enqueued(enqueued: Enqueued) -> None:
     """Say on standard error what was taken in and what was left out."""
-    taken, run = enqueued.taken, enqueued.run
-    words = [f"{taken.new} new"]
+    ingested, run = enqueued.ingested, enqueued.run
+    words = [f"{ingested.new} new"]
     if not enqueued.is_new:
         words += [
-            f"{taken.unchanged} known already",
-            f"{taken.changed} changed",
-            f"{taken.repeated} to retry",
+            f"{ingested.unchanged} known already",
+            f"{ingested.changed} changed",
+            f"{ingested.retried} to retry",
         ]
     what = "run" if enqueued.is_new else "continues run"
     click.echo(f"{what} {run.id}: {enqueued.scanned.found} images, {', '.join(words)}", err=True)
-    report_left_out(enqueued.scanned.__dict__, enqueued.scanned.examples)
+    report_skipped(enqueued.scanned.__dict__, enqueued.scanned.examples)
 
 
-def report_left_out(counts: dict[str, Any], examples: dict[str, str]) -> None:
+def report_skipped(counts: dict[str, Any], examples: dict[str, str]) -> None:
     words = {
         "other_type": "files of other types left out (--glob '*' takes them all)",
-        "links_outside": "links that lead outside the folder left out",
+        "external_symlinks": "links that lead outside the folder left out",
         "names_not_utf8": "files left out whose name is not UTF-8, and as text that of another (rename them)",
         "unreadable_folders": "folders left out that cannot be read (check their permissions)",
     }
@@ -127,7 +127,7 @@ def send_or_run_here(session: Session, run: Run) -> int:
     """The exit status."""
     from db import runs
     from producer.exit_status import SOME_FAILED
-    from producer.local_run import run_here
+    from producer.local_run import run_locally
     from producer.publish import publish_chunks
 
     found = runs.progress(session.ledger, run.id)
@@ -135,7 +135,7 @@ def send_or_run_here(session: Session, run: Run) -> int:
         click.echo(f"run {run.id} is complete: {found.done} done, {found.failed} failed", err=True)
         return SOME_FAILED if found.failed else 0
     if session.settings.broker is None:
-        return run_here(session, run)
+        return run_locally(session, run)
     session.require_broker()
     sent = publish_chunks(session.settings, session.ledger, run, found.chunks)
     click.echo(f"run {run.id}: {found.pending} images in {sent} chunks sent to the workers", err=True)
@@ -158,7 +158,7 @@ def run_command(gpus: str, dry_run: bool, **given: Any) -> None:
     from producer.commands.run import report_dry_run, report_enqueued
     from producer.enqueue import enqueue
     from producer.exit_status import INTERRUPTED
-    from producer.local_run import run_here
+    from producer.local_run import run_locally
     from producer.session import open_session
 
     session = open_session()
@@ -178,7 +178,7 @@ def run_command(gpus: str, dry_run: bool, **given: Any) -> None:
         click.echo("stopped while scanning; the same command goes on with it", err=True)
         raise SystemExit(INTERRUPTED) from None
     report_enqueued(enqueued)
-    raise SystemExit(run_here(session, enqueued.run, gpus))
+    raise SystemExit(run_locally(session, enqueued.run, gpus))
 
 
 @click.command("enqueue")

@@ -68,7 +68,7 @@ def watch_command(run: int | None, training: int | None, once: bool) -> None:
     from db.workers import list_workers
     from producer.exit_status import SOME_FAILED
     from producer.local_run import wait_for_run
-    from producer.progress import ProgressDisplay, explaining_workers, outlook
+    from producer.progress import ProgressDisplay, inference_workers, stall_reason
     from producer.session import open_session
 
     session = open_session()
@@ -82,7 +82,7 @@ def watch_command(run: int | None, training: int | None, once: bool) -> None:
     else:
 
         def look(found: runs.Progress, workers: int) -> str | None:
-            return outlook(session, watched.id, found, workers)
+            return stall_reason(session, watched.id, found, workers)
 
         with ProgressDisplay(session.err, session.ledger, watched, look) as display:
             found = wait_for_run(display, session.ledger, watched, lambda: None)
@@ -94,15 +94,15 @@ def watch_command(run: int | None, training: int | None, once: bool) -> None:
     click.echo(f"run {watched.id}: {ended}, {found.done} of {found.images} done, {found.failed} failed")
     for reason, count in runs.failures_by_reason(session.ledger, watched.id).items():
         click.echo(f"  {count} {reason}")
-    if found.lost_leases:
-        click.echo(f"  {found.lost_leases} leases lost, and their chunks done again")
+    if found.expired_leases:
+        click.echo(f"  {found.expired_leases} leases lost, and their chunks done again")
     if not found.is_complete:
         live = [worker for worker in list_workers(session.ledger) if worker.is_live]
-        workers = explaining_workers(live)
+        workers = inference_workers(live)
         click.echo(f"  {workers} workers live")
-        for fault in dict.fromkeys(worker.fault for worker in live if worker.fault):
-            click.echo(f"  {fault}")
-        if (line := outlook(session, watched.id, found, workers)) is not None:
+        for last_error in dict.fromkeys(worker.last_error for worker in live if worker.last_error):
+            click.echo(f"  {last_error}")
+        if (line := stall_reason(session, watched.id, found, workers)) is not None:
             click.echo(f"  {line}")
     if found.failed:
         raise SystemExit(SOME_FAILED)
@@ -157,14 +157,14 @@ def retry_command(run: int, reasons: tuple[str, ...]) -> None:
     Example:
       xraycam retry 3 --reason missing --reason write-failed
     """
-    from db.ingest import return_failed
+    from db.ingest import requeue_failed
     from db.runs import failures_by_reason
     from producer.commands.run import send_or_run_here
     from producer.session import open_session
 
     session = open_session()
     chosen = session.run(run)
-    count = return_failed(session.ledger, chosen, reasons)
+    count = requeue_failed(session.ledger, chosen, reasons)
     if not count:
         found = failures_by_reason(session.ledger, chosen.id)
         known = ", ".join(f"{reason} ({number})" for reason, number in found.items()) or "none"

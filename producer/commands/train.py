@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     help="Change one setting of the recipe, such as stages.0.epochs=3; repeatable.",
 )
 @click.option(
-    "--start-from",
+    "--init-weights",
     metavar="imagenet|FILE|VERSION",
-    help="Weights to begin with; without it those of XRAYCAM_START_FROM, else ImageNet's.",
+    help="Weights to begin with; without it those of XRAYCAM_INIT_WEIGHTS, else ImageNet's.",
 )
 @click.option(
     "--group-by",
@@ -65,10 +65,10 @@ def train_command(dataset: Path | None, resume: int | None, wait: bool, gpus: st
     \b
     Examples:
       xraycam train ./dataset --wait
-      xraycam train ./dataset --set stages.1.epochs=40 --start-from shenzhen-3
+      xraycam train ./dataset --set stages.1.epochs=40 --init-weights shenzhen-3
       xraycam train --resume 7 --wait
     """
-    from producer.local_run import train_here
+    from producer.local_run import train_locally
     from producer.session import open_session
     from worker.errors import XraycamError
 
@@ -82,17 +82,19 @@ def train_command(dataset: Path | None, resume: int | None, wait: bool, gpus: st
         )
     if session.settings.broker is not None:
         session.require_broker()
-    training = _asked_for(session, dataset, resume, given)
+    training = _create_or_resume(session, dataset, resume, given)
     if session.settings.broker is None:
         click.echo(f"training {training.id} of up to {training.epochs} epochs on this machine", err=True)
-        raise SystemExit(train_here(session, training, gpus))
+        raise SystemExit(train_locally(session, training, gpus))
     _send(session, training)
     if wait:
         raise SystemExit(_watch(session, training))
     click.echo(training.id)
 
 
-def _asked_for(session: Session, dataset: Path | None, resume: int | None, given: dict[str, Any]) -> Training:
+def _create_or_resume(
+    session: Session, dataset: Path | None, resume: int | None, given: dict[str, Any]
+) -> Training:
     from db.trainings import requeue_training
     from producer.training_request import TrainingRequest, check_version, request_training
 
@@ -117,14 +119,14 @@ def _asked_for(session: Session, dataset: Path | None, resume: int | None, given
 def _send(session: Session, training: Training) -> None:
     from kombu.exceptions import OperationalError
 
-    from worker.queue.broker import unreachable
+    from worker.queue.broker import broker_error
     from worker.queue.training_messages import send_training
 
     assert session.settings.broker is not None  # the caller looked
     try:
         send_training(session.settings, training)
     except (OperationalError, OSError) as error:
-        raise unreachable(session.settings.broker, error) from error
+        raise broker_error(session.settings.broker, error) from error
 
 
 def _watch(session: Session, training: Training) -> int:
@@ -171,7 +173,7 @@ def trainings_command(limit: int) -> None:
             f"{training.epoch}/{training.epochs}",
             "" if training.val_auc is None else f"{training.val_auc:.3f}",
             training.version or "",
-            training.error or training.verdict or "",
+            training.error or training.promotion_reason or "",
             f"{training.created_at:%Y-%m-%d %H:%M}",
         )
     session.out.print(table)

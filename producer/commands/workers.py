@@ -27,7 +27,7 @@ import click
 def worker_command(gpus: str, queues: str, metrics_port: int | None, metrics_address: str) -> None:
     """Run workers until Ctrl-C or SIGTERM: one pinned to each GPU, replaced if it dies.
 
-    Told to stop, a worker finishes its chunk, for at most XRAYCAM_STOP_SECONDS, or gives it back.
+    Told to stop, a worker finishes its chunk, for at most XRAYCAM_SHUTDOWN_GRACE_PERIOD, or gives it back.
 
     \b
     Example:
@@ -42,7 +42,7 @@ def worker_command(gpus: str, queues: str, metrics_port: int | None, metrics_add
     from worker.logs import start_logging
     from worker.queue.messages import QUEUES
     from worker.supervisor.devices import devices_for
-    from worker.supervisor.supervisor import Launcher
+    from worker.supervisor.supervisor import Supervisor
 
     wanted = [queue.strip() for queue in queues.split(",") if queue.strip()]
     unknown = [queue for queue in wanted if queue not in QUEUES]
@@ -51,7 +51,7 @@ def worker_command(gpus: str, queues: str, metrics_port: int | None, metrics_add
     session = open_session()
     session.require_broker()
     start_logging(session.settings)
-    launcher = Launcher(session.settings, session.ledger, devices_for(gpus), wanted)
+    launcher = Supervisor(session.settings, session.ledger, devices_for(gpus), wanted)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: launcher.request_stop())
     if metrics_port is not None:
@@ -94,9 +94,9 @@ def workers_command() -> None:
             worker.host,
             worker.device,
             worker.queues,
-            "live" if worker.is_live else f"silent since {worker.seen_at:%H:%M:%S} UTC",
-            worker.doing or "",
+            "live" if worker.is_live else f"silent since {worker.last_heartbeat_at:%H:%M:%S} UTC",
+            worker.activity or "",
             (worker.model_version or "") + (f" (current is {current.version})" if lags and current else ""),
-            worker.fault or "",
+            worker.last_error or "",
         )
     session.out.print(table)

@@ -67,7 +67,7 @@ def arc(start: ArrayLike, bend: ArrayLike, end: ArrayLike, count: int = 24) -> P
 
 
 class Layer:
-    """One kind of tissue. `shrink` draws smooth things on a smaller grid, which is enlarged when read."""
+    """One kind of tissue. `shrink` draws smooth things on a smaller grid, which is upsample when read."""
 
     def __init__(self, pose: Pose, *, shrink: int = 1) -> None:
         self.pose = pose
@@ -115,6 +115,6 @@ class Layer:
 
 
 def cloud(rng: np.random.Generator, cells: int, size: int) -> Floats:
-    """Give smooth noise (size, size), mean 0 and deviation near 1: `cells` blobs on a side, enlarged."""
+    """Give smooth noise (size, size), mean 0 and deviation near 1: `cells` blobs on a side, upsample."""
     coarse = rng.standard_normal((cells, cells), dtype=np.float32)
     return np.asarray(Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC), np.float32)

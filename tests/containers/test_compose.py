@@ -77,7 +77,7 @@ def test_program_starts_when_servers_answer_and_the_ledger_is_migrated(name: str
 def test_worker_has_time_to_finish_or_give_back_its_chunk(name: str) -> None:
     service = SERVICES[name]
     # The launcher gives its workers the setting's time, then 10 s and 10 s more.
-    needed = int(service["environment"]["XRAYCAM_STOP_SECONDS"]) + 20
+    needed = int(service["environment"]["XRAYCAM_SHUTDOWN_GRACE_PERIOD"]) + 20
     assert needed > 60
     assert seconds(service["stop_grace_period"]) > needed
     assert service["init"]

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from db.ingest import Intake, ScannedFile
+from db.ingest import RunIngest, ScannedFile
 from db.leases import Lease, lease_chunk, record_results
 from db.ledger import Ledger
 from db.runs import Run, open_run
@@ -29,10 +29,10 @@ def open_some_run(
     return open_run(ledger, root=root, chunk_size=chunk_size, **(asked | given))
 
 
-def take(ledger: Ledger, files: list[ScannedFile], batch: int = 7, **given: Any) -> tuple[Run, Intake]:
+def take(ledger: Ledger, files: list[ScannedFile], batch: int = 7, **given: Any) -> tuple[Run, RunIngest]:
     """What an enqueue does: open the run, add all files in batches, close."""
     run, is_new = open_some_run(ledger, **given)
-    intake = Intake(ledger, run, is_new=is_new)
+    intake = RunIngest(ledger, run, is_new=is_new)
     for start in range(0, len(files), batch):
         intake.add(files[start : start + batch])
     intake.close()

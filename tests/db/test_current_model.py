@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from db.errors import UnknownModel
+from db.errors import ModelNotFound
 from db.ledger import Ledger
 from db.models import add_model, current_model, get_model, list_models, promote_model, rollback_model
 
@@ -61,7 +61,7 @@ def test_rollback_returns_to_the_one_before(ledger: Ledger) -> None:
         add(ledger, version, promote=True)
     assert rollback_model(ledger) == ("c", "b")
     assert rollback_model(ledger) == ("b", "a")
-    with pytest.raises(UnknownModel, match="no other model was current before"):
+    with pytest.raises(ModelNotFound, match="no other model was current before"):
         rollback_model(ledger)
     assert current(ledger) == "a"
     promote_model(ledger, "c")
@@ -75,8 +75,8 @@ def test_models_are_listed_newest_first(ledger: Ledger) -> None:
 
 
 def test_unknown_version_is_told_with_those_known(ledger: Ledger) -> None:
-    with pytest.raises(UnknownModel, match="there is no model 'x'; known: none yet"):
+    with pytest.raises(ModelNotFound, match="there is no model 'x'; known: none yet"):
         get_model(ledger, "x")
     add(ledger, "first")
-    with pytest.raises(UnknownModel, match="there is no model 'x'; known: first"):
+    with pytest.raises(ModelNotFound, match="there is no model 'x'; known: first"):
         promote_model(ledger, "x")

@@ -20,13 +20,13 @@ from made_runs import (
 from servers import Postgres
 from sqlalchemy import event
 
-from db.ingest import Intake, IntakeCounts, ScannedFile, return_failed
-from db.leases import Refusal, lease_chunk, record_results, unfinished_chunks
+from db.ingest import IngestStats, RunIngest, ScannedFile, requeue_failed
+from db.leases import LeaseDenied, lease_chunk, record_results, unfinished_chunks
 from db.ledger import Ledger
 from db.runs import CANCELLED, OPEN, SCANNING, Run, get_run, progress, set_state
 
 
-def enqueue_folder(url: str, first: int, step: int) -> tuple[int, IntakeCounts]:
+def enqueue_folder(url: str, first: int, step: int) -> tuple[int, IngestStats]:
     """As a process of its own: take 600 files, beginning elsewhere than the others do."""
     ledger = Ledger(url)
     files = some_files(600)
@@ -49,7 +49,7 @@ def assert_counts_are_right(ledger: Ledger, run: Run) -> None:
 def test_chunks_are_full_but_for_the_last_whatever_the_batches(ledger: Ledger) -> None:
     for count, batch in product((1, 4, 9, 30), (1, 3, 4, 7, 100)):
         run, intake = take(ledger, some_files(count), batch, root=f"/{count}/{batch}", chunk_size=4)
-        assert intake.counts == IntakeCounts(new=count)
+        assert intake.counts == IngestStats(new=count)
         sizes = [images for _, (images, _, _) in sorted(counts_of_chunks(ledger, run).items())]
         assert sizes == [4] * (count // 4) + ([count % 4] if count % 4 else [])
         assert_counts_are_right(ledger, run)
@@ -58,7 +58,7 @@ def test_chunks_are_full_but_for_the_last_whatever_the_batches(ledger: Ledger) -
 def test_run_is_open_after_its_scan(ledger: Ledger) -> None:
     run, is_new = open_some_run(ledger)
     assert (run.state, run.scanned_at) == (SCANNING, None)
-    Intake(ledger, run, is_new=is_new).close()
+    RunIngest(ledger, run, is_new=is_new).close()
     closed = get_run(ledger, run.id)
     assert closed.state == OPEN
     assert closed.scanned_at is not None
@@ -67,7 +67,7 @@ def test_run_is_open_after_its_scan(ledger: Ledger) -> None:
 def test_run_cancelled_during_its_scan_stays_cancelled(ledger: Ledger) -> None:
     run, is_new = open_some_run(ledger)
     set_state(ledger, run.id, CANCELLED)
-    Intake(ledger, run, is_new=is_new).close()
+    RunIngest(ledger, run, is_new=is_new).close()
     assert get_run(ledger, run.id).state == CANCELLED
 
 
@@ -75,8 +75,8 @@ def test_same_request_continues_its_run(ledger: Ledger) -> None:
     first, is_new = open_some_run(ledger)
     assert is_new
     assert first.output == f"/overlays/run-{first.id:06d}"
-    again, is_new = open_some_run(ledger)
-    assert (again.id, again.output, is_new) == (first.id, first.output, False)
+    to_requeue, is_new = open_some_run(ledger)
+    assert (to_requeue.id, to_requeue.output, is_new) == (first.id, first.output, False)
 
 
 def test_another_request_is_another_run(ledger: Ledger) -> None:
@@ -96,8 +96,8 @@ def test_another_request_is_another_run(ledger: Ledger) -> None:
 def test_forced_run_is_the_one_that_is_continued_later(ledger: Ledger) -> None:
     open_some_run(ledger)
     forced, _ = open_some_run(ledger, force=True)
-    again, is_new = open_some_run(ledger)
-    assert (again.id, is_new) == (forced.id, False)
+    to_requeue, is_new = open_some_run(ledger)
+    assert (to_requeue.id, is_new) == (forced.id, False)
 
 
 def test_chunk_size_of_a_continued_run_is_its_own(ledger: Ledger) -> None:
@@ -111,7 +111,7 @@ def test_files_known_already_are_left_alone(ledger: Ledger) -> None:
     finish(ledger, lease(ledger, run, 1))
     before = counts_of_chunks(ledger, run)
     _, intake = take(ledger, some_files(10))
-    assert intake.counts == IntakeCounts(unchanged=10)
+    assert intake.counts == IngestStats(unchanged=10)
     assert counts_of_chunks(ledger, run) == before == counts_by_rows(ledger, run)
     assert [number for batch in unfinished_chunks(ledger, run.id) for number in batch] == [2, 3]
 
@@ -123,7 +123,7 @@ def test_changed_and_failed_files_are_done_again_and_no_others(ledger: Ledger) -
     changed = [ScannedFile(file.path, file.size + 1, file.modified_ns) for file in some_files(2)]
     touched = [ScannedFile(file.path, file.size, 2000) for file in some_files(1, first=2)]
     _, intake = take(ledger, changed + touched + some_files(9, first=3) + some_files(5, first=12))
-    assert intake.counts == IntakeCounts(new=5, unchanged=5, changed=3, repeated=4)
+    assert intake.counts == IngestStats(new=5, unchanged=5, changed=3, retried=4)
     assert_counts_are_right(ledger, run)
     found = progress(ledger, run.id)
     assert (found.images, found.done, found.failed, found.pending) == (17, 1, 0, 16)
@@ -140,7 +140,7 @@ def test_chunk_whose_images_all_changed_is_no_more(ledger: Ledger) -> None:
     run, _ = take(ledger, some_files(4))
     take(ledger, some_files(4, size=11))
     assert counts_of_chunks(ledger, run) == {2: (4, 0, 0)}
-    assert lease_chunk(ledger, run.id, 1, "one", 60) is Refusal.UNKNOWN
+    assert lease_chunk(ledger, run.id, 1, "one", 60) is LeaseDenied.UNKNOWN
 
 
 def test_chunk_left_by_its_last_pending_image_is_finished(ledger: Ledger) -> None:
@@ -148,7 +148,7 @@ def test_chunk_left_by_its_last_pending_image_is_finished(ledger: Ledger) -> Non
     held = lease(ledger, run, 1)
     record_results(ledger, held, [{"image_id": image.id, "status": "done"} for image in held.images[1:]])
     take(ledger, [ScannedFile(held.images[0].path, 11, 1000)])
-    assert lease_chunk(ledger, run.id, 1, "two", 60) is Refusal.FINISHED
+    assert lease_chunk(ledger, run.id, 1, "two", 60) is LeaseDenied.FINISHED
     assert counts_of_chunks(ledger, run) == {1: (3, 3, 0), 2: (1, 0, 0)}
 
 
@@ -196,7 +196,7 @@ def test_workers_record_while_a_folder_is_taken_in(postgres: Postgres, migrated_
 
     run, is_new = open_some_run(ledger)
     event.listen(ledger.engine, "commit", before_commit, once=True)
-    Intake(ledger, run, is_new=is_new).add(some_files(4, first=4))
+    RunIngest(ledger, run, is_new=is_new).add(some_files(4, first=4))
     worker.join(30)
     assert counts_of_chunks(ledger, run) == {1: (4, 4, 0), 2: (4, 0, 0)}
 
@@ -210,9 +210,9 @@ def test_file_seen_twice_by_a_scan_is_one_image(ledger: Ledger) -> None:
 
 def test_batch_whose_commit_was_not_confirmed_is_taken_once(ledger: Ledger) -> None:
     run, is_new = open_some_run(ledger)
-    intake = Intake(ledger, run, is_new=is_new)
+    intake = RunIngest(ledger, run, is_new=is_new)
     intake.add(some_files(3))
-    Intake(ledger, run, is_new=True).add(some_files(3, first=3))  # committed, but we do not know it
+    RunIngest(ledger, run, is_new=True).add(some_files(3, first=3))  # committed, but we do not know it
     intake.add(some_files(3, first=3))
     intake.add(some_files(7, first=6))
     intake.close()
@@ -234,15 +234,15 @@ def test_names_that_sql_and_json_could_stumble_over(ledger: Ledger) -> None:
     files = [ScannedFile(name, 1, 1) for name in names]
     run, _ = take(ledger, files)
     assert paths(ledger, run) == sorted(names)
-    _, again = take(ledger, files)
-    assert again.counts == IntakeCounts(unchanged=len(names))
+    _, to_requeue = take(ledger, files)
+    assert to_requeue.counts == IngestStats(unchanged=len(names))
 
 
 def test_large_numbers_are_kept(ledger: Ledger) -> None:
     big = ScannedFile("x.png", 2**62, 2**63 - 1)
     take(ledger, [big])
-    _, again = take(ledger, [big])
-    assert again.counts == IntakeCounts(unchanged=1)
+    _, to_requeue = take(ledger, [big])
+    assert to_requeue.counts == IngestStats(unchanged=1)
 
 
 def test_three_who_enqueue_one_folder_at_once_give_each_image_once(ledger: Ledger) -> None:
@@ -272,15 +272,15 @@ def test_retry_makes_failed_images_pending_and_no_others(ledger: Ledger) -> None
     finish(ledger, lease(ledger, run, 2), status="failed", reason="empty")
     finish(ledger, lease(ledger, run, 3), status="failed", reason="truncated")
     set_state(ledger, run.id, CANCELLED)
-    assert return_failed(ledger, run, ["missing"]) == 0
+    assert requeue_failed(ledger, run, ["missing"]) == 0
     assert get_run(ledger, run.id).state == CANCELLED
-    assert return_failed(ledger, run, ["truncated"]) == 4
+    assert requeue_failed(ledger, run, ["truncated"]) == 4
     assert get_run(ledger, run.id).state == OPEN
     assert counts_of_chunks(ledger, run) == {1: (4, 4, 0), 2: (4, 0, 4), 4: (4, 0, 0)}
     assert_counts_are_right(ledger, run)
     assert [image.attempts for image in lease(ledger, run, 4).images] == [0, 0, 0, 0]
-    assert return_failed(ledger, run) == 4
-    assert return_failed(ledger, run) == 0
+    assert requeue_failed(ledger, run) == 4
+    assert requeue_failed(ledger, run) == 0
     assert_counts_are_right(ledger, run)
 
 
@@ -290,7 +290,7 @@ def test_retry_spreads_many_failed_over_full_chunks(ledger: Ledger) -> None:
         held = lease(ledger, run, number)
         rows = [{"image_id": image.id, "status": "failed", "reason": "empty"} for image in held.images[:9]]
         record_results(ledger, held, rows)
-    assert return_failed(ledger, run) == 27
+    assert requeue_failed(ledger, run) == 27
     assert sorted(counts_of_chunks(ledger, run).values()) == [(1, 0, 0)] * 3 + [(7, 0, 0)] + [(10, 0, 0)] * 2
     assert_counts_are_right(ledger, run)
 
@@ -299,7 +299,7 @@ def test_batch_of_thousands_takes_few_statements(ledger: Ledger) -> None:
     statements: list[str] = []
     event.listen(ledger.engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
     run, is_new = open_some_run(ledger, chunk_size=10)
-    intake = Intake(ledger, run, is_new=is_new)
+    intake = RunIngest(ledger, run, is_new=is_new)
     del statements[:]
     intake.add(some_files(3000))
     assert len(statements) < 12

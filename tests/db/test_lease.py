@@ -12,13 +12,13 @@ from sqlalchemy import select, update
 from db.dialect import now
 from db.leases import (
     Lease,
-    Refusal,
-    count_attempt,
+    LeaseDenied,
+    increment_attempts,
     lease_chunk,
-    mark_sent,
+    mark_published,
     record_results,
     release_lease,
-    release_owner,
+    release_leases_of,
     renew_lease,
     unfinished_chunks,
 )
@@ -42,7 +42,7 @@ def end_lease(ledger: Ledger, number: int) -> None:
     """What the passing of time does."""
     ledger.write(
         lambda connection: connection.execute(
-            update(chunks).where(chunks.c.number == number).values(lease_until=now(-0.5))
+            update(chunks).where(chunks.c.number == number).values(lease_expires_at=now(-0.5))
         )
     )
 
@@ -56,10 +56,10 @@ def test_chunk_is_leased_with_its_images(ledger: Ledger, run_of_ten: Run) -> Non
 
 def test_chunk_of_another_owner_is_refused_until_its_lease_ends(ledger: Ledger, run_of_ten: Run) -> None:
     lease(ledger, run_of_ten, 1, "one")
-    assert lease_chunk(ledger, run_of_ten.id, 1, "two", 60) is Refusal.HELD
+    assert lease_chunk(ledger, run_of_ten.id, 1, "two", 60) is LeaseDenied.HELD
     end_lease(ledger, 1)
     assert isinstance(lease_chunk(ledger, run_of_ten.id, 1, "two", 60), Lease)
-    assert lease_chunk(ledger, run_of_ten.id, 1, "one", 60) is Refusal.HELD
+    assert lease_chunk(ledger, run_of_ten.id, 1, "one", 60) is LeaseDenied.HELD
 
 
 def test_lease_ends_by_itself(ledger: Ledger, run_of_ten: Run) -> None:
@@ -81,7 +81,7 @@ def test_lease_is_renewed_by_its_owner_alone(ledger: Ledger, run_of_ten: Run) ->
     end_lease(ledger, 1)
     assert renew_lease(ledger, held, "two", 60) is False
     assert renew_lease(ledger, held, "one", 60) is True
-    assert lease_chunk(ledger, run_of_ten.id, 1, "two", 60) is Refusal.HELD
+    assert lease_chunk(ledger, run_of_ten.id, 1, "two", 60) is LeaseDenied.HELD
 
 
 def test_lease_taken_by_another_is_not_renewed(ledger: Ledger, run_of_ten: Run) -> None:
@@ -95,17 +95,17 @@ def test_chunk_of_a_cancelled_run_is_neither_leased_nor_renewed(ledger: Ledger, 
     held = lease(ledger, run_of_ten, 1)
     set_state(ledger, run_of_ten.id, CANCELLED)
     assert renew_lease(ledger, held, "one", 60) is False
-    assert lease_chunk(ledger, run_of_ten.id, 1, "one", 60) is Refusal.CANCELLED
-    assert lease_chunk(ledger, run_of_ten.id, 2, "one", 60) is Refusal.CANCELLED
+    assert lease_chunk(ledger, run_of_ten.id, 1, "one", 60) is LeaseDenied.CANCELLED
+    assert lease_chunk(ledger, run_of_ten.id, 2, "one", 60) is LeaseDenied.CANCELLED
 
 
 def test_finished_and_unknown_chunks_are_refused(ledger: Ledger, run_of_ten: Run) -> None:
     held = lease(ledger, run_of_ten, 1)
     finish(ledger, held)
-    assert lease_chunk(ledger, run_of_ten.id, 1, "one", 60) is Refusal.FINISHED
+    assert lease_chunk(ledger, run_of_ten.id, 1, "one", 60) is LeaseDenied.FINISHED
     assert renew_lease(ledger, held, "one", 60) is False
-    assert lease_chunk(ledger, run_of_ten.id, 99, "one", 60) is Refusal.UNKNOWN
-    assert lease_chunk(ledger, 99, 1, "one", 60) is Refusal.UNKNOWN
+    assert lease_chunk(ledger, run_of_ten.id, 99, "one", 60) is LeaseDenied.UNKNOWN
+    assert lease_chunk(ledger, 99, 1, "one", 60) is LeaseDenied.UNKNOWN
 
 
 def test_only_images_without_a_result_are_leased_again(ledger: Ledger, run_of_ten: Run) -> None:
@@ -122,7 +122,7 @@ def test_owner_that_died_is_known_by_the_attempts(ledger: Ledger, run_of_ten: Ru
     assert attempts(taken_over) == [1] * 4
     # Attempts made together are counted once; those alone, each as it starts.
     assert attempts(lease(ledger, run_of_ten, 1, "one")) == [1] * 4
-    assert count_attempt(ledger, taken_over.images[2].id) == 2
+    assert increment_attempts(ledger, taken_over.images[2].id) == 2
     again = lease(ledger, run_of_ten, 1, "one")
     assert attempts(again) == [1, 1, 1, 2]
     assert again.images[-1] == type(again.images[-1])(
@@ -133,7 +133,7 @@ def test_owner_that_died_is_known_by_the_attempts(ledger: Ledger, run_of_ten: Ru
 def test_lease_given_back_costs_no_attempt(ledger: Ledger, run_of_ten: Run) -> None:
     held = lease(ledger, run_of_ten, 1, "one")
     release_lease(ledger, held, "two")
-    assert lease_chunk(ledger, run_of_ten.id, 1, "two", 60) is Refusal.HELD
+    assert lease_chunk(ledger, run_of_ten.id, 1, "two", 60) is LeaseDenied.HELD
     release_lease(ledger, held, "one")
     assert attempts(lease(ledger, run_of_ten, 1, "two")) == [0] * 4
 
@@ -149,30 +149,30 @@ def test_lease_given_back_takes_back_the_attempt_alone(ledger: Ledger, run_of_te
     """As where the disk is found full while an image is tried alone."""
     lease(ledger, run_of_ten, 1, "one", -1.0)
     held = lease(ledger, run_of_ten, 1, "one")
-    count_attempt(ledger, held.images[0].id)
+    increment_attempts(ledger, held.images[0].id)
     release_lease(ledger, held, "one")
     assert attempts(lease(ledger, run_of_ten, 1, "two")) == attempts(held)
 
 
-@pytest.mark.parametrize(("blameless", "counted"), [(False, 1), (True, 0)])
+@pytest.mark.parametrize(("refund_attempts", "counted"), [(False, 1), (True, 0)])
 def test_everything_of_an_owner_is_given_back(
-    ledger: Ledger, run_of_ten: Run, blameless: bool, counted: int
+    ledger: Ledger, run_of_ten: Run, refund_attempts: bool, counted: int
 ) -> None:
     lease(ledger, run_of_ten, 1, "one")
     lease(ledger, run_of_ten, 2, "one")
     lease(ledger, run_of_ten, 3, "two")
-    assert release_owner(ledger, "one", blameless=blameless) == 2
-    assert release_owner(ledger, "one", blameless=blameless) == 0
+    assert release_leases_of(ledger, "one", refund_attempts=refund_attempts) == 2
+    assert release_leases_of(ledger, "one", refund_attempts=refund_attempts) == 0
     assert attempts(lease(ledger, run_of_ten, 1, "three")) == [counted] * 4
     assert attempts(lease(ledger, run_of_ten, 2, "three")) == [counted] * 4
-    assert lease_chunk(ledger, run_of_ten.id, 3, "three", 60) is Refusal.HELD
+    assert lease_chunk(ledger, run_of_ten.id, 3, "three", 60) is LeaseDenied.HELD
 
 
 def test_unfinished_chunks_are_listed_in_batches_in_order(ledger: Ledger) -> None:
     run, _ = take(ledger, some_files(7), chunk_size=1)
     finish(ledger, lease(ledger, run, 3))
     assert list(unfinished_chunks(ledger, run.id, batch=4)) == [[1, 2, 4, 5], [6, 7]]
-    mark_sent(ledger, run.id, [1, 2])
+    mark_published(ledger, run.id, [1, 2])
     with ledger.read() as connection:
-        sent = connection.execute(select(chunks.c.number).where(chunks.c.sent_at.is_not(None)))
+        sent = connection.execute(select(chunks.c.number).where(chunks.c.published_at.is_not(None)))
         assert sorted(sent.scalars()) == [1, 2]

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from db import ledger as ledger_module
-from db.errors import LedgerUnreachable
+from db.errors import DatabaseUnavailable
 from db.ledger import Ledger
 from db.migrate import migrate
 
@@ -73,7 +73,7 @@ def coming_back(server: Postgres, seconds: float) -> Iterator[None]:
     ],
 )
 def test_url_that_cannot_be_a_ledger_is_refused(url: str, words: str) -> None:
-    with pytest.raises(LedgerUnreachable) as refusal:
+    with pytest.raises(DatabaseUnavailable) as refusal:
         Ledger(url)
     assert words in str(refusal.value)
     assert "hidden" not in str(refusal.value)
@@ -90,11 +90,11 @@ def test_url_that_cannot_be_a_ledger_is_refused(url: str, words: str) -> None:
     ],
 )
 def test_password_is_shown_nowhere(url: str) -> None:
-    ledger = Ledger(url.format(port=free_port()), patience=0.1)
+    ledger = Ledger(url.format(port=free_port()), retry_timeout=0.1)
     assert "hidden" not in str(ledger)
-    with pytest.raises(LedgerUnreachable) as reading:
+    with pytest.raises(DatabaseUnavailable) as reading:
         migrate(ledger)
-    with pytest.raises(LedgerUnreachable) as writing:
+    with pytest.raises(DatabaseUnavailable) as writing:
         note(ledger)
     for refusal in (reading, writing):
         assert "hidden" not in str(refusal.value)
@@ -105,21 +105,21 @@ def test_password_is_shown_nowhere(url: str) -> None:
 
 def test_wrong_password_is_told_at_once(postgres: Postgres) -> None:
     url = postgres.new_database().replace(postgres.password, "wrong-one")
-    ledger = Ledger(url, patience=3600)
-    with pytest.raises(LedgerUnreachable, match="password authentication failed") as refusal:
+    ledger = Ledger(url, retry_timeout=3600)
+    with pytest.raises(DatabaseUnavailable, match="password authentication failed") as refusal:
         note(ledger)
     assert "wrong-one" not in str(refusal.value)
 
 
 def test_missing_database_is_told_at_once(postgres: Postgres) -> None:
     url = postgres.new_database().rpartition("/")[0] + "/nowhere"
-    with pytest.raises(LedgerUnreachable, match='database "nowhere" does not exist'):
-        note(Ledger(url, patience=3600))
+    with pytest.raises(DatabaseUnavailable, match='database "nowhere" does not exist'):
+        note(Ledger(url, retry_timeout=3600))
 
 
 def test_file_that_is_no_database_is_told(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("not a database " * 100)
-    with pytest.raises(LedgerUnreachable, match="cannot be used: file is not a database"):
+    with pytest.raises(DatabaseUnavailable, match="cannot be used: file is not a database"):
         migrate(Ledger(f"sqlite:///{tmp_path / 'notes.txt'}"))
 
 
@@ -127,7 +127,7 @@ def test_read_only_database_is_told(tmp_path: Path) -> None:
     file = tmp_path / "ledger.sqlite3"
     migrate(Ledger(f"sqlite:///{file}"))
     ledger = Ledger(f"sqlite:///file:{file}?mode=ro&uri=true")
-    with pytest.raises(LedgerUnreachable, match="cannot be used: attempt to write a readonly database"):
+    with pytest.raises(DatabaseUnavailable, match="cannot be used: attempt to write a readonly database"):
         note(ledger)
 
 
@@ -198,10 +198,10 @@ def test_transaction_broken_in_its_middle_is_done_again_whole(postgres: Postgres
 
 
 def test_patience_with_postgres_ends(postgres: Postgres) -> None:
-    ledger = Ledger(postgres.new_database(), patience=0.5)
+    ledger = Ledger(postgres.new_database(), retry_timeout=0.5)
     note(ledger)
     postgres.stop()
-    with pytest.raises(LedgerUnreachable, match="does not answer"):
+    with pytest.raises(DatabaseUnavailable, match="does not answer"):
         note(ledger)
 
 
@@ -215,7 +215,7 @@ def test_vanished_client_is_noticed_by_postgres(postgres: Postgres) -> None:
 def test_write_waits_for_a_locked_sqlite(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, busy_seconds: float
 ) -> None:
-    monkeypatch.setattr(ledger_module, "BUSY_SECONDS", busy_seconds)
+    monkeypatch.setattr(ledger_module, "SQLITE_BUSY_TIMEOUT", busy_seconds)
     file = tmp_path / "ledger.sqlite3"
     ledger = Ledger(f"sqlite:///{file}")
     note(ledger)
@@ -257,11 +257,11 @@ def test_ledger_is_opened_while_sqlite_is_locked(tmp_path: Path) -> None:
 
 
 def test_patience_with_a_locked_sqlite_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger_module, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(ledger_module, "SQLITE_BUSY_TIMEOUT", 0.05)
     file = tmp_path / "ledger.sqlite3"
-    ledger = Ledger(f"sqlite:///{file}", patience=0.3)
+    ledger = Ledger(f"sqlite:///{file}", retry_timeout=0.3)
     note(ledger)
-    with locked(file, 60.0), pytest.raises(LedgerUnreachable, match="does not answer: database is locked"):
+    with locked(file, 60.0), pytest.raises(DatabaseUnavailable, match="does not answer: database is locked"):
         note(ledger)
 
 

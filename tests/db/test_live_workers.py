@@ -7,7 +7,7 @@ from sqlalchemy import update
 from db.dialect import now
 from db.ledger import Ledger
 from db.schema import workers
-from db.workers import Worker, list_workers, note_worker, register_worker, remove_worker
+from db.workers import Worker, list_workers, register_worker, remove_worker, update_worker
 
 
 def register(ledger: Ledger, name: str) -> None:
@@ -21,7 +21,9 @@ def only(ledger: Ledger) -> Worker:
 
 def silence(ledger: Ledger, seconds: float) -> None:
     """What the passing of time does."""
-    ledger.write(lambda connection: connection.execute(update(workers).values(seen_at=now(-seconds))))
+    ledger.write(
+        lambda connection: connection.execute(update(workers).values(last_heartbeat_at=now(-seconds)))
+    )
 
 
 def test_worker_lives_as_long_as_it_is_heard_of(ledger: Ledger) -> None:
@@ -37,18 +39,22 @@ def test_worker_lives_as_long_as_it_is_heard_of(ledger: Ledger) -> None:
 def test_note_of_a_worker_shows_what_changed_and_that_it_lives(ledger: Ledger) -> None:
     register(ledger, "one")
     silence(ledger, 100)
-    note_worker(ledger, "one", doing="run 1, chunk 2", model_version="first")
-    note_worker(ledger, "one", fault="no space left")
+    update_worker(ledger, "one", activity="run 1, chunk 2", model_version="first")
+    update_worker(ledger, "one", last_error="no space left")
     worker = only(ledger)
-    assert (worker.doing, worker.model_version, worker.fault) == ("run 1, chunk 2", "first", "no space left")
+    assert (worker.activity, worker.model_version, worker.last_error) == (
+        "run 1, chunk 2",
+        "first",
+        "no space left",
+    )
     assert worker.is_live
 
 
 def test_worker_that_starts_again_starts_afresh(ledger: Ledger) -> None:
     register(ledger, "one")
-    note_worker(ledger, "one", fault="no space left", doing="run 1, chunk 2")
+    update_worker(ledger, "one", last_error="no space left", activity="run 1, chunk 2")
     register(ledger, "one")
-    assert (only(ledger).fault, only(ledger).doing) == (None, None)
+    assert (only(ledger).last_error, only(ledger).activity) == (None, None)
 
 
 def test_workers_are_listed_by_name_and_forgotten_when_they_end(ledger: Ledger) -> None:
@@ -56,5 +62,5 @@ def test_workers_are_listed_by_name_and_forgotten_when_they_end(ledger: Ledger) 
         register(ledger, name)
     assert [worker.name for worker in list_workers(ledger)] == ["a", "b"]
     remove_worker(ledger, "a")
-    note_worker(ledger, "a", doing="nothing")
+    update_worker(ledger, "a", activity="nothing")
     assert [worker.name for worker in list_workers(ledger)] == ["b"]

@@ -13,7 +13,7 @@ from at_once import at_once
 from sqlalchemy import inspect, text
 
 import db
-from db.errors import LedgerTooNew
+from db.errors import SchemaTooNew
 from db.ledger import Ledger
 from db.migrate import HEAD, migrate
 from db.schema import metadata, predictions
@@ -60,5 +60,5 @@ def test_ledger_of_a_newer_release_is_refused(ledger: Ledger) -> None:
     ledger.write(
         lambda connection: connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     )
-    with pytest.raises(LedgerTooNew, match=f"has schema 9999, this release knows {HEAD}; update xraycam"):
+    with pytest.raises(SchemaTooNew, match=f"has schema 9999, this release knows {HEAD}; update xraycam"):
         migrate(ledger)

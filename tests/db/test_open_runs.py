@@ -8,7 +8,7 @@ from pathlib import Path
 from made_runs import finish, lease, some_files, take
 from sqlalchemy import text
 
-from db.leases import free_held_by, release_lease, release_owner
+from db.leases import reclaim_from_worker, release_lease, release_leases_of
 from db.ledger import Ledger
 from db.runs import CANCELLED, Progress, Run, open_progress, progress, set_state
 
@@ -18,23 +18,23 @@ README = (Path(__file__).parents[2] / "README.md").read_text()
 def test_leases_that_were_given_back_are_not_lost(ledger: Ledger, run_of_ten: Run) -> None:
     release_lease(ledger, lease(ledger, run_of_ten, 1), "one")
     lease(ledger, run_of_ten, 1)
-    assert release_owner(ledger, "one", blameless=True) == 1
-    assert progress(ledger, run_of_ten.id).lost_leases == 0
+    assert release_leases_of(ledger, "one", refund_attempts=True) == 1
+    assert progress(ledger, run_of_ten.id).expired_leases == 0
     finish(ledger, lease(ledger, run_of_ten, 1))
     lease(ledger, run_of_ten, 2)
-    assert progress(ledger, run_of_ten.id).lost_leases == 0
+    assert progress(ledger, run_of_ten.id).expired_leases == 0
 
 
 def test_leases_of_dead_and_silent_workers_are_lost_each_once(ledger: Ledger, run_of_ten: Run) -> None:
     lease(ledger, run_of_ten, 1)
-    assert release_owner(ledger, "one") == 1
+    assert release_leases_of(ledger, "one") == 1
     lease(ledger, run_of_ten, 2, "two")
-    free_held_by(ledger, "two")
+    reclaim_from_worker(ledger, "two")
     lease(ledger, run_of_ten, 3, "three", seconds=-1.0)
-    assert progress(ledger, run_of_ten.id).lost_leases == 3
+    assert progress(ledger, run_of_ten.id).expired_leases == 3
     for number in (1, 2, 3):
         finish(ledger, lease(ledger, run_of_ten, number, "four"))
-    assert progress(ledger, run_of_ten.id).lost_leases == 3
+    assert progress(ledger, run_of_ten.id).expired_leases == 3
 
 
 def test_runs_with_work_left_are_counted(ledger: Ledger, run_of_ten: Run) -> None:
@@ -46,7 +46,7 @@ def test_runs_with_work_left_are_counted(ledger: Ledger, run_of_ten: Run) -> Non
     lease(ledger, run_of_ten, 2)
     assert open_progress(ledger) == {
         run_of_ten.id: Progress(
-            images=10, done=0, failed=4, chunks=3, finished_chunks=1, leased_chunks=1, lost_leases=0
+            images=10, done=0, failed=4, chunks=3, finished_chunks=1, leased_chunks=1, expired_leases=0
         )
     }
     assert progress(ledger, run_of_ten.id) == open_progress(ledger)[run_of_ten.id]

@@ -24,7 +24,7 @@ def run(ledger: Ledger) -> Run:
     held = lease(ledger, run, 1)
     found: list[dict[str, Any]] = [
         {"status": "done", "class": "Normal", "probability": 0.75, "overlay": "/overlays/x.jpg"},
-        {"status": "done", "class": "Tuberculosis", "probability": 0.95, "blank": True, "score": 2.5},
+        {"status": "done", "class": "Tuberculosis", "probability": 0.95, "blank": True, "logit": 2.5},
         {"status": "failed", "reason": "empty", "error": "x.png is empty: copy it again"},
         {"status": "done", "class": "Normal", "probability": 0.9, "layer": "out_relu", "method": "gradcam"},
     ]

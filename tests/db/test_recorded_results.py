@@ -9,9 +9,9 @@ from at_once import at_once
 from made_runs import counts_by_rows, counts_of_chunks, finish, lease, some_files, take
 from sqlalchemy import event, select
 
-from db.leases import PendingImage, Refusal, lease_chunk, record_results
+from db.leases import LeaseDenied, PendingImage, lease_chunk, record_results
 from db.ledger import Ledger
-from db.runs import Run, classes_found, count_images, failures_by_reason, progress
+from db.runs import Run, count_by_class, count_images, failures_by_reason, progress
 from db.schema import chunks, results
 
 WRITERS = 6
@@ -25,7 +25,7 @@ def work_off(url: str, run_id: int, writer: int) -> int:
     for turn in range(WRITERS * CHUNKS_EACH):
         number = (turn + writer * CHUNKS_EACH) % (WRITERS * CHUNKS_EACH) + 1
         held = lease_chunk(ledger, run_id, number, f"worker {writer}", 60.0)
-        if isinstance(held, Refusal):
+        if isinstance(held, LeaseDenied):
             continue
         rows = [{"image_id": image.id, "status": "done", "class": "Normal"} for image in held.images]
         for row in rows[:2]:
@@ -50,8 +50,8 @@ def test_everything_that_made_a_result_is_kept(ledger: Ledger, run_of_ten: Run) 
         "class": "Tuberculosis",
         "probability": 0.75,
         "probabilities": {"Normal": 0.25, "Tuberculosis": 0.75},
-        "explained_class": "Tuberculosis",
-        "score": 1.5,
+        "target_class": "Tuberculosis",
+        "logit": 1.5,
         "layer": "block_15_add,out_relu",
         "method": "gradcam",
         "heatmap_max": {"block_15_add": 2.5, "out_relu": 0.0},
@@ -105,7 +105,7 @@ def test_chunk_is_finished_exactly_with_its_last_image(ledger: Ledger, run_of_te
     assert (found.finished_chunks, found.leased_chunks, found.done, found.failed) == (1, 0, 3, 1)
     with ledger.read() as connection:
         row = connection.execute(select(chunks).where(chunks.c.number == 1)).one()
-    assert (row.owner, row.lease_until) == (None, None)
+    assert (row.owner, row.lease_expires_at) == (None, None)
     assert row.finished_at is not None
 
 
@@ -139,12 +139,12 @@ def test_recording_nothing_changes_nothing(ledger: Ledger, run_of_ten: Run) -> N
 def test_hostile_text_and_numbers_are_stored_on_both_databases(ledger: Ledger, run_of_ten: Run) -> None:
     held = lease(ledger, run_of_ten, 1)
     nan = float("nan")
-    row = {"error": "cut\0off \udcff", "probabilities": {"A\0": nan, "B": 0.5}, "score": nan}
+    row = {"error": "cut\0off \udcff", "probabilities": {"A\0": nan, "B": 0.5}, "logit": nan}
     record_results(ledger, held, [{"image_id": held.images[0].id, "status": "failed", **row}])
     found = row_of(ledger, held.images[0])
     assert found.error == "cut\ufffdoff ?"
     assert found.probabilities == {"A\ufffd": None, "B": 0.5}
-    assert found.score is None
+    assert found.logit is None
 
 
 def test_summaries_count_what_was_recorded(ledger: Ledger, run_of_ten: Run) -> None:
@@ -160,7 +160,7 @@ def test_summaries_count_what_was_recorded(ledger: Ledger, run_of_ten: Run) -> N
             for image, reason in zip(held.images, reasons, strict=False)
         ],
     )
-    assert list(classes_found(ledger, run_of_ten.id).items()) == [("Normal", 4), ("Tuberculosis", 2)]
+    assert list(count_by_class(ledger, run_of_ten.id).items()) == [("Normal", 4), ("Tuberculosis", 2)]
     assert list(failures_by_reason(ledger, run_of_ten.id).items()) == [("empty", 2), ("truncated", 1)]
     found = progress(ledger, run_of_ten.id)
     assert (found.images, found.done, found.failed, found.pending) == (10, 6, 3, 1)

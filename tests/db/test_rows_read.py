@@ -11,19 +11,19 @@ import pytest
 from made_runs import finish, lease, some_files, take
 from sqlalchemy import Connection, case, event, insert, literal, select
 
-from db.chunk_counters import recount
+from db.chunk_counters import refresh_counters
 from db.dialect import now
 from db.leases import (
-    claim_unsent,
-    free_expired,
-    free_held_by,
-    mark_sent,
+    claim_unpublished,
+    mark_published,
+    reclaim_expired,
+    reclaim_from_worker,
     release_lease,
     renew_lease,
     unfinished_chunks,
 )
 from db.ledger import Ledger
-from db.results import Filter, heat_by_class, read_predictions, versions_used
+from db.results import Filter, attribution_by_class, model_versions_of_run, read_predictions
 from db.runs import Run, failures_by_reason, open_progress, progress
 from db.schema import images, results
 
@@ -57,7 +57,7 @@ def run(ledger: Ledger) -> Run:
 
     def fill(connection: Connection) -> None:
         connection.execute(insert(results).from_select(list(values), of_done))
-        recount(connection, run.id, [*range(1, FILES // CHUNK + 1)])
+        refresh_counters(connection, run.id, [*range(1, FILES // CHUNK + 1)])
 
     ledger.write(fill)
     if not ledger.is_sqlite:
@@ -153,22 +153,22 @@ def test_watching_counts_chunks_and_failures_alone(ledger: Ledger, run: Run) -> 
 
 def test_what_is_said_of_maps_is_asked_of_some_images(ledger: Ledger, run: Run) -> None:
     with few_rows_read(ledger):
-        heat_by_class(ledger, run.id, one_in=200)
+        attribution_by_class(ledger, run.id, sample_every=200)
     with few_rows_read(ledger, at_most=MANY_ROWS):
-        assert versions_used(ledger, run.id) == ["first"]
+        assert model_versions_of_run(ledger, run.id) == ["first"]
 
 
 def test_work_reads_its_own_chunks(ledger: Ledger, run: Run) -> None:
     number = UNDONE[0]
     with few_rows_read(ledger):
         assert list(unfinished_chunks(ledger, run.id)) == [[*UNDONE]]
-        mark_sent(ledger, run.id, UNDONE)
+        mark_published(ledger, run.id, UNDONE)
         held = lease(ledger, run, number, "one")
         release_lease(ledger, held, "one")
         held = lease(ledger, run, number, "one")
         assert renew_lease(ledger, held, "one", -1.0)
-        assert free_held_by(ledger, "two") == []
-        assert [idle.numbers for idle in free_expired(ledger)] == [(number,)]
-        assert [idle.numbers for idle in claim_unsent(ledger, -60.0)] == [UNDONE]
+        assert reclaim_from_worker(ledger, "two") == []
+        assert [idle.numbers for idle in reclaim_expired(ledger)] == [(number,)]
+        assert [idle.numbers for idle in claim_unpublished(ledger, -60.0)] == [UNDONE]
         finish(ledger, held)
     assert progress(ledger, run.id).finished_chunks == FILES // CHUNK - 2

@@ -13,7 +13,7 @@ from PIL import Image
 
 from worker.explain.forward import scale
 from worker.images.preprocess import Pixels
-from worker.model.metadata import Description, Head, Preprocessing
+from worker.model.metadata import Head, ModelMetadata, Preprocessing
 from worker.model.network import build_network, load_model, save_model, spatial_layers
 
 SIZE = 96
@@ -36,7 +36,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_model(
         network,
         folder,
-        description={
+        metadata={
             "version": "small",
             "alpha": 0.35,
             "classes": ("Normal", "Tuberculosis", "Other"),
@@ -51,7 +51,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def model(model_folder: Path) -> tuple[Description, Any]:
+def model(model_folder: Path) -> tuple[ModelMetadata, Any]:
     """Shared by all tests: not to be changed."""
     return load_model(model_folder)
 

@@ -10,10 +10,10 @@ import pytest
 import tensorflow as tf
 
 from producer.commands.run import METHODS as OFFERED
-from worker.explain.cam import METHODS, Evidence
-from worker.explain.explainer import Explainer, MaskedScores
+from worker.explain.cam import METHODS, MethodInput
+from worker.explain.explainer import Explainer, ScoreCamForward
 from worker.images.preprocess import Pixels
-from worker.model.metadata import Description
+from worker.model.metadata import ModelMetadata
 
 LAYER = "block_12_add"
 OTHERS = tuple(name for name in METHODS if name != "scorecam")
@@ -37,7 +37,7 @@ BY_HAND = {
 
 @pytest.mark.parametrize("name", BY_HAND)
 def test_gradient_method_by_hand(name: str) -> None:
-    raw = METHODS[name]().combine(tf.constant(A), tf.constant(G)).numpy()
+    raw = METHODS[name]().compute_cam(tf.constant(A), tf.constant(G)).numpy()
     np.testing.assert_allclose(raw, [BY_HAND[name]], atol=1e-6)
 
 
@@ -46,21 +46,21 @@ def test_eigencam_by_hand(transposed: bool) -> None:
     # Places are the multiples 2, 1, 0, 1 of one vector: the map is these times its length, whatever the sign.
     vector = np.array([3, -4], np.float32) if not transposed else np.array([3, -4, 0, 0, 0], np.float32)
     activations = (np.array([[2, 1], [0, 1]], np.float32)[..., np.newaxis] * vector)[np.newaxis]
-    raw = METHODS["eigencam"]().combine(tf.constant(activations), None).numpy()
+    raw = METHODS["eigencam"]().compute_cam(tf.constant(activations), None).numpy()
     np.testing.assert_allclose(raw, [[[10, 5], [0, 5]]], atol=1e-4)
 
 
 def test_scorecam_by_hand() -> None:
     # Scores that differ by log 3: softmax weights 3/4 and 1/4.
     scores = tf.constant([[np.log(3.0) + 7, 7]], tf.float32)
-    raw = METHODS["scorecam"]().combine(tf.constant(A), scores).numpy()
+    raw = METHODS["scorecam"]().compute_cam(tf.constant(A), scores).numpy()
     np.testing.assert_allclose(raw, [[[3 / 4 + 2 / 4, 1 / 4], [6 / 4, 1]]], atol=1e-5)
 
 
 def test_gradients_of_zero_and_activations_of_zero_give_a_blank_map_not_nan() -> None:
     for name, method in METHODS.items():
-        evidence = tf.zeros((1, 2)) if method.needs is Evidence.MASKED_SCORES else tf.zeros((1, 2, 2, 2))
-        blank = method().combine(tf.zeros((1, 2, 2, 2)), evidence).numpy()
+        evidence = tf.zeros((1, 2)) if method.needs is MethodInput.MASKED_SCORES else tf.zeros((1, 2, 2, 2))
+        blank = method().compute_cam(tf.zeros((1, 2, 2, 2)), evidence).numpy()
         assert blank.tolist() == [[[0, 0], [0, 0]]], name
 
 
@@ -106,13 +106,13 @@ def plain_map(network: Any, image: Pixels, name: str, target: int, layer: str = 
 
 
 @pytest.fixture(scope="module")
-def all_methods(model: tuple[Description, Any]) -> Explainer:
+def all_methods(model: tuple[ModelMetadata, Any]) -> Explainer:
     return Explainer(*model, [LAYER], OTHERS)
 
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_map_equals_the_formula_computed_plainly(
-    all_methods: Explainer, model: tuple[Description, Any], batch: Pixels, name: str
+    all_methods: Explainer, model: tuple[ModelMetadata, Any], batch: Pixels, name: str
 ) -> None:
     targets = [0, 1, 2, 0, 1, 2]
     found = all_methods.explain(batch, targets).heatmaps[f"{LAYER} {name}"]
@@ -123,7 +123,9 @@ def test_map_equals_the_formula_computed_plainly(
         np.testing.assert_allclose(found[index], plain, atol=1e-3 if name == "gradcam++" else 5e-5)
 
 
-def test_scorecam_equals_the_formula_computed_plainly(model: tuple[Description, Any], batch: Pixels) -> None:
+def test_scorecam_equals_the_formula_computed_plainly(
+    model: tuple[ModelMetadata, Any], batch: Pixels
+) -> None:
     found = Explainer(*model, [LAYER], "scorecam").explain(batch[:2], [1, 2]).heatmaps[LAYER]
     for index, target in enumerate([1, 2]):
         plain = plain_map(model[1], batch[index], "scorecam", target)
@@ -131,12 +133,12 @@ def test_scorecam_equals_the_formula_computed_plainly(model: tuple[Description, 
 
 
 def test_scorecam_does_not_depend_on_the_memory_it_may_use(
-    model: tuple[Description, Any], batch: Pixels
+    model: tuple[ModelMetadata, Any], batch: Pixels
 ) -> None:
-    description, network = model
+    metadata, network = model
     activations = np.random.default_rng(0).normal(size=(6, 6, 11)).astype(np.float32)
-    wide = MaskedScores(network, description.preprocessing)
-    narrow = MaskedScores(network, description.preprocessing, memory=1)
+    wide = ScoreCamForward(network, metadata.preprocessing)
+    narrow = ScoreCamForward(network, metadata.preprocessing, memory=1)
     assert wide.chunk > narrow.chunk == 1
     np.testing.assert_allclose(
         wide(batch[0], activations), narrow(batch[0], activations), atol=1e-4, rtol=1e-5
@@ -144,7 +146,7 @@ def test_scorecam_does_not_depend_on_the_memory_it_may_use(
 
 
 def test_methods_at_once_equal_each_alone(
-    all_methods: Explainer, model: tuple[Description, Any], batch: Pixels
+    all_methods: Explainer, model: tuple[ModelMetadata, Any], batch: Pixels
 ) -> None:
     together = all_methods.explain(batch)
     for name in OTHERS:
@@ -171,7 +173,7 @@ def test_maps_of_all_methods_do_not_depend_on_their_batch(all_methods: Explainer
         )
 
 
-def test_scorecam_of_a_batch_equals_one_by_one(model: tuple[Description, Any], batch: Pixels) -> None:
+def test_scorecam_of_a_batch_equals_one_by_one(model: tuple[ModelMetadata, Any], batch: Pixels) -> None:
     explainer = Explainer(*model, [LAYER], "scorecam")
     together = explainer.explain(batch[:3]).heatmaps[LAYER]
     for index in range(3):
@@ -180,40 +182,40 @@ def test_scorecam_of_a_batch_equals_one_by_one(model: tuple[Description, Any], b
 
 
 def test_three_methods_agree_at_the_input_of_the_pooling_layer(
-    model: tuple[Description, Any], batch: Pixels
+    model: tuple[ModelMetadata, Any], batch: Pixels
 ) -> None:
     found = Explainer(*model, ["out_relu"], ["gradcam", "hirescam", "xgradcam"]).explain(batch).heatmaps
     for name in ("hirescam", "xgradcam"):
         np.testing.assert_allclose(found[f"out_relu {name}"], found["out_relu gradcam"], atol=1e-5)
 
 
-def test_every_class_equals_each_as_the_target(model: tuple[Description, Any], batch: Pixels) -> None:
-    description = model[0]
+def test_every_class_equals_each_as_the_target(model: tuple[ModelMetadata, Any], batch: Pixels) -> None:
+    metadata = model[0]
     methods = ["gradcam", "eigencam"]
     every = Explainer(*model, [LAYER, "out_relu"], methods, every_class=True)
     assert len(every.panels) == 2 * 2 * 3
     found = every.explain(batch)
-    assert found.explained.tolist() == found.scores.argmax(axis=1).tolist()
+    assert found.target_index.tolist() == found.scores.argmax(axis=1).tolist()
     single = Explainer(*model, [LAYER, "out_relu"], methods)
-    for index, name in enumerate(description.classes):
+    for index, name in enumerate(metadata.classes):
         of_class = single.explain(batch, np.full(len(batch), index))
         for panel, maps in of_class.heatmaps.items():
             np.testing.assert_allclose(found.heatmaps[f"{panel} {name}"], maps, atol=1e-5)
 
 
-def test_scorecam_of_every_class_explains_each(model: tuple[Description, Any], batch: Pixels) -> None:
+def test_scorecam_of_every_class_explains_each(model: tuple[ModelMetadata, Any], batch: Pixels) -> None:
     every = Explainer(*model, [LAYER], "scorecam", every_class=True).explain(batch[:1])
     one = Explainer(*model, [LAYER], "scorecam").explain(batch[:1], [2])
     np.testing.assert_allclose(every.heatmaps[f"{LAYER} Other"], one.heatmaps[LAYER], atol=1e-6)
 
 
-def test_defaults_are_those_of_the_version(model: tuple[Description, Any]) -> None:
-    description, network = model
-    chosen = description.model_copy(update={"default_layer": LAYER, "default_method": "layercam"})
+def test_defaults_are_those_of_the_version(model: tuple[ModelMetadata, Any]) -> None:
+    metadata, network = model
+    chosen = metadata.model_copy(update={"default_layer": LAYER, "default_method": "layercam"})
     for layers, methods in (((), ()), (("auto",), ("auto",))):
         (panel,) = Explainer(chosen, network, layers, methods).panels
         assert (panel.layer, panel.method.name) == (LAYER, "layercam")
-    (panel,) = Explainer(description, network).panels
+    (panel,) = Explainer(metadata, network).panels
     assert panel.method.name == "gradcam", "a description of an older release names no method"
 
 

@@ -15,14 +15,14 @@ from worker.explain.cam import GradCam
 from worker.explain.explainer import Explainer
 from worker.explain.forward import inference_steps, scale
 from worker.images.preprocess import Pixels
-from worker.model.metadata import Description
+from worker.model.metadata import ModelMetadata
 from worker.model.network import load_model
 
 LAYERS = ("block_7_project", "block_15_add", "out_relu")
 
 
 @pytest.fixture(scope="module")
-def explainer(model: tuple[Description, Any]) -> Explainer:
+def explainer(model: tuple[ModelMetadata, Any]) -> Explainer:
     return Explainer(*model, LAYERS)
 
 
@@ -50,11 +50,11 @@ def plain_gradcam(network: Any, image: Pixels, layer: str, target: int) -> tuple
     ("layer", "tolerance"), [("block_7_project", 1e-5), ("block_15_add", 1e-5), ("out_relu", 5e-5)]
 )
 def test_heatmap_equals_the_formula_computed_plainly(
-    explainer: Explainer, model: tuple[Description, Any], batch: Pixels, layer: str, tolerance: float
+    explainer: Explainer, model: tuple[ModelMetadata, Any], batch: Pixels, layer: str, tolerance: float
 ) -> None:
     targets = [0, 1, 2, 0, 1, 2]
     explanation = explainer.explain(batch, targets)
-    assert explanation.explained.tolist() == targets
+    assert explanation.target_index.tolist() == targets
     for index, target in enumerate(targets):
         scores, heatmap, maximum = plain_gradcam(model[1], batch[index], layer, target)
         np.testing.assert_allclose(explanation.scores[index], scores, atol=1e-4)
@@ -68,14 +68,14 @@ def test_maps_of_the_test_model_are_worth_comparing(explainer: Explainer, batch:
         assert (explanation.maxima[layer] > 0).sum() >= 4
         spread = explanation.heatmaps[layer].reshape(len(batch), -1).std(axis=1)
         assert (spread > 0.05).sum() >= 4
-    assert len(set(explanation.explained.tolist())) > 1
+    assert len(set(explanation.target_index.tolist())) > 1
 
 
 def test_heatmap_of_a_batch_equals_one_by_one(explainer: Explainer, batch: Pixels) -> None:
     together = explainer.explain(batch)
     for index in range(len(batch)):
         alone = explainer.explain(batch[index : index + 1])
-        assert alone.explained[0] == together.explained[index]
+        assert alone.target_index[0] == together.target_index[index]
         np.testing.assert_allclose(alone.probabilities[0], together.probabilities[index], atol=1e-5)
         for layer in LAYERS:
             np.testing.assert_allclose(alone.heatmaps[layer][0], together.heatmaps[layer][index], atol=1e-5)
@@ -90,7 +90,7 @@ def test_heatmap_does_not_depend_on_its_neighbours(explainer: Explainer, batch: 
 
 
 def test_several_layers_at_once_equal_each_alone(
-    explainer: Explainer, model: tuple[Description, Any], batch: Pixels
+    explainer: Explainer, model: tuple[ModelMetadata, Any], batch: Pixels
 ) -> None:
     together = explainer.explain(batch)
     assert tuple(together.heatmaps) == LAYERS
@@ -103,11 +103,13 @@ def test_several_layers_at_once_equal_each_alone(
 def test_predicted_class_is_explained_where_no_target_is_given(explainer: Explainer, batch: Pixels) -> None:
     explanation = explainer.explain(batch, [-1, 0, -1, 1, -1, 2])
     best = explanation.scores.argmax(axis=1)
-    assert explanation.explained.tolist() == [best[0], 0, best[2], 1, best[4], 2]
+    assert explanation.target_index.tolist() == [best[0], 0, best[2], 1, best[4], 2]
     np.testing.assert_allclose(explanation.probabilities.sum(axis=1), 1, atol=1e-6)
 
 
-def test_compiled_once_whatever_the_size_of_the_batch(model: tuple[Description, Any], batch: Pixels) -> None:
+def test_compiled_once_whatever_the_size_of_the_batch(
+    model: tuple[ModelMetadata, Any], batch: Pixels
+) -> None:
     explainer = Explainer(*model)
     explainer.warm_up()
     for count in (1, 3, 6):
@@ -116,15 +118,15 @@ def test_compiled_once_whatever_the_size_of_the_batch(model: tuple[Description, 
 
 
 def test_saturated_image_is_not_blank(model_folder: Path, batch: Pixels) -> None:
-    description, network = load_model(model_folder)
-    before = Explainer(description, network).explain(batch)
+    metadata, network = load_model(model_folder)
+    before = Explainer(metadata, network).explain(batch)
     image = int(before.maxima["block_15_add"].argmax())
     score = network.get_layer("score")
     ordered = np.sort(before.scores[image])
     factor = 30 / (ordered[-1] - ordered[-2])
     score.kernel.assign(score.kernel * factor)
     score.bias.assign(score.bias * factor)
-    after = Explainer(description, network).explain(batch)
+    after = Explainer(metadata, network).explain(batch)
     assert after.probabilities[image].max() == 1.0
     np.testing.assert_allclose(
         after.heatmaps["block_15_add"][image], before.heatmaps["block_15_add"][image], atol=1e-5
@@ -132,43 +134,41 @@ def test_saturated_image_is_not_blank(model_folder: Path, batch: Pixels) -> None
 
 
 def test_map_that_is_zero_everywhere_stays_zero(model_folder: Path, batch: Pixels) -> None:
-    description, network = load_model(model_folder)
+    metadata, network = load_model(model_folder)
     score = network.get_layer("score")
     score.kernel.assign(np.zeros(score.kernel.shape))
-    explanation = Explainer(description, network).explain(batch)
+    explanation = Explainer(metadata, network).explain(batch)
     assert not explanation.maxima["block_15_add"].any()
     assert not explanation.heatmaps["block_15_add"].any()
 
 
 def test_explainer_of_new_weights_does_not_use_the_old(model_folder: Path, batch: Pixels) -> None:
-    description, network = load_model(model_folder)
-    old = Explainer(description, network)
+    metadata, network = load_model(model_folder)
+    old = Explainer(metadata, network)
     before = old.explain(batch)
     _, other = load_model(model_folder)
     bias = other.get_layer("score").bias
     bias.assign(bias + 1)
-    np.testing.assert_allclose(
-        Explainer(description, other).explain(batch).scores, before.scores + 1, atol=1e-4
-    )
+    np.testing.assert_allclose(Explainer(metadata, other).explain(batch).scores, before.scores + 1, atol=1e-4)
     np.testing.assert_array_equal(old.explain(batch).scores, before.scores)
 
 
 def test_network_that_puts_out_no_numbers_is_refused(model_folder: Path, batch: Pixels) -> None:
-    description, network = load_model(model_folder)
+    metadata, network = load_model(model_folder)
     network.get_layer("score").bias.assign([np.nan, 0, 0])
     with pytest.raises(ModelError, match="model small puts out values that are not numbers"):
-        Explainer(description, network).explain(batch)
+        Explainer(metadata, network).explain(batch)
 
 
-def test_folding_batch_norms_costs_no_precision(model: tuple[Description, Any], batch: Pixels) -> None:
-    description, network = model
+def test_folding_batch_norms_costs_no_precision(model: tuple[ModelMetadata, Any], batch: Pixels) -> None:
+    metadata, network = model
     keras.config.set_dtype_policy("float64")
     try:
         exact = keras.models.clone_model(network, clone_function=in_float64)
     finally:
         keras.config.set_dtype_policy("float32")
     exact.set_weights(network.get_weights())
-    images = scale(batch, description.preprocessing)
+    images = scale(batch, metadata.preprocessing)
     truth = exact(tf.cast(images, tf.float64), training=False).numpy()
     assert truth.dtype == np.float64
     values = {id(network.inputs[0]): images}
@@ -184,7 +184,7 @@ def in_float64(layer: Any) -> Any:
 
 
 def test_folding_batch_norms_halves_the_steps_and_keeps_the_named_layers(
-    model: tuple[Description, Any],
+    model: tuple[ModelMetadata, Any],
 ) -> None:
     _, network = model
     names = [step.name for step in inference_steps(network, keep=["block_7_project"])]
@@ -194,12 +194,12 @@ def test_folding_batch_norms_halves_the_steps_and_keeps_the_named_layers(
     assert "block_8_project_BN" in names
 
 
-def test_unknown_layer_is_refused_with_near_names(model: tuple[Description, Any]) -> None:
+def test_unknown_layer_is_refused_with_near_names(model: tuple[ModelMetadata, Any]) -> None:
     with pytest.raises(ModelError, match=r"no layer 'block_15_ad'; near: block_15_add"):
         Explainer(*model, ["block_15_ad"])
 
 
-def test_unknown_method_is_refused_with_the_known_names(model: tuple[Description, Any]) -> None:
+def test_unknown_method_is_refused_with_the_known_names(model: tuple[ModelMetadata, Any]) -> None:
     with pytest.raises(XraycamError, match="no method 'gradcan'; known are gradcam"):
         Explainer(*model, method="gradcan")
 
@@ -208,13 +208,13 @@ def test_gradcam_by_hand() -> None:
     # Two channels of 2 x 2. Mean gradients: (1 + 2 + 3 + 6) / 4 = 3 and (0 - 1 - 1 - 2) / 4 = -1.
     activations = np.array([[[[1, 2], [0, 1]], [[2, 0], [1, 4]]]], np.float32)
     gradients = np.array([[[[1, 0], [2, -1]], [[3, -1], [6, -2]]]], np.float32)
-    raw = GradCam().combine(tf.constant(activations), tf.constant(gradients))
+    raw = GradCam().compute_cam(tf.constant(activations), tf.constant(gradients))
     assert raw.numpy().tolist() == [[[3 * 1 - 2, 3 * 0 - 1], [3 * 2 - 0, 3 * 1 - 4]]]
 
 
 def test_gradcam_pools_each_image_alone() -> None:
     activations = np.ones((2, 2, 2, 1), np.float32)
     gradients = np.stack([np.full((2, 2, 1), 1), np.full((2, 2, 1), 5)]).astype(np.float32)
-    raw = GradCam().combine(tf.constant(activations), tf.constant(gradients)).numpy()
+    raw = GradCam().compute_cam(tf.constant(activations), tf.constant(gradients)).numpy()
     assert raw[0].tolist() == [[1, 1], [1, 1]]
     assert raw[1].tolist() == [[5, 5], [5, 5]]

@@ -121,9 +121,9 @@ def test_blank_map_is_the_plain_radiograph() -> None:
 def test_several_layers_give_a_strip_with_the_original_first() -> None:
     original = radiograph()
     heatmaps = [("block_7_project", hot_cell(0, 0)), ("out_relu", hot_cell(3, 3))]
-    strip = np.asarray(render(original, heatmaps, WHOLE, ExplainOptions()))
+    montage = np.asarray(render(original, heatmaps, WHOLE, ExplainOptions()))
     bar, gap = 20, 4
-    assert strip.shape == (70 + bar, 3 * 140 + 2 * gap, 3)
+    assert montage.shape == (70 + bar, 3 * 140 + 2 * gap, 3)
     for index, panel in enumerate(
         [
             original.pixels.convert("RGB"),
@@ -131,16 +131,16 @@ def test_several_layers_give_a_strip_with_the_original_first() -> None:
         ]
     ):
         left = index * (140 + gap)
-        np.testing.assert_array_equal(strip[bar:, left : left + 140], np.asarray(panel))
-        assert strip[:bar, left : left + 140].max() == 255, "a name is written above each panel"
+        np.testing.assert_array_equal(montage[bar:, left : left + 140], np.asarray(panel))
+        assert montage[:bar, left : left + 140].max() == 255, "a name is written above each panel"
 
 
 def test_name_too_long_for_its_panel_is_shortened_and_stays_inside() -> None:
     original = radiograph(60, 60)
     heatmaps = [("a_layer_with_a_very_long_name_indeed", hot_cell(0, 0)), ("b", hot_cell(1, 1))]
-    strip = np.asarray(render(original, heatmaps, WHOLE, ExplainOptions()))
-    assert not strip[:, 60:64].any()
-    assert not strip[:, 124:128].any()
+    montage = np.asarray(render(original, heatmaps, WHOLE, ExplainOptions()))
+    assert not montage[:, 60:64].any()
+    assert not montage[:, 124:128].any()
 
 
 @pytest.mark.parametrize("name", COLORMAPS)

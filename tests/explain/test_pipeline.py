@@ -15,17 +15,17 @@ from worker.errors import ModelError
 from worker.explain.explainer import Explainer
 from worker.explain.options import ExplainOptions
 from worker.explain.overlay import recolour
-from worker.explain.pipeline import Item, Outcome, Pipeline
-from worker.images.preprocess import network_input
+from worker.explain.pipeline import ImageResult, ImageTask, Pipeline
+from worker.images.preprocess import preprocess
 from worker.images.reader import Limits, read_radiograph
-from worker.model.metadata import Description
+from worker.model.metadata import ModelMetadata
 from worker.model.network import load_model
 
 OPTIONS = ExplainOptions(output_format="png")
 
 
 @pytest.fixture(scope="module")
-def explainer(model: tuple[Description, Any]) -> Explainer:
+def explainer(model: tuple[ModelMetadata, Any]) -> Explainer:
     return Explainer(*model)
 
 
@@ -35,16 +35,17 @@ def pipeline() -> Iterator[Pipeline]:
         yield pipeline
 
 
-def items_of(files: list[Path], folder: Path, suffix: str = ".png") -> list[Item]:
+def items_of(files: list[Path], folder: Path, suffix: str = ".png") -> list[ImageTask]:
     return [
-        Item(number, file, folder / f"{file.name}{suffix}", file.name) for number, file in enumerate(files)
+        ImageTask(number, file, folder / f"{file.name}{suffix}", file.name)
+        for number, file in enumerate(files)
     ]
 
 
-def by_name(outcomes: Iterator[Outcome]) -> dict[str, Outcome]:
+def by_name(outcomes: Iterator[ImageResult]) -> dict[str, ImageResult]:
     found = list(outcomes)
-    assert len({outcome.item.image_id for outcome in found}) == len(found)
-    return {outcome.item.name: outcome for outcome in found}
+    assert len({outcome.task.image_id for outcome in found}) == len(found)
+    return {outcome.task.name: outcome for outcome in found}
 
 
 def test_good_and_bad_files_give_one_outcome_each(
@@ -74,20 +75,20 @@ def test_outcome_says_what_the_explainer_said(
 ) -> None:
     files = [image_file(f"{number}.png", seed=number) for number in range(6)]
     outcomes = by_name(pipeline.run(explainer, items_of(files, tmp_path / "out"), OPTIONS))
-    classes = explainer.description.classes
+    classes = explainer.metadata.classes
     for file in files:
         radiograph = read_radiograph(file, Limits())
-        alone = explainer.explain(network_input(radiograph, explainer.description.preprocessing)[np.newaxis])
+        alone = explainer.explain(preprocess(radiograph, explainer.metadata.preprocessing)[np.newaxis])
         outcome = outcomes[file.name]
         assert outcome.error is None
         assert outcome.sha256 == radiograph.sha256
         assert (outcome.width, outcome.height) == (120, 80)
-        assert outcome.predicted == outcome.explained == classes[int(alone.scores[0].argmax())]
+        assert outcome.predicted == outcome.target_class == classes[int(alone.scores[0].argmax())]
         assert outcome.probabilities == pytest.approx(
             dict(zip(classes, alone.probabilities[0], strict=True)), abs=1e-5
         )
         assert outcome.probability == max(outcome.probabilities.values())
-        assert outcome.score == pytest.approx(alone.scores[0].max(), abs=1e-4)
+        assert outcome.logit == pytest.approx(alone.scores[0].max(), abs=1e-4)
         assert outcome.heatmap_max["block_15_add"] == pytest.approx(alone.maxima["block_15_add"][0], rel=1e-3)
         assert outcome.overlay is not None
         assert Image.open(outcome.overlay).size == (120, 80)
@@ -100,33 +101,33 @@ def test_target_class_is_the_one_explained(
     tmp_path: Path, image_file: Callable[..., Path], explainer: Explainer, pipeline: Pipeline
 ) -> None:
     items = items_of([image_file()], tmp_path / "out")
-    for name in explainer.description.classes:
+    for name in explainer.metadata.classes:
         (outcome,) = pipeline.run(explainer, items, ExplainOptions(output_format="png", target=name))
-        assert outcome.explained == name
+        assert outcome.target_class == name
     with pytest.raises(ModelError, match="knows no class 'Pneumonia'; its classes are Normal"):
         list(pipeline.run(explainer, items, ExplainOptions(target="Pneumonia")))
 
 
 def test_kept_heatmaps_draw_the_same_overlay(
-    tmp_path: Path, image_file: Callable[..., Path], model: tuple[Description, Any], pipeline: Pipeline
+    tmp_path: Path, image_file: Callable[..., Path], model: tuple[ModelMetadata, Any], pipeline: Pipeline
 ) -> None:
     options = ExplainOptions(output_format="png", heatmaps=True)
     explainer = Explainer(*model, ["block_7_project", "out_relu"])
     (outcome,) = pipeline.run(explainer, items_of([image_file()], tmp_path / "out"), options)
     assert outcome.overlay is not None
     assert outcome.heatmap_file == tmp_path / "out" / "image.png.npz"
-    again = recolour(outcome.item.source, outcome.heatmap_file, options)
+    again = recolour(outcome.task.source, outcome.heatmap_file, options)
     np.testing.assert_array_equal(np.asarray(Image.open(outcome.overlay)), np.asarray(again))
 
 
 def test_blank_map_is_flagged_and_drawn_as_the_plain_radiograph(
     tmp_path: Path, image_file: Callable[..., Path], model_folder: Path, pipeline: Pipeline
 ) -> None:
-    description, network = load_model(model_folder)
+    metadata, network = load_model(model_folder)
     kernel = network.get_layer("score").kernel
     kernel.assign(np.zeros(kernel.shape))
     (outcome,) = pipeline.run(
-        Explainer(description, network), items_of([image_file()], tmp_path / "out"), OPTIONS
+        Explainer(metadata, network), items_of([image_file()], tmp_path / "out"), OPTIONS
     )
     assert outcome.blank
     assert outcome.heatmap_max == {"block_15_add": 0}
@@ -186,11 +187,11 @@ def test_items_are_taken_as_they_are_needed(
 ) -> None:
     taken = []
 
-    def endless() -> Iterator[Item]:
+    def endless() -> Iterator[ImageTask]:
         file = image_file()
         while True:
             taken.append(1)
-            yield Item(len(taken), file, tmp_path / "out" / f"{len(taken)}.png", str(len(taken)))
+            yield ImageTask(len(taken), file, tmp_path / "out" / f"{len(taken)}.png", str(len(taken)))
 
     outcomes = pipeline.run(explainer, endless(), OPTIONS)
     for count in range(1, 41):

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from worker.explain.forward import scale
-from worker.images.preprocess import network_input
+from worker.images.preprocess import preprocess
 from worker.images.reader import Radiograph
 from worker.model.metadata import Preprocessing
 
@@ -18,7 +18,7 @@ def of(gray: np.ndarray) -> Radiograph:
 
 def test_input_is_the_image_averaged_down_to_a_square() -> None:
     gray = np.repeat(np.repeat(np.array([[0, 200], [100, 50]], np.uint8), 64, axis=0), 128, axis=1)
-    small = network_input(of(gray), Preprocessing(size=32))
+    small = preprocess(of(gray), Preprocessing(size=32))
     assert small.shape == (32, 32)
     assert small.dtype == np.uint8
     assert small[[0, 0, 31, 31], [0, 31, 0, 31]].tolist() == [0, 200, 100, 50]
@@ -27,8 +27,8 @@ def test_input_is_the_image_averaged_down_to_a_square() -> None:
 def test_margin_is_cut_off_each_edge() -> None:
     gray = np.full((100, 200), 80, np.uint8)
     gray[:10], gray[-10:], gray[:, :20], gray[:, -20:] = 255, 255, 255, 255
-    assert (network_input(of(gray), Preprocessing(size=32)) == 255).any()
-    inside = network_input(of(gray), Preprocessing(size=32, margin=0.1))
+    assert (preprocess(of(gray), Preprocessing(size=32)) == 255).any()
+    inside = preprocess(of(gray), Preprocessing(size=32, margin=0.1))
     # The antialiasing of the outermost pixels mixes in what lies next to them.
     assert (inside[1:-1, 1:-1] == 80).all()
     assert inside.max() < 130
@@ -38,7 +38,7 @@ def test_very_large_images_are_reduced_without_a_visible_difference() -> None:
     coarse = np.random.default_rng(0).integers(0, 256, (60, 60), dtype=np.uint8)
     large = Image.fromarray(coarse).resize((1500, 1300), Image.Resampling.BICUBIC)
     exact = np.asarray(large.resize((96, 96), Image.Resampling.BILINEAR)).astype(int)
-    reduced = network_input(Radiograph(large, 1500, 1300, ""), Preprocessing(size=96)).astype(int)
+    reduced = preprocess(Radiograph(large, 1500, 1300, ""), Preprocessing(size=96)).astype(int)
     assert np.abs(reduced - exact).max() <= 3
 
 

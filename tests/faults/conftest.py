@@ -13,7 +13,7 @@ HEADING = """# What happens when something breaks
 
 Measured by `pytest tests/faults --faults-table docs/faults.md`: real servers, real worker processes that are
 really killed, at least 300 images a test, and at the end a count: one row and one overlay per image, whatever
-broke. Leases last 5 s in these tests (`XRAYCAM_LEASE_SECONDS`, 60 s by default, of which a machine that
+broke. Leases last 5 s in these tests (`XRAYCAM_LEASE_TIMEOUT`, 60 s by default, of which a machine that
 vanishes costs about one). Seconds are of one run on two cores; they say of which kind a wait is, not more.
 
 | fault | what happens | mended after |
@@ -33,14 +33,14 @@ def note_fault(request: pytest.FixtureRequest) -> Iterator[NoteFault]:
     """`note_fault(fault, happens, seconds)` adds a row, if the test passes; `seconds`: None for at once."""
     rows: list[tuple[str, str, str]] = []
 
-    def note(fault: str, happens: str, seconds: float | None, since: str = "") -> None:
+    def note(last_error: str, happens: str, seconds: float | None, since: str = "") -> None:
         mended = "nothing to mend" if seconds is None else f"{seconds:.1f} s{since and ' ' + since}"
-        rows.append((fault, happens, mended))
+        rows.append((last_error, happens, mended))
 
     yield note
     report = getattr(request.node, "call_report", None)
     if report is not None and report.passed:
-        _noted.update({fault: (happens, mended) for fault, happens, mended in rows})
+        _noted.update({last_error: (happens, mended) for last_error, happens, mended in rows})
 
 
 @pytest.hookimpl(wrapper=True)
@@ -54,7 +54,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     if not _noted:
         return
-    lines = [f"| {fault} | {happens} | {mended} |" for fault, (happens, mended) in _noted.items()]
+    lines = [f"| {last_error} | {happens} | {mended} |" for last_error, (happens, mended) in _noted.items()]
     file = config.getoption("--faults-table", None)
     if file is not None:
         file.write_text(HEADING + "\n".join(lines) + "\n", encoding="utf-8")

@@ -21,7 +21,7 @@ NoteFault = Callable[..., None]
 
 def draw_xrays_of(installation: Installation, count: int = IMAGES, **settings: Any) -> Path:
     """Images of an installation whose accelerator is a stand-in of about 150 images/s, in chunks of 8."""
-    installation.set(**{"chunk_size": 8, "lease_seconds": 5, "stop_seconds": 10, **settings})
+    installation.set(**{"chunk_size": 8, "lease_timeout": 5, "shutdown_grace_period": 10, **settings})
     installation.sabotage(explainer=0.007)
     return draw_many(installation.folder / "xrays", count)
 

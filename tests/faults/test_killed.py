@@ -27,7 +27,7 @@ def test_killed_worker_child_is_replaced_and_its_chunk_done_again(
     distributed: Installation, note_fault: NoteFault
 ) -> None:
     """With the real network, whose loading takes the new child as long as it does."""
-    distributed.set(chunk_size=8, lease_seconds=5)
+    distributed.set(chunk_size=8, lease_timeout=5)
     distributed.sabotage(seconds=0.01)
     xrays = draw_many(distributed.folder / "xrays", IMAGES)
     going_on(distributed, xrays)

@@ -109,7 +109,7 @@ def test_chunk_of_a_machine_that_is_cut_off_is_done_by_another_and_it_works_agai
     shared: Installation, network: Network, broker: Valkey, note_fault: NoteFault
 ) -> None:
     lost, other = network.hosts["xray-1"], network.hosts["xray-2"]
-    xrays = draw_xrays_of(shared, FIRST, lease_seconds=LEASE_SECONDS)
+    xrays = draw_xrays_of(shared, FIRST, lease_timeout=LEASE_SECONDS)
     shared.sabotage(explainer=0.2)  # a chunk of 8 takes 1.6 s
     launchers = [start_worker(shared, lost), start_worker(shared, other)]
     wait_until(lambda: hosts_at_work(shared) == {lost.name, other.name}, 60, "both machines ready")

@@ -17,14 +17,14 @@ from db.schema import images, results
 @pytest.mark.parametrize(
     ("poison", "happens"),
     [
-        ("kill", "its worker dies three times, then it is `failed: killed-worker`; all others are done"),
+        ("kill", "its worker dies three times, then it is `failed: crashed-worker`; all others are done"),
         ("hang", "a watchdog ends the worker (here after 4 s), three times; all others are done"),
     ],
 )
 def test_poison_image_fails_after_three_attempts_and_its_neighbours_are_done(
     distributed: Installation, note_fault: NoteFault, poison: str, happens: str
 ) -> None:
-    xrays = draw_xrays_of(distributed, chunk_size=32, image_seconds=4)
+    xrays = draw_xrays_of(distributed, chunk_size=32, image_timeout=4)
     distributed.sabotage(poison=poison)
     Image.new("L", (77, 77)).save(xrays / "image-0150-poison.png")
     distributed.start("worker")
@@ -41,7 +41,7 @@ def test_poison_image_fails_after_three_attempts_and_its_neighbours_are_done(
             .join(results, results.c.image_id == images.c.id)
             .where(results.c.status == "failed")
         ).all()
-    assert failed == [("image-0150-poison.png", 3, "killed-worker")]
+    assert failed == [("image-0150-poison.png", 3, "crashed-worker")]
     wait_until(lambda: len(children(distributed)) == 1, 30, "a healthy worker")
     (xrays / "image-0150-poison.png").unlink()
     Image.new("L", (32, 32)).save(xrays / "later.png")

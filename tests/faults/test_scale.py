@@ -42,7 +42,7 @@ def test_an_archive_many_times_the_queue_takes_no_more_memory(
     distributed: Installation, valkey: Valkey
 ) -> None:
     limit, count = 20, 6000
-    xrays = draw_xrays_of(distributed, 16, chunk_size=16, queue_limit=limit)
+    xrays = draw_xrays_of(distributed, 16, chunk_size=16, max_queued_messages=limit)
     distributed.sabotage(explainer=0)
     for number in range(16, count):
         (xrays / f"image-{number:04}.png").hardlink_to(xrays / f"image-{number % 16:04}.png")

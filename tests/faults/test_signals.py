@@ -96,7 +96,7 @@ def test_run_stopped(installation: Installation, number: signal.Signals, stage: 
 def test_enqueue_stopped_while_the_queue_is_full(
     distributed: Installation, valkey: Valkey, number: signal.Signals, note_fault: NoteFault
 ) -> None:
-    xrays = draw_xrays_of(distributed, queue_limit=10)
+    xrays = draw_xrays_of(distributed, max_queued_messages=10)
     process = distributed.start("enqueue", xrays)
     wait_until(lambda: valkey.client().llen(EXPLAIN_QUEUE) == 10, 30, "a full queue")
 

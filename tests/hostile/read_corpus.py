@@ -13,8 +13,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from worker.explain.explainer import Explainer
 from worker.explain.options import ExplainOptions
-from worker.explain.pipeline import Item, Pipeline
-from worker.file_names import as_text
+from worker.explain.pipeline import ImageTask, Pipeline
+from worker.file_names import escape_path
 from worker.images.reader import Limits
 from worker.model.network import load_model
 
@@ -24,7 +24,7 @@ def main(folder: Path, model: Path, out: Path) -> None:
     explainer.warm_up(16)
     names = sorted(file.name for file in folder.iterdir())
     items = [
-        Item(number, folder / name, out / (as_text(name) + ".jpg"), as_text(name), folder, out)
+        ImageTask(number, folder / name, out / (escape_path(name) + ".jpg"), escape_path(name), folder, out)
         for number, name in enumerate(names)
     ]
     before = memory()
@@ -37,8 +37,8 @@ def main(folder: Path, model: Path, out: Path) -> None:
     found: dict[str, Any] = {}
     with Pipeline(readers=2, renderers=2, batch_size=16, limits=Limits()) as pipeline:
         for outcome in pipeline.run(explainer, items, ExplainOptions(), progress):
-            assert outcome.item.name not in found
-            found[outcome.item.name] = [outcome.reason, outcome.error, outcome.overlay is not None]
+            assert outcome.task.name not in found
+            found[outcome.task.name] = [outcome.reason, outcome.error, outcome.overlay is not None]
     print(
         json.dumps(
             {"outcomes": found, "bytes": memory() - before, "before": before, "slowest_batch": slowest}

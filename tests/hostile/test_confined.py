@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from worker.errors import ImageError
-from worker.file_names import as_text, on_disk
+from worker.file_names import escape_path, unescape_path
 from worker.images.reader import Limits, read_radiograph
-from worker.safe_files import _unfinished, remove_unfinished, write_below
+from worker.safe_files import _unfinished, atomic_write_beneath, remove_temp_files
 
 
 @pytest.fixture
@@ -35,13 +35,13 @@ def assert_refused(root: Path, path: str) -> None:
         read(root, path)
     assert caught.value.reason == "outside-root"
     with pytest.raises(ImageError, match="leads out of") as caught:
-        write_below(root, root / path, b"content")
+        atomic_write_beneath(root, root / path, b"content")
     assert caught.value.reason == "outside-root"
 
 
 def test_files_below_the_root_are_read_and_written(root: Path) -> None:
     read(root, "in/a.png")
-    write_below(root, root / "new/deep/a.jpg", b"content")
+    atomic_write_beneath(root, root / "new/deep/a.jpg", b"content")
     assert (root / "new/deep/a.jpg").read_bytes() == b"content"
     assert [path.name for path in (root / "new/deep").iterdir()] == ["a.jpg"]
 
@@ -68,7 +68,7 @@ def test_file_that_became_a_link_is_not_read_and_not_written_through(root: Path)
     (root / "in" / "a.png").symlink_to(target)
     with pytest.raises(ImageError, match="leads out of"):
         read(root, "in/a.png")
-    write_below(root, root / "in" / "a.png", b"content")
+    atomic_write_beneath(root, root / "in" / "a.png", b"content")
     assert target.read_bytes() == before
     assert not (root / "in" / "a.png").is_symlink()
 
@@ -95,7 +95,7 @@ def test_links_swapped_in_while_files_are_written_lead_nowhere(root: Path) -> No
     try:
         for number in range(500):
             try:
-                write_below(root, swapped / f"{number}.jpg", b"content")
+                atomic_write_beneath(root, swapped / f"{number}.jpg", b"content")
                 written += 1
             except (ImageError, OSError):
                 refused += 1
@@ -110,29 +110,29 @@ def test_links_swapped_in_while_files_are_written_lead_nowhere(root: Path) -> No
 def test_names_that_are_not_utf8_have_a_text_that_finds_them(root: Path) -> None:
     name = os.fsdecode(b"in/caf\xe9 \xff\xfe.png")
     (root / "in" / "a.png").rename(root / name)
-    assert as_text(name) == r"in/caf\xe9 \xff\xfe.png"
-    assert on_disk(str(root), as_text(name)) == name
-    read(root, on_disk(str(root), as_text(name)))
+    assert escape_path(name) == r"in/caf\xe9 \xff\xfe.png"
+    assert unescape_path(str(root), escape_path(name)) == name
+    read(root, unescape_path(str(root), escape_path(name)))
     literal = r"in/b\xe9.png"
     (root / literal).touch()
-    assert on_disk(str(root), literal) == literal
-    assert on_disk(str(root), r"in/none\xe9.png") == r"in/none\xe9.png"
+    assert unescape_path(str(root), literal) == literal
+    assert unescape_path(str(root), r"in/none\xe9.png") == r"in/none\xe9.png"
 
 
 @pytest.mark.parametrize("path", ["é.png", "line\nbreak.png", r"back\slash.png", r"\x41.png"])
 def test_valid_names_are_their_own_text(root: Path, path: str) -> None:
-    assert as_text(path) == path
-    assert on_disk(str(root), path) == path
+    assert escape_path(path) == path
+    assert unescape_path(str(root), path) == path
 
 
 def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
     root = tmp_path / "out"
-    write_below(root, root / "a" / "other.jpg", b"whole")
+    atomic_write_beneath(root, root / "a" / "other.jpg", b"whole")
     left = [root / "a" / f"{_unfinished('one.jpg')}{number}" for number in range(2)]
     of_others = root / "a" / f"{_unfinished('two.jpg')}0"
     for file in (*left, of_others):
         file.write_bytes(b"half")
 
-    remove_unfinished(root, [root / "a" / "one.jpg", root / "gone" / "three.jpg"])
+    remove_temp_files(root, [root / "a" / "one.jpg", root / "gone" / "three.jpg"])
 
     assert sorted((root / "a").iterdir()) == sorted([root / "a" / "other.jpg", of_others])

@@ -20,7 +20,7 @@ from PIL import Image
 from worker.errors import ImageError
 from worker.explain.options import ExplainOptions
 from worker.explain.overlay import render
-from worker.file_names import as_text
+from worker.file_names import escape_path
 from worker.images.reader import Limits, Radiograph, read_radiograph
 from worker.model.metadata import Preprocessing
 
@@ -70,7 +70,7 @@ def test_every_hostile_file_is_done_or_fails_for_a_known_reason(
 ) -> None:
     outcomes = told["outcomes"]
     assert len(files) >= 500
-    assert set(outcomes) == {as_text(os.fsdecode(hostile.name)) for hostile in files}
+    assert set(outcomes) == {escape_path(os.fsdecode(hostile.name)) for hostile in files}
     for name, (reason, error, has_overlay) in outcomes.items():
         assert has_overlay == (reason is None), name
         if reason is not None:
@@ -92,12 +92,12 @@ def test_bombs_and_foreign_formats_fail(files: list[Hostile], told: dict[str, An
 
 
 def test_whatever_the_name_the_image_is_explained(files: list[Hostile], told: dict[str, Any]) -> None:
-    named = [as_text(os.fsdecode(hostile.name)) for hostile in files if hostile.kind.startswith("name ")]
+    named = [escape_path(os.fsdecode(hostile.name)) for hostile in files if hostile.kind.startswith("name ")]
     assert len(named) > 30
     for name in named:
         if len(name.encode()) + len(".jpg") <= 255:
             assert told["outcomes"][name][2], (name, told["outcomes"][name])
-    written = {as_text(file.name) for file in told["out"].iterdir()}
+    written = {escape_path(file.name) for file in told["out"].iterdir()}
     assert written == {f"{name}.jpg" for name, (_, _, done) in told["outcomes"].items() if done}
     for name in written:
         with Image.open(told["out"] / name) as overlay:
@@ -106,7 +106,7 @@ def test_whatever_the_name_the_image_is_explained(files: list[Hostile], told: di
 
 def test_memory_and_time_stay_within_bounds(told: dict[str, Any]) -> None:
     assert told["bytes"] < MEMORY, f"{told['bytes']:,}"
-    # XRAYCAM_IMAGE_SECONDS is 60 for one image; here is what sixteen took.
+    # XRAYCAM_IMAGE_TIMEOUT is 60 for one image; here is what sixteen took.
     assert told["slowest_batch"] < 60
 
 

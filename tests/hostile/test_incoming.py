@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from messages import envelope, forged
 
 from worker.queue.celery_app import configuration
-from worker.queue.message_schema import MessageRefused, check_envelope, check_message
+from worker.queue.message_schema import InvalidMessage, check_envelope, check_message
 from worker.queue.messages import EXPLAIN_CHUNK, EXPLAIN_QUEUE, TRAIN, TRAIN_QUEUE
 
 RIGHT_BUT_UNKNOWN = {"unknown run", "unknown chunk"}
@@ -123,7 +123,7 @@ def is_taken(message: Any) -> bool:
     try:
         check_envelope(message)
         check_message(message)
-    except MessageRefused as error:
+    except InvalidMessage as error:
         refusal = str(error)
     if refusal is not None:
         assert refusal.isprintable()

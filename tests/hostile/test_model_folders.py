@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from worker.errors import ModelError
-from worker.model.metadata import DESCRIPTION_FILE, Description, check_folder, read_description, sha256_of
+from worker.model.metadata import METADATA_FILE, ModelMetadata, check_folder, read_metadata, sha256_of
 from worker.model.store import STARTER, ModelStore
 
 WEIGHTS = "weights.safetensors"
@@ -36,12 +36,12 @@ def refusal_of(folder: Path) -> str:
 
 
 def described(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / DESCRIPTION_FILE).read_text())
+    found: dict[str, Any] = json.loads((folder / METADATA_FILE).read_text())
     return found
 
 
-def describe(folder: Path, description: Any) -> None:
-    (folder / DESCRIPTION_FILE).write_text(json.dumps(description), encoding="utf-8", errors="surrogatepass")
+def describe(folder: Path, metadata: Any) -> None:
+    (folder / METADATA_FILE).write_text(json.dumps(metadata), encoding="utf-8", errors="surrogatepass")
 
 
 def paths(part: Any, here: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -85,23 +85,23 @@ def test_any_value_in_model_json_gives_a_description_or_one_line(
             part[unknown] = value
     describe(folder, mutated)
     try:
-        description = read_description(folder)
+        metadata = read_metadata(folder)
     except ModelError as error:
         refusal = str(error)
     else:
-        assert_within_bounds(description)
+        assert_within_bounds(metadata)
         return
     assert refusal.isprintable()
     assert len(refusal) < 1000
 
 
-def assert_within_bounds(description: Description) -> None:
+def assert_within_bounds(metadata: ModelMetadata) -> None:
     """What is accepted can be built, printed and stored."""
-    assert description.version == Path(description.version).name
-    assert description.weights.file == Path(description.weights.file).name
-    assert 32 <= description.preprocessing.size <= 2048
-    assert 0 <= description.head.l2 <= 1e6
-    for name in (*description.classes, description.default_layer, description.default_method):
+    assert metadata.version == Path(metadata.version).name
+    assert metadata.weights.file == Path(metadata.weights.file).name
+    assert 32 <= metadata.preprocessing.size <= 2048
+    assert 0 <= metadata.head.l2 <= 1e6
+    for name in (*metadata.classes, metadata.default_layer, metadata.default_method):
         assert "\n" not in name
         assert "\0" not in name
 
@@ -110,7 +110,7 @@ def assert_within_bounds(description: Description) -> None:
     "content", [b"", b"{", b"\xff\xfe", b"[" * 200_000, b"null", b'{"format": 1' + b"0" * 10_000]
 )
 def test_broken_json_is_one_line(folder: Path, content: bytes) -> None:
-    (folder / DESCRIPTION_FILE).write_bytes(content)
+    (folder / METADATA_FILE).write_bytes(content)
     assert "is damaged" in refusal_of(folder)
 
 
@@ -118,9 +118,9 @@ def test_giant_description_and_weights_are_refused_unread(folder: Path) -> None:
     with (folder / WEIGHTS).open("ab") as stream:
         stream.truncate(2_000_000_000)
     assert "more than 1,000,000,000 bytes" in refusal_of(folder)
-    with (folder / DESCRIPTION_FILE).open("ab") as stream:
+    with (folder / METADATA_FILE).open("ab") as stream:
         stream.truncate(5_000_000_000)
-    assert "larger than any description" in refusal_of(folder)
+    assert "larger than any metadata" in refusal_of(folder)
 
 
 @pytest.mark.parametrize(
@@ -142,14 +142,14 @@ def test_links_are_refused_and_what_they_lead_to_is_not_published(folder: Path, 
     assert not [path for path in (tmp_path / "store").rglob("*") if path.is_file()]
 
 
-@pytest.mark.parametrize("name", [WEIGHTS, DESCRIPTION_FILE])
+@pytest.mark.parametrize("name", [WEIGHTS, METADATA_FILE])
 def test_linked_parts_are_refused(folder: Path, tmp_path: Path, name: str) -> None:
     (folder / name).rename(tmp_path / name)
     (folder / name).symlink_to(tmp_path / name)
     assert f"{name} is a link" in refusal_of(folder)
 
 
-@pytest.mark.parametrize("name", [WEIGHTS, DESCRIPTION_FILE, "more"])
+@pytest.mark.parametrize("name", [WEIGHTS, METADATA_FILE, "more"])
 def test_pipes_are_refused_without_waiting_for_them(folder: Path, name: str) -> None:
     (folder / name).unlink(missing_ok=True)
     os.mkfifo(folder / name)

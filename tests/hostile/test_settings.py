@@ -46,7 +46,7 @@ def assert_usable(taken: Settings) -> None:
     assert taken.home.is_absolute()
     assert 0 <= int(taken.umask, 8) <= 0o777
     assert 1 <= taken.max_bytes <= 10**10
-    assert taken.stop_seconds < float("inf")
+    assert taken.shutdown_grace_period < float("inf")
     assert all(value for value in taken.as_environment())
     assert taken.database
     assert isinstance(taken.passwords, set)
@@ -55,11 +55,11 @@ def assert_usable(taken: Settings) -> None:
 def test_new_files_are_private_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch, home: object) -> None:  # noqa: ARG001
     before = os.umask(0o022)
     try:
-        load_settings().make_private()
+        load_settings().apply_umask()
         assert os.umask(0o022) == 0o077
         monkeypatch.setenv("XRAYCAM_UMASK", "027")
         load_settings.cache_clear()
-        load_settings().make_private()
+        load_settings().apply_umask()
         assert os.umask(0o022) == 0o027
     finally:
         os.umask(before)

@@ -15,7 +15,7 @@ from PIL import Image
 from sqlalchemy import select, update
 
 from db.schema import images, results
-from worker.file_names import as_text
+from worker.file_names import escape_path
 
 MARKUP = "[/x].png"  # a folder, and a file in it, that rich would take for markup
 FORGED = {
@@ -58,7 +58,7 @@ def test_every_image_ends_in_one_row_and_nothing_leaves_its_folders(distributed:
             .join(results, results.c.image_id == images.c.id)
         ).all()  # fmt: skip
     found = {row.path: row for row in rows}
-    assert set(found) == {as_text(name) for name in names} | {
+    assert set(found) == {escape_path(name) for name in names} | {
         *FORGED.values(),
         MARKUP,
         "linked/a.png",

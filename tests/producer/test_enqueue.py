@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from db.ingest import IntakeCounts
+from db.ingest import IngestStats
 from db.ledger import Ledger
 from db.migrate import migrate
 from db.models import Model
@@ -50,7 +50,7 @@ def test_every_image_is_in_the_ledger_in_chunks(ledger: Ledger, settings: Settin
     enqueued = enqueue(ledger, settings, Request(archive))
     assert enqueued.is_new
     assert enqueued.scanned.found == count_images(ledger, enqueued.run.id) == 9
-    assert enqueued.taken == IntakeCounts(new=9)
+    assert enqueued.ingested == IngestStats(new=9)
     found = progress(ledger, enqueued.run.id)
     assert (found.images, found.chunks, found.pending) == (9, 3, 9)
     assert enqueued.run.root == str(archive)
@@ -61,12 +61,12 @@ def test_second_time_takes_in_what_is_new_only(ledger: Ledger, settings: Setting
     first = enqueue(ledger, settings, Request(archive))
     (archive / "late.png").touch()
     (archive / "ward0" / "x0.png").write_bytes(b"changed")
-    again = enqueue(ledger, settings, Request(archive))
-    assert (again.run.id, again.is_new) == (first.run.id, False)
-    assert again.taken == IntakeCounts(new=1, unchanged=8, changed=1)
+    to_requeue = enqueue(ledger, settings, Request(archive))
+    assert (to_requeue.run.id, to_requeue.is_new) == (first.run.id, False)
+    assert to_requeue.ingested == IngestStats(new=1, unchanged=8, changed=1)
     forced = enqueue(ledger, settings, Request(archive, force=True))
     assert forced.run.id != first.run.id
-    assert forced.taken == IntakeCounts(new=10)
+    assert forced.ingested == IngestStats(new=10)
 
 
 @pytest.mark.usefixtures("model")
@@ -76,7 +76,7 @@ def test_overlays_inside_the_folder_are_no_images(ledger: Ledger, settings: Sett
     overlay = Path(run.output) / "ward0" / "x0.png.jpg"
     overlay.parent.mkdir(parents=True)
     overlay.touch()
-    assert enqueue(ledger, settings, request).taken == IntakeCounts(unchanged=9)
+    assert enqueue(ledger, settings, request).ingested == IngestStats(unchanged=9)
 
 
 @pytest.mark.usefixtures("model")
@@ -95,7 +95,7 @@ def test_folder_without_images_is_refused_and_leaves_no_run(
     with pytest.raises(XraycamError, match="there is no folder"):
         enqueue(ledger, settings, Request(tmp_path / "nowhere"))
     assert list_runs(ledger) == []
-    assert enqueue(ledger, settings, Request(empty, globs=("*",))).taken.new == 1
+    assert enqueue(ledger, settings, Request(empty, globs=("*",))).ingested.new == 1
 
 
 def test_unknown_layer_class_and_model_are_refused_with_those_near(
@@ -104,7 +104,7 @@ def test_unknown_layer_class_and_model_are_refused_with_those_near(
     def refused(request: Request) -> str:
         with pytest.raises(Exception, match=model.version) as refusal:
             check_request(ledger, settings, request)
-        assert type(refusal.value).__name__ in ("ModelError", "UnknownModel")
+        assert type(refusal.value).__name__ in ("ModelError", "ModelNotFound")
         assert "\n" not in str(refusal.value)
         return str(refusal.value)
 

@@ -14,7 +14,7 @@ import pytest
 from servers import Valkey, free_port
 from sqlalchemy import func, select
 
-from db.ingest import Intake, ScannedFile
+from db.ingest import RunIngest, ScannedFile
 from db.ledger import Ledger
 from db.migrate import migrate
 from db.runs import Run, open_run
@@ -47,7 +47,7 @@ def run(ledger: Ledger) -> Run:
         pinned=False,
         chunk_size=1,
     )
-    intake = Intake(ledger, run, is_new=is_new)
+    intake = RunIngest(ledger, run, is_new=is_new)
     intake.add([ScannedFile(f"x{number}.png", 1, 1) for number in range(COUNT)])
     intake.close()
     return run
@@ -62,7 +62,7 @@ def settings(home: Path, monkeypatch: pytest.MonkeyPatch, valkey: Valkey) -> Ite
 
 
 def limited(settings: Settings, limit: int) -> Settings:
-    return settings.model_copy(update={"queue_limit": limit})
+    return settings.model_copy(update={"max_queued_messages": limit})
 
 
 def messages(valkey: Valkey) -> list[dict[str, Any]]:
@@ -92,9 +92,9 @@ class Drain(threading.Thread):
     def run(self) -> None:
         while True:
             self.longest = max(self.longest, self._client.llen(EXPLAIN_QUEUE))
-            taken = self._client.rpop(EXPLAIN_QUEUE, self._at_once) or []
-            self.seen += [chunk(json.loads(text)) for text in taken]
-            if self._end.is_set() and not taken:
+            ingested = self._client.rpop(EXPLAIN_QUEUE, self._at_once) or []
+            self.seen += [chunk(json.loads(text)) for text in ingested]
+            if self._end.is_set() and not ingested:
                 return
             time.sleep(0.01)
 
@@ -128,7 +128,7 @@ def test_every_chunk_has_a_message_in_order_and_is_noted_as_sent(
     publish_chunks(settings, ledger, run, COUNT)
     assert [chunk(message) for message in messages(valkey)] == list(range(1, COUNT + 1))
     with ledger.read() as connection:
-        sent = select(func.count()).where(chunks.c.sent_at.is_not(None))
+        sent = select(func.count()).where(chunks.c.published_at.is_not(None))
         assert connection.execute(sent).scalar() == COUNT
 
 
@@ -192,7 +192,7 @@ def test_broker_without_memory_is_waited_for_and_nothing_is_lost(
 def test_broker_that_stays_away_is_named_without_its_password(
     settings: Settings, ledger: Ledger, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publish, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(publish, "RETRY_TIMEOUT", 0.3)
     monkeypatch.setenv("XRAYCAM_BROKER_URL", f"redis://:hidden@127.0.0.1:{free_port()}/0")
     load_settings.cache_clear()
     with pytest.raises(

@@ -10,7 +10,7 @@ import pytest
 
 from producer.scan import ScanCounts, resolve_folder, scan
 from worker.errors import XraycamError
-from worker.file_names import on_disk
+from worker.file_names import unescape_path
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -20,9 +20,9 @@ def touch(folder: Path, *names: str) -> None:
         file.write_bytes(b"x" * 7)
 
 
-def found(folder: Path, *globs: str, left_out: tuple[Path, ...] = ()) -> list[str]:
+def found(folder: Path, *globs: str, exclude: tuple[Path, ...] = ()) -> list[str]:
     return sorted(
-        file.path for file in scan(resolve_folder(folder), ScanCounts(), globs=globs, left_out=left_out)
+        file.path for file in scan(resolve_folder(folder), ScanCounts(), globs=globs, exclude=exclude)
     )
 
 
@@ -93,7 +93,7 @@ def test_hidden_files_and_folders_are_passed_over(archive: Path) -> None:
 
 def test_our_own_folders_are_left_out(archive: Path) -> None:
     touch(archive, "a.png", "xraycam-data/overlays/run-000001/a.png.jpg", "one/xraycam-data/b.png")
-    assert found(archive, left_out=(archive / "xraycam-data",)) == ["a.png", "one/xraycam-data/b.png"]
+    assert found(archive, exclude=(archive / "xraycam-data",)) == ["a.png", "one/xraycam-data/b.png"]
 
 
 def test_links_that_lead_outside_are_told_and_not_followed(archive: Path, tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_links_that_lead_outside_are_told_and_not_followed(archive: Path, tmp_pa
     (archive / "notes").symlink_to(tmp_path / "none")
     paths, counts = counted(archive)
     assert paths == ["a.png"]
-    assert counts.links_outside == 4
+    assert counts.external_symlinks == 4
 
 
 def test_links_inside_are_images_but_linked_folders_are_scanned_once(archive: Path) -> None:
@@ -117,7 +117,7 @@ def test_links_inside_are_images_but_linked_folders_are_scanned_once(archive: Pa
     (archive / "gone.png").symlink_to("one/gone.png")
     paths, counts = counted(archive)
     assert paths == ["link.png", "one/a.png"]
-    assert counts.links_outside == 0
+    assert counts.external_symlinks == 0
 
 
 def test_folder_reached_by_a_link_is_scanned_where_it_is(archive: Path, tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_names_that_are_not_utf8_are_taken_with_escapes_that_lead_back_to_them(a
     paths, counts = counted(archive)
     assert paths == [r"bad\xff.png", r"folder\xfe/b.png", "größe 日本.png"]
     assert counts.names_not_utf8 == 0
-    assert all((archive / on_disk(str(archive), path)).read_bytes() for path in paths)
+    assert all((archive / unescape_path(str(archive), path)).read_bytes() for path in paths)
     only = resolve_folder(archive / os.fsdecode(b"bad\xff.png"))
     assert [file.path for file in scan(only, ScanCounts())] == [r"bad\xff.png"]
 

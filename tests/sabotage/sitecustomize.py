@@ -18,7 +18,7 @@ from pathlib import Path
 
 STAND_INS = {
     "worker.explain.explainer": "stand_in_explainer.py",
-    "worker.model.network": "stand_in_folder.py",
+    "worker.model.network": "stand_in_network.py",
 }
 
 

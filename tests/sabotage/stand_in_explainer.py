@@ -19,13 +19,13 @@ SIDE = 7
 
 
 class Explainer:
-    is_slow = False
+    needs_per_channel_passes = False
     every_class = False
 
     def __init__(
         self, description: Any, network: Any, layers: Any = (), method: Any = (), *, every_class: bool = False
     ) -> None:
-        self.description = description
+        self.metadata = description
         self.layers = (description.default_layer,)
         self.methods = (SimpleNamespace(name="gradcam"),)
         self.panels = (Panel(self.layers[0], self.methods[0], None, self.layers[0], self.layers[0]),)
@@ -41,7 +41,7 @@ class Explainer:
         return Explanation(
             probabilities=probabilities,
             scores=np.log(probabilities + 1e-6),
-            explained=probabilities.argmax(axis=1).astype(np.int32),
+            target_index=probabilities.argmax(axis=1).astype(np.int32),
             heatmaps={name: np.broadcast_to(heatmap, (count, SIDE, SIDE))},
             maxima={name: np.ones(count, np.float32)},
         )

@@ -32,7 +32,7 @@ def test_several_methods_and_every_class_give_one_strip_with_a_panel_for_each(
     for row in rows_of(installation):
         assert row["layer"] == "block_12_add,block_9_add"
         assert row["method"] == "gradcam,eigencam"
-        assert row["explained_class"] == "Normal,Tuberculosis"
+        assert row["target_class"] == "Normal,Tuberculosis"
     output = installation.home / "overlays" / "run-000001"
     with Image.open(output / "phantom-0001.png.png") as strip:
         assert strip.width == 9 * 128 + 8 * 4
@@ -54,9 +54,9 @@ def test_share_of_heat_in_the_marked_area_is_noted_for_each_image(
     marked = json.loads((xrays / "lesions.json").read_text())
     for row in rows_of(installation):
         is_marked = Path(row["path"]).name in marked
-        is_blank = row["heat_border"] == ""
-        assert (row["heat_marked"] != "") == (is_marked and not is_blank)
-        for name in ("heat_border", "heat_corner", "heat_marked"):
+        is_blank = row["cam_border_fraction"] == ""
+        assert (row["cam_mask_fraction"] != "") == (is_marked and not is_blank)
+        for name in ("cam_border_fraction", "cam_corner_fraction", "cam_mask_fraction"):
             assert row[name] == "" or 0 <= float(row[name]) <= 1
     assert "of the heat in the marked area" in done.stdout
 

@@ -110,11 +110,13 @@ def test_a_damaged_model_is_refused_and_the_old_one_goes_on_serving(
     refused = distributed.xraycam("enqueue", xrays, status=2)
     assert f"{distributed.home}/models/newer/weights.safetensors is damaged" in refused.stderr
     distributed.wait_complete()
-    wait_until(lambda: any("newer" in (worker.fault or "") for worker in workers(distributed)), 40, "a fault")
+    wait_until(
+        lambda: any("newer" in (worker.last_error or "") for worker in workers(distributed)), 40, "a fault"
+    )
     (worker,) = workers(distributed)
     assert worker.model_version == "small"
-    assert "damaged" in (worker.fault or "")
-    assert "small goes on serving" in (worker.fault or "")
+    assert "damaged" in (worker.last_error or "")
+    assert "small goes on serving" in (worker.last_error or "")
     assert "damaged" in distributed.xraycam("workers").stdout
 
 

@@ -129,7 +129,7 @@ def test_several_layers_give_one_strip_and_keep_their_heatmaps(installation: Ins
         assert strip.width >= 3 * 128
     assert (output / "phantom-0001.png.npz").stat().st_size < 10_000
     rows = csv.DictReader(installation.xraycam("results", "--format", "csv").stdout.splitlines())
-    assert {(row["explained_class"], row["layer"]) for row in rows} == {("Normal", "block_12_add,out_relu")}
+    assert {(row["target_class"], row["layer"]) for row in rows} == {("Normal", "block_12_add,out_relu")}
 
     before = (output / "phantom-0001.png.png").read_bytes()
     done = installation.xraycam("recolour", 1, "--colormap", "viridis")

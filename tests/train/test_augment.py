@@ -9,20 +9,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.corruptions import CHANGES, MARKERS_HIDDEN, changed_inputs
-from benchmarks.placement import area_seen, placement
-from worker.images.preprocess import network_input
+from benchmarks.corruptions import CHANGES, MARKERS_HIDDEN, corrupted_inputs
+from benchmarks.placement import mask_in_input, placement
+from worker.images.preprocess import preprocess
 from worker.images.reader import Radiograph
 from worker.model.metadata import Preprocessing
 from worker.train.augment import chest_view
-from worker.train.dataset import scan_labelled
+from worker.train.dataset import load_labelled_folder
 from worker.train.metrics import measure
 from worker.train.plots import (
-    confusion_picture,
-    learning_curves,
-    reliability_picture,
-    roc_picture,
-    worst_mistakes,
+    plot_confusion_matrix,
+    plot_learning_curves,
+    plot_reliability,
+    plot_roc,
+    plot_worst_mistakes,
 )
 from worker.train.recipe import ChestAugmentation
 
@@ -57,7 +57,7 @@ def ramp() -> Radiograph:
 
 def test_a_view_of_no_change_is_the_networks_input(ramp: Radiograph) -> None:
     view, area = chest_view(ramp, PREPROCESSING, STILL, (0, 0, 0))
-    np.testing.assert_array_equal(view, network_input(ramp, PREPROCESSING))
+    np.testing.assert_array_equal(view, preprocess(ramp, PREPROCESSING))
     assert area is None
 
 
@@ -119,32 +119,32 @@ def test_heat_placement_by_hand() -> None:
 def test_the_area_is_cut_as_the_image_is() -> None:
     marked = Image.new("L", (100, 100))
     marked.paste(255, (0, 0, 5, 100))
-    assert not area_seen(marked, Preprocessing(size=64, margin=0.06)).any()
-    assert area_seen(marked, Preprocessing(size=64)).any()
+    assert not mask_in_input(marked, Preprocessing(size=64, margin=0.06)).any()
+    assert mask_in_input(marked, Preprocessing(size=64)).any()
 
 
 def test_changed_copies_keep_the_size_and_hide_the_markers() -> None:
     pixels = np.full((100, 100), 40, np.uint8)
     pixels[2:6, 80:95] = 255
     for change in CHANGES.values():
-        assert changed_inputs([radiograph_of(pixels)], change, PREPROCESSING).shape == (1, 64, 64)
-    hidden = changed_inputs([radiograph_of(pixels)], CHANGES[MARKERS_HIDDEN], Preprocessing(size=100))[0]
+        assert corrupted_inputs([radiograph_of(pixels)], change, PREPROCESSING).shape == (1, 64, 64)
+    hidden = corrupted_inputs([radiograph_of(pixels)], CHANGES[MARKERS_HIDDEN], Preprocessing(size=100))[0]
     assert hidden.max() < 60
 
 
 def test_pictures_are_written(make_folder: MakeFolder, tmp_path: Path) -> None:
-    dataset = scan_labelled(make_folder(Clear=6, Opaque=6), min_per_class=2)
+    dataset = load_labelled_folder(make_folder(Clear=6, Opaque=6), min_per_class=2)
     scores = np.random.default_rng(0).normal(size=(12, 2))
     metrics = measure(np.array(dataset.labels), scores, dataset.classes, resamples=20)
     history = [
         {"stage": stage, "epoch": n, "loss": 1 / n, "val_loss": 1 / n, "val_auc": 0.8, "val_accuracy": 0.7}
         for n, stage in ((1, "head"), (2, "network"), (3, "network"))
     ]
-    learning_curves(history, tmp_path / "curves.png")
-    roc_picture(dataset.labels, scores, dataset.classes, tmp_path / "roc.png")
-    confusion_picture(metrics, tmp_path / "confusion.png")
-    reliability_picture(metrics, tmp_path / "reliability.png")
-    worst_mistakes(dataset, range(12), scores, tmp_path / "mistakes.png", side=64)
+    plot_learning_curves(history, tmp_path / "curves.png")
+    plot_roc(dataset.labels, scores, dataset.classes, tmp_path / "roc.png")
+    plot_confusion_matrix(metrics, tmp_path / "confusion.png")
+    plot_reliability(metrics, tmp_path / "reliability.png")
+    plot_worst_mistakes(dataset, range(12), scores, tmp_path / "mistakes.png", side=64)
     for file in tmp_path.glob("*.png"):
         with Image.open(file) as picture:
             assert min(picture.size) > 60

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.corruptions import CHANGES
+from benchmarks.corruptions import CORRUPTIONS
 from benchmarks.cross_validation import cross_validate
-from worker.train.annotations import Regions
-from worker.train.dataset import scan_labelled
+from worker.train.annotations import FindingAnnotations
+from worker.train.dataset import load_labelled_folder
 from worker.train.recipe import Recipe
 
 MakeFolder = Callable[..., Path]
@@ -20,7 +20,7 @@ MakeFolder = Callable[..., Path]
 def test_cross_validation_gives_figures_of_every_fold_and_of_the_heat(
     make_folder: MakeFolder, tiny_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    few = dict(list(CHANGES.items())[:2])
+    few = dict(list(CORRUPTIONS.items())[:2])
     monkeypatch.setattr("benchmarks.cross_validation.CHANGES", few)
     folder = make_folder(Clear=9, Opaque=9)
     for file in (folder / "Opaque").iterdir():
@@ -28,8 +28,8 @@ def test_cross_validation_gives_figures_of_every_fold_and_of_the_heat(
     polygon = {"regions": [{"points": [[20, 20], [70, 20], [70, 70], [20, 70]]}]}
     names = [file.name for file in (folder / "Opaque").iterdir()]
     (folder / "regions.json").write_text(json.dumps(dict.fromkeys(names, polygon)))
-    dataset = scan_labelled(folder, min_per_class=4)
-    regions = Regions(folder / "regions.json", dataset)
+    dataset = load_labelled_folder(folder, min_per_class=4)
+    regions = FindingAnnotations(folder / "regions.json", dataset)
     figures = cross_validate(dataset, tiny_recipe, 2, "none", regions, None, 0)
     assert json.loads(json.dumps(figures)) == figures
     assert sum(fold["images"] for fold in figures["folds"]) == 18

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from worker.train.annotations import Regions, find_regions
-from worker.train.dataset import DatasetError, Split, fold_splits, scan_labelled, split
+from worker.train.annotations import FindingAnnotations, find_annotations
+from worker.train.dataset import DatasetError, Split, fold_splits, load_labelled_folder, train_val_split
 
 MakeFolder = Callable[..., Path]
 
 
 def test_each_sub_folder_is_a_class_in_the_order_of_names(make_folder: MakeFolder) -> None:
-    dataset = scan_labelled(make_folder(Opaque=4, Clear=6), min_per_class=2)
+    dataset = load_labelled_folder(make_folder(Opaque=4, Clear=6), min_per_class=2)
     assert dataset.classes == ("Clear", "Opaque")
     assert dataset.counts() == {"Clear": 6, "Opaque": 4}
     assert all(
@@ -26,8 +26,8 @@ def test_each_sub_folder_is_a_class_in_the_order_of_names(make_folder: MakeFolde
 
 
 def test_three_classes_are_scanned_and_split(make_folder: MakeFolder) -> None:
-    dataset = scan_labelled(make_folder(A=10, B=20, C=30), min_per_class=2)
-    parts = split(dataset, share=0.2, seed=1)
+    dataset = load_labelled_folder(make_folder(A=10, B=20, C=30), min_per_class=2)
+    parts = train_val_split(dataset, share=0.2, seed=1)
     assert dataset.counts(parts.validation) == {"A": 2, "B": 4, "C": 6}
     assert dataset.counts(parts.training) == {"A": 8, "B": 16, "C": 24}
 
@@ -37,9 +37,9 @@ def test_files_that_do_not_decode_are_listed_and_left_out(make_folder: MakeFolde
     (folder / "Clear" / "empty.png").touch()
     (folder / "Opaque" / "text.png").write_text("not an image")
     (folder / "Opaque" / ".hidden.png").write_text("not looked at")
-    dataset = scan_labelled(folder, min_per_class=2)
+    dataset = load_labelled_folder(folder, min_per_class=2)
     assert len(dataset) == 10
-    assert {item.file.name: item.reason for item in dataset.left_out} == {
+    assert {item.file.name: item.reason for item in dataset.skipped} == {
         "empty.png": "empty",
         "text.png": "not-an-image",
     }
@@ -47,31 +47,34 @@ def test_files_that_do_not_decode_are_listed_and_left_out(make_folder: MakeFolde
 
 def test_a_class_with_too_few_images_is_refused_with_name_and_count(make_folder: MakeFolder) -> None:
     with pytest.raises(DatasetError, match=r"Opaque \(3\).*at least 5"):
-        scan_labelled(make_folder(Clear=8, Opaque=3), min_per_class=5)
+        load_labelled_folder(make_folder(Clear=8, Opaque=3), min_per_class=5)
 
 
 def test_one_class_or_no_folder_is_refused(make_folder: MakeFolder, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="1 sub-folder;"):
-        scan_labelled(make_folder(Clear=3))
+        load_labelled_folder(make_folder(Clear=3))
     with pytest.raises(DatasetError, match="not a folder"):
-        scan_labelled(tmp_path / "nowhere")
+        load_labelled_folder(tmp_path / "nowhere")
 
 
 def test_identical_files_are_never_on_both_sides(make_folder: MakeFolder) -> None:
     folder = make_folder(Clear=20, Opaque=20)
     for number in range(8):
         shutil.copy(folder / "Clear" / f"{number:03}.png", folder / "Clear" / f"copy-{number}.png")
-    dataset = scan_labelled(folder, min_per_class=2)
+    dataset = load_labelled_folder(folder, min_per_class=2)
     for seed in range(5):
-        for parts in [split(dataset, share=0.3, seed=seed), *fold_splits(dataset, folds=4, seed=seed)]:
+        for parts in [
+            train_val_split(dataset, share=0.3, seed=seed),
+            *fold_splits(dataset, folds=4, seed=seed),
+        ]:
             assert_apart(dataset.sha256, parts)
 
 
 def test_the_same_content_in_two_classes_is_left_out(make_folder: MakeFolder) -> None:
     folder = make_folder(Clear=5, Opaque=5)
     shutil.copy(folder / "Clear" / "000.png", folder / "Opaque" / "copy.png")
-    dataset = scan_labelled(folder, min_per_class=2)
-    assert [item.reason for item in dataset.left_out] == ["labelled-twice"] * 2
+    dataset = load_labelled_folder(folder, min_per_class=2)
+    assert [item.reason for item in dataset.skipped] == ["labelled-twice"] * 2
     assert dataset.counts() == {"Clear": 4, "Opaque": 5}
 
 
@@ -80,35 +83,35 @@ def test_a_patients_files_stay_together(make_folder: MakeFolder) -> None:
     for class_folder in folder.iterdir():
         for number, file in enumerate(sorted(class_folder.iterdir())):
             file.rename(class_folder / f"patient{number // 3}-{class_folder.name}-{number}.png")
-    dataset = scan_labelled(folder, min_per_class=2, group_by=r"^(patient\d+)-")
-    patients = tuple(file.name.split("-")[0] for file in dataset.files)
+    dataset = load_labelled_folder(folder, min_per_class=2, group_by=r"^(patient\d+)-")
+    patients = tuple(file.name.train_val_split("-")[0] for file in dataset.files)
     for seed in range(5):
-        assert_apart(patients, split(dataset, share=0.25, seed=seed))
+        assert_apart(patients, train_val_split(dataset, share=0.25, seed=seed))
     with pytest.raises(DatasetError, match="does not match"):
-        scan_labelled(folder, min_per_class=2, group_by=r"^subject")
+        load_labelled_folder(folder, min_per_class=2, group_by=r"^subject")
     with pytest.raises(DatasetError, match="not a regular expression"):
-        scan_labelled(folder, min_per_class=2, group_by="(")
+        load_labelled_folder(folder, min_per_class=2, group_by="(")
 
 
 def test_a_split_is_seeded_and_stratified(make_folder: MakeFolder) -> None:
-    dataset = scan_labelled(make_folder(Clear=30, Opaque=10), min_per_class=2)
-    parts = split(dataset, share=0.2, seed=12)
-    assert parts == split(dataset, share=0.2, seed=12)
-    assert parts != split(dataset, share=0.2, seed=13)
+    dataset = load_labelled_folder(make_folder(Clear=30, Opaque=10), min_per_class=2)
+    parts = train_val_split(dataset, share=0.2, seed=12)
+    assert parts == train_val_split(dataset, share=0.2, seed=12)
+    assert parts != train_val_split(dataset, share=0.2, seed=13)
     assert dataset.counts(parts.validation) == {"Clear": 6, "Opaque": 2}
     assert sorted(parts.training + parts.validation) == list(range(40))
 
 
 def test_every_image_is_held_out_in_exactly_one_fold(make_folder: MakeFolder) -> None:
-    dataset = scan_labelled(make_folder(Clear=12, Opaque=9), min_per_class=2)
+    dataset = load_labelled_folder(make_folder(Clear=12, Opaque=9), min_per_class=2)
     held_out = [index for parts in fold_splits(dataset, folds=3, seed=0) for index in parts.validation]
     assert sorted(held_out) == list(range(21))
 
 
 def test_images_beyond_the_memory_limit_are_read_again(make_folder: MakeFolder) -> None:
     folder = make_folder(Clear=4, Opaque=4)
-    kept = scan_labelled(folder, min_per_class=2)
-    read_again = scan_labelled(folder, min_per_class=2, memory=0)
+    kept = load_labelled_folder(folder, min_per_class=2)
+    read_again = load_labelled_folder(folder, min_per_class=2, memory=0)
     for index in range(len(kept)):
         np.testing.assert_array_equal(kept.radiograph(index).pixels, read_again.radiograph(index).pixels)
 
@@ -120,10 +123,10 @@ def test_marked_findings_come_from_polygons_or_masks(make_folder: MakeFolder, tm
     for class_folder in folder.glob("Clear"):
         for file in class_folder.iterdir():
             file.rename(file.with_name(f"c{file.name}"))
-    dataset = scan_labelled(folder, min_per_class=2)
-    source = find_regions(folder)
+    dataset = load_labelled_folder(folder, min_per_class=2)
+    source = find_annotations(folder)
     assert source is not None
-    regions = Regions(source, dataset)
+    regions = FindingAnnotations(source, dataset)
     marked = regions.of(3)
     assert marked is not None
     assert marked.getbbox() == (10, 20, 31, 41)
@@ -135,24 +138,24 @@ def test_marked_findings_come_from_polygons_or_masks(make_folder: MakeFolder, tm
     masks = tmp_path / "masks"
     masks.mkdir()
     marked.resize((48, 48)).save(masks / "000.png")
-    from_mask = Regions(masks, dataset).of(3)
+    from_mask = FindingAnnotations(masks, dataset).of(3)
     assert from_mask is not None
     assert from_mask.size == (96, 96)
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(DatasetError, match="marks no image"):
-        Regions(empty, dataset)
+        FindingAnnotations(empty, dataset)
     (masks / "000.png").rename(masks / "other.png")
     with pytest.raises(DatasetError, match="marks none of the images"):
-        Regions(masks, dataset)
+        FindingAnnotations(masks, dataset)
 
 
 def test_a_regions_file_of_another_form_is_refused(make_folder: MakeFolder) -> None:
     folder = make_folder(Clear=3, Opaque=3)
-    dataset = scan_labelled(folder, min_per_class=2)
+    dataset = load_labelled_folder(folder, min_per_class=2)
     (folder / "regions.json").write_text("[1, 2]")
     with pytest.raises(DatasetError, match="does not hold marked areas"):
-        Regions(folder / "regions.json", dataset)
+        FindingAnnotations(folder / "regions.json", dataset)
 
 
 def assert_apart(keys: tuple[str, ...], parts: Split) -> None:

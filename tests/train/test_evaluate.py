@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from worker.train.metrics import area_under_curve, auc_interval, fit_temperature, log_loss, measure, softmax
+from worker.train.metrics import auc_interval, fit_temperature, log_loss, measure, roc_auc, softmax
 
 CLASSES = ("Normal", "Tuberculosis")
 LABELS = np.array([0, 0, 0, 1, 1])
@@ -37,7 +37,7 @@ def test_figures_of_five_images_by_hand() -> None:
     logs = [0.9, 0.4, 0.7, 0.8, 0.4]
     assert metrics.log_loss == pytest.approx(-sum(math.log(p) for p in logs) / 5)
     # Five tenths with one image each.
-    assert metrics.calibration_error == pytest.approx((0.1 + 0.6 + 0.3 + 0.2 + 0.6) / 5)
+    assert metrics.expected_calibration_error == pytest.approx((0.1 + 0.6 + 0.3 + 0.2 + 0.6) / 5)
     assert [b.images for b in metrics.reliability] == [1] * 5
 
 
@@ -59,7 +59,7 @@ def test_with_three_classes_each_is_taken_against_the_rest() -> None:
         ]
     )
     # Class 0: 0.8 is above, 0.2 below two of the four others. Classes 1 and 2: in order throughout.
-    assert area_under_curve(labels, probabilities) == pytest.approx((6 / 8 + 1 + 1) / 3)
+    assert roc_auc(labels, probabilities) == pytest.approx((6 / 8 + 1 + 1) / 3)
     metrics = measure(labels, np.log(probabilities), ("a", "b", "c"))
     assert metrics.by_class["a"].auc == pytest.approx(6 / 8)
     assert metrics.youden is None
@@ -86,11 +86,11 @@ def test_a_given_temperature_is_used_and_not_fitted() -> None:
 def test_the_interval_holds_the_auc_and_narrows_with_more_images() -> None:
     few = softmax(scores_of(PROBABILITY))
     low, high = auc_interval(LABELS, few, resamples=200)
-    assert low <= area_under_curve(LABELS, few) <= high
+    assert low <= roc_auc(LABELS, few) <= high
     many = auc_interval(np.tile(LABELS, 40), np.tile(few, (40, 1)), resamples=200)
     assert many[1] - many[0] < high - low
     assert many == auc_interval(np.tile(LABELS, 40), np.tile(few, (40, 1)), resamples=200)
 
 
 def test_only_one_class_has_no_auc() -> None:
-    assert math.isnan(area_under_curve(np.ones(3, int), softmax(scores_of(PROBABILITY[:3]))))
+    assert math.isnan(roc_auc(np.ones(3, int), softmax(scores_of(PROBABILITY[:3]))))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from worker.train.checkpoint import CheckpointError
-from worker.train.dataset import Labelled, Split, scan_labelled, split
+from worker.train.dataset import LabelledDataset, Split, load_labelled_folder, train_val_split
 from worker.train.fit import Epoch, Trained, Trainer, TrainingStopped, fit
 from worker.train.metrics import softmax
 from worker.train.recipe import REFERENCE, KerasAugmentation, Recipe, RecipeError, Stage
@@ -19,16 +19,18 @@ MakeFolder = Callable[..., Path]
 
 
 @pytest.fixture
-def data(make_folder: MakeFolder) -> tuple[Labelled, Split]:
-    dataset = scan_labelled(make_folder(Clear=14, Opaque=14), min_per_class=4)
-    return dataset, split(dataset, share=0.25, seed=0)
+def data(make_folder: MakeFolder) -> tuple[LabelledDataset, Split]:
+    dataset = load_labelled_folder(make_folder(Clear=14, Opaque=14), min_per_class=4)
+    return dataset, train_val_split(dataset, share=0.25, seed=0)
 
 
 def weights_of(trained: Trained) -> list[np.ndarray]:
     return [np.asarray(v) for v in trained.network.variables if "seed_generator" not in v.path]
 
 
-def test_a_training_learns_an_obvious_difference(data: tuple[Labelled, Split], tiny_recipe: Recipe) -> None:
+def test_a_training_learns_an_obvious_difference(
+    data: tuple[LabelledDataset, Split], tiny_recipe: Recipe
+) -> None:
     # From random weights there is nothing to keep: all layers learn, batch norms too.
     everything = {
         "frozen_through": None,
@@ -38,15 +40,17 @@ def test_a_training_learns_an_obvious_difference(data: tuple[Labelled, Split], t
         "head": tiny_recipe.head.model_copy(update={"l2": 0.0}),
         "stages": (Stage(epochs=12, rate=3e-3),),
     }
-    trained = fit(*data, tiny_recipe.model_copy(update=everything), start_from="none")
+    trained = fit(*data, tiny_recipe.model_copy(update=everything), init_weights="none")
     assert trained.history[0].loss > 0.5
     assert trained.history[-1].loss < 0.2
     assert trained.scores.shape == (len(data[1].validation), 2)
 
 
-def test_progress_tells_of_every_epoch_and_stage(data: tuple[Labelled, Split], tiny_recipe: Recipe) -> None:
+def test_progress_tells_of_every_epoch_and_stage(
+    data: tuple[LabelledDataset, Split], tiny_recipe: Recipe
+) -> None:
     told: list[Epoch] = []
-    trained = fit(*data, tiny_recipe, start_from="none", progress=told.append)
+    trained = fit(*data, tiny_recipe, init_weights="none", progress=told.append)
     assert tuple(told) == trained.history
     assert [(e.stage, e.epoch, e.epochs) for e in told] == [
         ("head", 1, 3),
@@ -55,36 +59,38 @@ def test_progress_tells_of_every_epoch_and_stage(data: tuple[Labelled, Split], t
     ]
 
 
-def test_same_seed_and_data_give_the_same_weights(data: tuple[Labelled, Split], tiny_recipe: Recipe) -> None:
-    first = fit(*data, tiny_recipe, start_from="none")
+def test_same_seed_and_data_give_the_same_weights(
+    data: tuple[LabelledDataset, Split], tiny_recipe: Recipe
+) -> None:
+    first = fit(*data, tiny_recipe, init_weights="none")
     kept = weights_of(first)
-    second = fit(*data, tiny_recipe, start_from="none")
+    second = fit(*data, tiny_recipe, init_weights="none")
     for a, b in zip(kept, weights_of(second), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 def stopped_and_resumed(
-    data: tuple[Labelled, Split], recipe: Recipe, checkpoint: Path, stop_after: int
+    data: tuple[LabelledDataset, Split], recipe: Recipe, checkpoint: Path, stop_after: int
 ) -> Trained:
     done: list[Epoch] = []
     with suppress(TrainingStopped):  # stopped after its last epoch, it only has to be finished
         fit(
             *data,
             recipe,
-            start_from="none",
+            init_weights="none",
             checkpoint=checkpoint,
             progress=done.append,
             should_stop=lambda: len(done) == stop_after,
         )
     assert len(done) == stop_after
-    return fit(*data, recipe, start_from="none", checkpoint=checkpoint)
+    return fit(*data, recipe, init_weights="none", checkpoint=checkpoint)
 
 
 def test_a_resumed_training_equals_one_that_was_not_stopped(
-    data: tuple[Labelled, Split], tiny_recipe: Recipe, tmp_path: Path
+    data: tuple[LabelledDataset, Split], tiny_recipe: Recipe, tmp_path: Path
 ) -> None:
     recipe = tiny_recipe.model_copy(update={"keep": "val_loss"})
-    whole = fit(*data, recipe, start_from="none")
+    whole = fit(*data, recipe, init_weights="none")
     expected = weights_of(whole)
     for stop_after in (1, 2, 3):  # between two stages, within one, after the last
         resumed = stopped_and_resumed(data, recipe, tmp_path / f"{stop_after}.safetensors", stop_after)
@@ -95,27 +101,27 @@ def test_a_resumed_training_equals_one_that_was_not_stopped(
 
 
 def test_the_weights_of_several_runs_are_averaged_and_resume(
-    data: tuple[Labelled, Split], tiny_recipe: Recipe, tmp_path: Path
+    data: tuple[LabelledDataset, Split], tiny_recipe: Recipe, tmp_path: Path
 ) -> None:
     stages = (tiny_recipe.stages[0], Stage(epochs=1, rate=1e-3))
     recipe = tiny_recipe.model_copy(update={"runs": 2, "stages": stages})
     assert recipe.epochs == 3
-    whole = fit(*data, recipe, start_from="none")
+    whole = fit(*data, recipe, init_weights="none")
     expected = weights_of(whole)
     assert [e.stage for e in whole.history] == ["head", "network", "network"]
     for stop_after in (2, 3):
         resumed = stopped_and_resumed(data, recipe, tmp_path / f"{stop_after}.safetensors", stop_after)
         for a, b in zip(expected, weights_of(resumed), strict=True):
             np.testing.assert_array_equal(a, b)
-    alone = weights_of(fit(*data, recipe.model_copy(update={"runs": 1}), start_from="none"))
+    alone = weights_of(fit(*data, recipe.model_copy(update={"runs": 1}), init_weights="none"))
     assert any((a != b).any() for a, b in zip(expected, alone, strict=True))
 
 
 def test_two_splits_of_one_trainer_do_not_touch_each_other(
-    data: tuple[Labelled, Split], tiny_recipe: Recipe
+    data: tuple[LabelledDataset, Split], tiny_recipe: Recipe
 ) -> None:
-    trainer = Trainer(data[0], tiny_recipe, start_from="none")
-    other = split(data[0], share=0.25, seed=9)
+    trainer = Trainer(data[0], tiny_recipe, init_weights="none")
+    other = train_val_split(data[0], share=0.25, seed=9)
     expected = weights_of(trainer.fit(data[1]))
     trainer.fit(other)
     for a, b in zip(expected, weights_of(trainer.fit(data[1])), strict=True):
@@ -123,24 +129,24 @@ def test_two_splits_of_one_trainer_do_not_touch_each_other(
 
 
 def test_a_checkpoint_of_another_training_is_refused(
-    data: tuple[Labelled, Split], tiny_recipe: Recipe, tmp_path: Path
+    data: tuple[LabelledDataset, Split], tiny_recipe: Recipe, tmp_path: Path
 ) -> None:
     checkpoint = tmp_path / "training.safetensors"
-    fit(*data, tiny_recipe, start_from="none", checkpoint=checkpoint)
+    fit(*data, tiny_recipe, init_weights="none", checkpoint=checkpoint)
     other = tiny_recipe.model_copy(update={"label_smoothing": 0.2})
     with pytest.raises(CheckpointError, match="other data, recipe or first weights"):
-        fit(*data, other, start_from="none", checkpoint=checkpoint)
+        fit(*data, other, init_weights="none", checkpoint=checkpoint)
     checkpoint.write_bytes(b"damaged")
     with pytest.raises(CheckpointError, match="delete it"):
-        fit(*data, tiny_recipe, start_from="none", checkpoint=checkpoint)
+        fit(*data, tiny_recipe, init_weights="none", checkpoint=checkpoint)
 
 
-def test_frozen_layers_keep_their_weights(data: tuple[Labelled, Split], tiny_recipe: Recipe) -> None:
+def test_frozen_layers_keep_their_weights(data: tuple[LabelledDataset, Split], tiny_recipe: Recipe) -> None:
     start: dict[str, np.ndarray] = {}
-    trained = fit(*data, tiny_recipe, start_from="none")
+    trained = fit(*data, tiny_recipe, init_weights="none")
     end = {v.path: np.asarray(v) for v in trained.network.variables}
     head_only = tiny_recipe.model_copy(update={"stages": tiny_recipe.stages[:1]})
-    again = fit(*data, head_only, start_from="none")
+    again = fit(*data, head_only, init_weights="none")
     start = {v.path: np.asarray(v) for v in again.network.variables}
     frozen = ("Conv1/kernel", "block_5_project/kernel", "block_16_project_BN/moving_mean")
     for path in frozen:
@@ -149,21 +155,21 @@ def test_frozen_layers_keep_their_weights(data: tuple[Labelled, Split], tiny_rec
 
 
 def test_features_that_do_not_fit_into_memory_give_the_same_result(
-    data: tuple[Labelled, Split], tiny_recipe: Recipe
+    data: tuple[LabelledDataset, Split], tiny_recipe: Recipe
 ) -> None:
-    kept = fit(*data, tiny_recipe, start_from="none")
+    kept = fit(*data, tiny_recipe, init_weights="none")
     scores = kept.scores
-    anew = fit(*data, tiny_recipe, start_from="none", memory=0)
+    anew = fit(*data, tiny_recipe, init_weights="none", memory=0)
     np.testing.assert_allclose(softmax(anew.scores), softmax(scores), atol=1e-5)
 
 
 def test_the_best_epoch_is_kept_and_patience_ends_the_training(
-    data: tuple[Labelled, Split], tiny_recipe: Recipe
+    data: tuple[LabelledDataset, Split], tiny_recipe: Recipe
 ) -> None:
     recipe = tiny_recipe.model_copy(
         update={"keep": "val_accuracy", "patience": 2, "stages": (Stage(epochs=9, rate=1e-9),)}
     )
-    trained = fit(*data, recipe, start_from="none")
+    trained = fit(*data, recipe, init_weights="none")
     best = max(e.val_accuracy for e in trained.history)
     assert trained.history[trained.kept - 1].val_accuracy == best
     assert len(trained.history) == trained.kept + 2 < 9
@@ -172,7 +178,7 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_training(
 
 
 def test_the_reference_recipes_random_layers_train_and_resume(
-    data: tuple[Labelled, Split], tiny_recipe: Recipe, tmp_path: Path
+    data: tuple[LabelledDataset, Split], tiny_recipe: Recipe, tmp_path: Path
 ) -> None:
     recipe = REFERENCE.model_copy(
         update={
@@ -183,25 +189,25 @@ def test_the_reference_recipes_random_layers_train_and_resume(
         }
     )
     assert isinstance(recipe.augmentation, KerasAugmentation)
-    whole = weights_of(fit(*data, recipe, start_from="none"))
+    whole = weights_of(fit(*data, recipe, init_weights="none"))
     done: list[Epoch] = []
     checkpoint = tmp_path / "reference.safetensors"
     with pytest.raises(TrainingStopped):
         fit(
             *data,
             recipe,
-            start_from="none",
+            init_weights="none",
             checkpoint=checkpoint,
             progress=done.append,
             should_stop=lambda: len(done) == 1,
         )
     for a, b in zip(
-        whole, weights_of(fit(*data, recipe, start_from="none", checkpoint=checkpoint)), strict=True
+        whole, weights_of(fit(*data, recipe, init_weights="none", checkpoint=checkpoint)), strict=True
     ):
         np.testing.assert_array_equal(a, b)
 
 
-def test_a_cut_through_a_block_is_refused(data: tuple[Labelled, Split], tiny_recipe: Recipe) -> None:
+def test_a_cut_through_a_block_is_refused(data: tuple[LabelledDataset, Split], tiny_recipe: Recipe) -> None:
     for name in ("block_5_expand", "nowhere"):
         with pytest.raises(RecipeError, match=f"'{name}'.*end of a block"):
-            fit(*data, tiny_recipe.model_copy(update={"frozen_through": name}), start_from="none")
+            fit(*data, tiny_recipe.model_copy(update={"frozen_through": name}), init_weights="none")

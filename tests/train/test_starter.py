@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from worker.model.metadata import CARD_FILE, check_folder, read_description
+from worker.model.metadata import CARD_FILE, check_folder, read_metadata
 from worker.model.store import STARTER
 from worker.train.model_card import model_card
 from worker.train.recipe import DEFAULT, REFERENCE, Recipe
@@ -14,11 +14,11 @@ def test_the_starter_is_whole_and_at_most_six_megabytes() -> None:
 
 
 def test_its_card_is_what_the_command_writes() -> None:
-    assert (STARTER / CARD_FILE).read_text(encoding="utf-8") == model_card(read_description(STARTER))
+    assert (STARTER / CARD_FILE).read_text(encoding="utf-8") == model_card(read_metadata(STARTER))
 
 
 def test_it_was_trained_by_the_default_recipe_whose_cross_validation_it_shows() -> None:
-    training = read_description(STARTER).training
+    training = read_metadata(STARTER).training
     assert Recipe.model_validate(training["recipe"]) == DEFAULT
     shown = training["cross_validation"]
     # Cross-validation has its own parts: how large the validation part is does not matter there.

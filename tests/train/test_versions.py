@@ -13,8 +13,8 @@ import pytest
 from tools.make_starter import save_version
 from worker.model.metadata import Head
 from worker.model.network import build_network, load_model
-from worker.train.annotations import Regions
-from worker.train.dataset import scan_labelled, split
+from worker.train.annotations import FindingAnnotations
+from worker.train.dataset import load_labelled_folder, train_val_split
 from worker.train.fit import Trained, fit
 from worker.train.metrics import softmax
 from worker.train.recipe import Recipe
@@ -37,9 +37,9 @@ def test_a_version_in_half_precision_predicts_the_same_and_has_a_card(
     make_folder: MakeFolder, tiny_recipe: Recipe, tmp_path: Path
 ) -> None:
     folder = make_folder(Clear=12, Opaque=12)
-    dataset = scan_labelled(folder, min_per_class=4)
-    parts = split(dataset, share=0.25, seed=0)
-    trained = fit(dataset, parts, tiny_recipe, start_from="none")
+    dataset = load_labelled_folder(folder, min_per_class=4)
+    parts = train_val_split(dataset, share=0.25, seed=0)
+    trained = fit(dataset, parts, tiny_recipe, init_weights="none")
     description = save_version(
         trained,
         dataset,
@@ -76,18 +76,18 @@ def test_marked_findings_are_learned_beside_the_class_and_leave_no_trace_in_the_
     folder = make_folder(Clear=8, Opaque=8)
     masks = tmp_path / "masks"
     masks.mkdir()
-    dataset = scan_labelled(folder, min_per_class=4)
+    dataset = load_labelled_folder(folder, min_per_class=4)
     for file in (folder / "Opaque").iterdir():
         file.rename(file.with_name(f"o{file.name}"))
-    dataset = scan_labelled(folder, min_per_class=4)
+    dataset = load_labelled_folder(folder, min_per_class=4)
     for index, label in enumerate(dataset.labels):
         if label == 1:
             bright = dataset.radiograph(index).pixels.point(lambda value: 255 * (value > 150))
             bright.save(masks / dataset.files[index].name)
-    parts = split(dataset, share=0.25, seed=0)
-    without = fit(dataset, parts, tiny_recipe, start_from="none")
+    parts = train_val_split(dataset, share=0.25, seed=0)
+    without = fit(dataset, parts, tiny_recipe, init_weights="none")
     scores = without.scores
-    marked = fit(dataset, parts, tiny_recipe, start_from="none", regions=Regions(masks, dataset))
+    marked = fit(dataset, parts, tiny_recipe, init_weights="none", regions=FindingAnnotations(masks, dataset))
     assert marked.history[0].loss > without.history[0].loss
     assert (marked.scores != scores).any()
     assert set(names_of(marked)) == set(names_of(without))
@@ -122,5 +122,5 @@ def test_a_download_that_fails_names_the_setting(monkeypatch: pytest.MonkeyPatch
 
     mine = network()
     monkeypatch.setattr(keras.applications, "MobileNetV2", unreachable)
-    with pytest.raises(StartWeightsError, match=r"cannot be downloaded \(Name or service.*--start-from"):
+    with pytest.raises(StartWeightsError, match=r"cannot be downloaded \(Name or service.*--init-weights"):
         load_start_weights(mine, "imagenet", alpha=0.35)

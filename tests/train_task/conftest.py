@@ -16,7 +16,7 @@ from db.ledger import Ledger
 from db.migrate import migrate
 from worker.model.store import ModelStore, store_of
 from worker.settings import Settings, load_settings
-from worker.train.dataset import Labelled, scan_labelled
+from worker.train.dataset import LabelledDataset, load_labelled_folder
 from worker.train.recipe import Recipe
 
 MakeFolder = Callable[..., Path]
@@ -72,7 +72,7 @@ def recipe_file(tmp_path: Path, tiny_recipe: Recipe) -> Path:
 @pytest.fixture
 def alone(tmp_path: Path) -> Iterator[Installation]:
     """An installation without servers."""
-    made = Installation(tmp_path, lease_seconds=3)
+    made = Installation(tmp_path, lease_timeout=3)
     migrate(made.ledger)
     yield made
     made.stop_all()
@@ -81,7 +81,7 @@ def alone(tmp_path: Path) -> Iterator[Installation]:
 @pytest.fixture
 def distributed(tmp_path: Path, valkey: Valkey) -> Iterator[Installation]:
     """An installation with a broker of its own."""
-    made = Installation(tmp_path, broker_url=valkey.url, lease_seconds=3)
+    made = Installation(tmp_path, broker_url=valkey.url, lease_timeout=3)
     migrate(made.ledger)
     yield made
     made.stop_all()
@@ -106,5 +106,5 @@ def store(settings: Settings) -> ModelStore:
 
 
 @pytest.fixture
-def dataset(make_folder: MakeFolder) -> Labelled:
-    return scan_labelled(make_folder("data", Clear=10, Opaque=10), min_per_class=4)
+def dataset(make_folder: MakeFolder) -> LabelledDataset:
+    return load_labelled_folder(make_folder("data", Clear=10, Opaque=10), min_per_class=4)

@@ -20,10 +20,10 @@ from worker.model.network import load_model
 from worker.model.store import ModelStore
 from worker.programs.evaluate_model import evaluate_model
 from worker.settings import Settings
-from worker.train.dataset import Labelled
+from worker.train.dataset import LabelledDataset
 from worker.train.metrics import measure
 from worker.train.options import TrainOptions, version_name
-from worker.train.publish import publish, ready_folder
+from worker.train.publish import find_finished_build, publish
 from worker.train.recipe import Recipe
 from worker.train.task import run_training
 
@@ -35,7 +35,7 @@ def ask(ledger: Ledger, dataset: Path, recipe: Recipe, **options: Any) -> Traini
         ledger,
         dataset=str(dataset),
         recipe=recipe.model_dump(mode="json"),
-        start_from="none",
+        init_weights="none",
         options=TrainOptions(**options).model_dump(mode="json"),
         epochs=recipe.epochs,
     )
@@ -45,7 +45,7 @@ def test_evaluate_gives_the_figures_that_measure_gives(
     known: Ledger,
     settings: Settings,
     store: ModelStore,
-    dataset: Labelled,
+    dataset: LabelledDataset,
     tiny_recipe: Recipe,
     tmp_path: Path,
 ) -> None:
@@ -62,7 +62,7 @@ def test_evaluate_gives_the_figures_that_measure_gives(
     written = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert written["figures"] == json.loads(found.metrics.model_dump_json())
     assert written["model"] == "v-1"
-    assert [item["reason"] for item in written["left_out"]] == ["truncated"]
+    assert [item["reason"] for item in written["skipped"]] == ["truncated"]
     assert {file.name for file in (tmp_path / "out").iterdir()} == {
         "metrics.json", "roc.png", "confusion.png", "reliability.png", "worst_mistakes.png",
     }  # fmt: skip
@@ -83,7 +83,7 @@ def test_a_name_that_is_taken_is_never_taken_twice(
 def test_publishing_again_after_a_crash_gives_one_version_and_another_content_is_refused(
     known: Ledger,
     store: ModelStore,
-    dataset: Labelled,
+    dataset: LabelledDataset,
     settings: Settings,
     tiny_recipe: Recipe,
     tmp_path: Path,
@@ -100,13 +100,13 @@ def test_publishing_again_after_a_crash_gives_one_version_and_another_content_is
     other = make_version(tmp_path / "other", version, tiny_recipe, dataset.classes)
     with pytest.raises(ModelError, match=version):
         publish(known, store, other, source="other", promote=True)
-    assert ready_folder(tmp_path / "nothing", TrainOptions()) is None
+    assert find_finished_build(tmp_path / "nothing", TrainOptions()) is None
 
 
 def test_a_crash_while_publishing_leaves_what_a_resume_publishes_without_training_again(
     known: Ledger,
     store: ModelStore,
-    dataset: Labelled,
+    dataset: LabelledDataset,
     settings: Settings,
     tiny_recipe: Recipe,
     monkeypatch: pytest.MonkeyPatch,
@@ -121,7 +121,7 @@ def test_a_crash_while_publishing_leaves_what_a_resume_publishes_without_trainin
     failed = get_training(known, training.id)
     assert failed.state == "failed"
     assert "OSError: no space left; the log of worker trainer" in (failed.error or "")
-    assert store.holds("data-1")  # whole, but no worker is told of it
+    assert store.exists("data-1")  # whole, but no worker is told of it
     assert current_model(known) is None
     monkeypatch.setattr("worker.train.job.fit", crash)
     requeue_training(known, training.id)
@@ -136,7 +136,7 @@ def test_a_crash_while_publishing_leaves_what_a_resume_publishes_without_trainin
 def test_the_figures_of_a_version_are_those_of_its_stored_weights(
     known: Ledger,
     store: ModelStore,
-    dataset: Labelled,
+    dataset: LabelledDataset,
     settings: Settings,
     tiny_recipe: Recipe,
     make_folder: MakeFolder,
@@ -170,7 +170,7 @@ def test_the_figures_of_a_version_are_those_of_its_stored_weights(
 
 
 def test_a_training_that_cannot_be_done_says_why_in_its_row(
-    known: Ledger, settings: Settings, dataset: Labelled, tiny_recipe: Recipe
+    known: Ledger, settings: Settings, dataset: LabelledDataset, tiny_recipe: Recipe
 ) -> None:
     for file in (dataset.root / "Opaque").iterdir():
         file.write_bytes(b"not an image")
@@ -185,7 +185,7 @@ def test_a_training_that_cannot_be_done_says_why_in_its_row(
 
 
 def test_a_training_that_diverges_publishes_nothing(
-    known: Ledger, settings: Settings, store: ModelStore, dataset: Labelled, tiny_recipe: Recipe
+    known: Ledger, settings: Settings, store: ModelStore, dataset: LabelledDataset, tiny_recipe: Recipe
 ) -> None:
     stages = ({"epochs": 3, "rate": 1e30, "schedule": "constant"},)
     recipe = Recipe.model_validate(
@@ -196,4 +196,4 @@ def test_a_training_that_diverges_publishes_nothing(
     failed = get_training(known, training.id)
     assert failed.state == "failed"
     assert re.search("diverged|NaN", failed.error or "")
-    assert not store.holds("data-1")
+    assert not store.exists("data-1")

@@ -9,10 +9,10 @@ from versions_made import make_current, make_version, reference_scores
 
 from db.ledger import Ledger
 from worker.model.store import ModelStore
-from worker.train.dataset import Labelled
+from worker.train.dataset import LabelledDataset
 from worker.train.metrics import measure
 from worker.train.options import TrainOptions
-from worker.train.promotion import compared, verdict_on
+from worker.train.promotion import compared, decide_promotion
 from worker.train.recipe import Recipe
 
 
@@ -29,7 +29,7 @@ def test_the_rule_allows_as_much_less_as_it_says() -> None:
 
 
 def test_a_version_is_compared_with_the_current_one_on_the_same_images(
-    known: Ledger, store: ModelStore, dataset: Labelled, tiny_recipe: Recipe, tmp_path: Path
+    known: Ledger, store: ModelStore, dataset: LabelledDataset, tiny_recipe: Recipe, tmp_path: Path
 ) -> None:
     folder = make_version(tmp_path / "made", "before-1", tiny_recipe, dataset.classes)
     make_current(known, store, folder, "before-1", dataset.classes)
@@ -40,31 +40,31 @@ def test_a_version_is_compared_with_the_current_one_on_the_same_images(
         dataset.classes,
     ).auc
     options = TrainOptions(tolerance=0.05)
-    better = verdict_on(before - 0.04, options, known, store, dataset, images)
-    worse = verdict_on(before - 0.06, options, known, store, dataset, images)
+    better = decide_promotion(before - 0.04, options, known, store, dataset, images)
+    worse = decide_promotion(before - 0.06, options, known, store, dataset, images)
     assert (better.promote, worse.promote) == (True, False)
     assert f"the current version before-1 has {before:.4f} on the same images" in worse.reason
     always = TrainOptions(promote="always")
-    assert verdict_on(0.0, always, known, store, dataset, images).promote
-    assert not verdict_on(1.0, TrainOptions(promote="never"), known, store, dataset, images).promote
+    assert decide_promotion(0.0, always, known, store, dataset, images).promote
+    assert not decide_promotion(1.0, TrainOptions(promote="never"), known, store, dataset, images).promote
 
 
 def test_what_cannot_be_compared_is_not_promoted_and_says_so(
-    known: Ledger, store: ModelStore, dataset: Labelled, tiny_recipe: Recipe, tmp_path: Path
+    known: Ledger, store: ModelStore, dataset: LabelledDataset, tiny_recipe: Recipe, tmp_path: Path
 ) -> None:
     others = ("Clear", "Opaque", "Other")
     folder = make_version(tmp_path / "made", "three-1", tiny_recipe, others)
     make_current(known, store, folder, "three-1", others)
-    verdict = verdict_on(1.0, TrainOptions(), known, store, dataset, (0, 10))
-    assert not verdict.promote
-    assert "classes of the current version three-1 are Clear, Opaque, Other" in verdict.reason
+    promotion_reason = decide_promotion(1.0, TrainOptions(), known, store, dataset, (0, 10))
+    assert not promotion_reason.promote
+    assert "classes of the current version three-1 are Clear, Opaque, Other" in promotion_reason.reason
     folder = make_version(tmp_path / "two", "two-1", tiny_recipe, dataset.classes)
     make_current(known, store, folder, "two-1", dataset.classes)
     weights = Path(store.url) / "two-1" / "weights.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    verdict = verdict_on(1.0, TrainOptions(), known, store, dataset, (0, 10))
-    assert not verdict.promote
-    assert "cannot be measured" in verdict.reason
-    assert "SHA-256" in verdict.reason
+    promotion_reason = decide_promotion(1.0, TrainOptions(), known, store, dataset, (0, 10))
+    assert not promotion_reason.promote
+    assert "cannot be measured" in promotion_reason.reason
+    assert "SHA-256" in promotion_reason.reason

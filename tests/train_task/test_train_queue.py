@@ -15,7 +15,7 @@ from watched import START_SECONDS, Watched
 from db.models import current_model, list_models
 from worker.queue.training_messages import send_training
 from worker.settings import Settings
-from worker.supervisor.reaper import Sweeper
+from worker.supervisor.reaper import Reaper
 
 MakeFolder = Callable[..., Path]
 SHORT_LIMITS = Path(__file__).parent / "short_limits"
@@ -29,7 +29,7 @@ def start_trainer(installation: Installation) -> None:
 
 def train(installation: Installation, *arguments: object) -> int:
     """Send a training, from random weights; its number."""
-    asked = installation.xraycam("train", *arguments, "--start-from", "none", "--promote", "always")
+    asked = installation.xraycam("train", *arguments, "--init-weights", "none", "--promote", "always")
     return int(asked.stdout)
 
 
@@ -49,8 +49,8 @@ def test_a_training_through_the_queue_publishes_and_promotes_a_version(
     data, test = make_folder("data", Clear=10, Opaque=10), make_folder("test", seed=2, Clear=4, Opaque=4)
     start_trainer(distributed)
     waited = distributed.xraycam(
-        "train", data, "--recipe", recipe_file, "--start-from", "none", "--promote", "always", "--test", test,
-        "--wait", seconds=START_SECONDS,
+        "train", data, "--recipe", recipe_file, "--init-weights", "none", "--promote", "always",
+        "--test", test, "--wait", seconds=START_SECONDS,
     )  # fmt: skip
     assert "training 1 made model data-1: AUC " in waited.stdout
     assert "on the test folder" in waited.stdout
@@ -71,7 +71,7 @@ def test_a_training_through_the_queue_publishes_and_promotes_a_version(
 
     # The next one learns from the first, in a process of its own.
     again = distributed.xraycam(
-        "train", data, "--recipe", recipe_file, "--start-from", "data-1", "--promote", "never", "--wait",
+        "train", data, "--recipe", recipe_file, "--init-weights", "data-1", "--promote", "never", "--wait",
         seconds=START_SECONDS,
     )  # fmt: skip
     assert "training 2 made model data-2" in again.stdout
@@ -95,7 +95,7 @@ def test_a_cancelled_training_leaves_no_version_and_can_go_on(
         data,
         "--recipe",
         recipe_file,
-        "--start-from",
+        "--init-weights",
         "none",
         "--set",
         "stages.0.epochs=500",
@@ -214,7 +214,7 @@ def test_without_servers_ctrl_c_leaves_a_training_that_can_be_resumed(
     assert refused.stderr.startswith("xraycam: no broker is configured to send the training to: add --wait")
     watched = Watched(alone)
     process = alone.start(
-        "train", data, "--recipe", recipe_file, "--start-from", "none", "--promote", "always",
+        "train", data, "--recipe", recipe_file, "--init-weights", "none", "--promote", "always",
         "--set", "stages.0.epochs=14", "--wait",
     )  # fmt: skip
     watched.wait(lambda t: t.epoch >= 2, "two epochs")
@@ -276,5 +276,5 @@ def test_a_training_whose_message_was_lost_is_sent_again(
     monkeypatch.setattr("worker.supervisor.reaper.LOST_SECONDS", 0.0)
     settings = Settings(broker_url=valkey.url, database_url=str(distributed.ledger.url))
     for _ in range(3):
-        Sweeper(settings, distributed.ledger).tick()
+        Reaper(settings, distributed.ledger).tick()
     assert valkey.client().llen("train") == 1

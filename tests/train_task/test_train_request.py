@@ -57,7 +57,7 @@ def test_a_folder_without_two_classes_is_refused(
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"start_from": "nothing"}, "--start-from nothing .*no such file.*known: older-1"),
+        ({"init_weights": "nothing"}, "--init-weights nothing .*no such file.*known: older-1"),
         ({"group_by": "("}, "--group-by '\\(' is not a regular expression"),
         ({"version": "Older"}, "--version Older: use small letters"),
         ({"version": "older-1"}, "--version older-1: there is a model of this name already"),
@@ -91,14 +91,14 @@ def test_what_is_asked_for_is_kept_whole(
     request = TrainingRequest(
         Path("data"),
         changes=("stages.0.epochs=1", "stages.1.epochs=4"),
-        start_from="older-1",
+        init_weights="older-1",
         group_by="^([a-z]+)",
         test=Path("test"),
         promote="never",
         version="newer-1",
     )
     asked = request_training(known, settings, request)
-    assert (asked.dataset, asked.start_from, asked.epochs) == (str(folder), "older-1", 5)
+    assert (asked.dataset, asked.init_weights, asked.epochs) == (str(folder), "older-1", 5)
     assert asked.recipe["name"] == "default-changed"
     assert asked.recipe["preprocessing"] == DEFAULT.preprocessing.model_dump(mode="json")
     assert asked.options == {

@@ -7,30 +7,30 @@ from typing import Any
 
 import pytest
 
-from db.errors import TrainingNotResumable, UnknownTraining
+from db.errors import TrainingNotFound, TrainingNotResumable
 from db.ledger import Ledger
 from db.trainings import (
     PUBLISHING,
     Training,
     add_training,
     cancel_training,
-    claim_unsent_trainings,
+    claim_unpublished_trainings,
     fail_training,
     finish_training,
     get_training,
     list_trainings,
-    note_epoch,
-    note_stage,
+    record_epoch,
     renew_training,
     requeue_training,
-    return_trainings,
+    requeue_trainings_of,
+    set_stage,
     start_training,
 )
 
 
 def ask(ledger: Ledger, **options: Any) -> Training:
     return add_training(
-        ledger, dataset="/data", recipe={"name": "tiny"}, start_from="none", options=options, epochs=4
+        ledger, dataset="/data", recipe={"name": "tiny"}, init_weights="none", options=options, epochs=4
     )
 
 
@@ -71,38 +71,38 @@ def test_a_lost_training_is_not_started_by_a_second_delivery_but_when_resumed(le
     assert second.start == 2
     # The first trainer comes back, and can do nothing any more.
     assert not renew_training(ledger, first, 60)
-    assert not note_epoch(ledger, first, [epoch(1)], 10.0)
-    assert not finish_training(ledger, first, version="v", verdict="promoted")
+    assert not record_epoch(ledger, first, [epoch(1)], 10.0)
+    assert not finish_training(ledger, first, version="v", promotion_reason="promoted")
     assert not fail_training(ledger, first, "no")
     assert renew_training(ledger, second, 60)
 
 
 def test_epochs_and_the_time_left_are_kept(ledger: Ledger) -> None:
     training = start(ledger, ask(ledger).id)
-    assert note_epoch(ledger, training, [epoch(1), epoch(2, loss=float("nan"), val_auc=0.9)], 100.0)
+    assert record_epoch(ledger, training, [epoch(1), epoch(2, loss=float("nan"), val_auc=0.9)], 100.0)
     found = get_training(ledger, training.id)
     assert (found.epoch, found.stage, found.loss, found.val_auc) == (2, "head", None, 0.9)
     assert [known["epoch"] for known in found.history] == [1, 2]
-    assert found.seconds_left is not None
+    assert found.eta_seconds is not None
     time.sleep(0.2)
-    later = get_training(ledger, training.id).seconds_left
+    later = get_training(ledger, training.id).eta_seconds
     assert later is not None
-    assert 90 < later < found.seconds_left <= 100
+    assert 90 < later < found.eta_seconds <= 100
 
 
 def test_a_cancelled_training_is_no_longer_its_trainers(ledger: Ledger) -> None:
     training = start(ledger, ask(ledger).id)
     assert cancel_training(ledger, training.id).state == "cancelled"
     assert not renew_training(ledger, training, 60)
-    assert not note_stage(ledger, training, PUBLISHING)
+    assert not set_stage(ledger, training, PUBLISHING)
     assert requeue_training(ledger, training.id, version="renamed").options["version"] == "renamed"
 
 
 def test_a_training_that_is_published_is_not_cancelled_unless_its_trainer_is_lost(ledger: Ledger) -> None:
     training = start(ledger, ask(ledger).id)
-    assert note_stage(ledger, training, PUBLISHING)
+    assert set_stage(ledger, training, PUBLISHING)
     assert cancel_training(ledger, training.id).state == "running"
-    assert return_trainings(ledger, "trainer") == 0
+    assert requeue_trainings_of(ledger, "trainer") == 0
     assert renew_training(ledger, training, 0.05)
     time.sleep(0.1)
     assert cancel_training(ledger, training.id).state == "cancelled"
@@ -112,23 +112,23 @@ def test_a_done_or_running_training_is_not_resumed(ledger: Ledger) -> None:
     training = start(ledger, ask(ledger).id)
     with pytest.raises(TrainingNotResumable, match="running, on trainer; 'xraycam cancel --training 1'"):
         requeue_training(ledger, training.id)
-    assert finish_training(ledger, training, version="data-1", verdict="promoted")
+    assert finish_training(ledger, training, version="data-1", promotion_reason="promoted")
     with pytest.raises(TrainingNotResumable, match="done and made model data-1"):
         requeue_training(ledger, training.id)
     assert cancel_training(ledger, training.id).state == "done"
-    with pytest.raises(UnknownTraining, match="no training 7"):
+    with pytest.raises(TrainingNotFound, match="no training 7"):
         requeue_training(ledger, 7)
 
 
 def test_what_a_stopped_trainer_had_in_hand_waits_for_another(ledger: Ledger) -> None:
     first, second = ask(ledger), ask(ledger)
     training = start(ledger, first.id)
-    assert return_trainings(ledger, "nobody") == 0
-    assert return_trainings(ledger, "trainer") == 1
+    assert requeue_trainings_of(ledger, "nobody") == 0
+    assert requeue_trainings_of(ledger, "trainer") == 1
     assert not renew_training(ledger, training, 60)
     assert [known.id for known in list_trainings(ledger)] == [second.id, first.id]
     # The message of the second was sent a moment ago; the first has none, and is claimed once.
-    assert [unsent.id for unsent in claim_unsent_trainings(ledger, 60)] == [first.id]
-    assert claim_unsent_trainings(ledger, 60) == []
+    assert [unsent.id for unsent in claim_unpublished_trainings(ledger, 60)] == [first.id]
+    assert claim_unpublished_trainings(ledger, 60) == []
     time.sleep(0.02)
-    assert [unsent.id for unsent in claim_unsent_trainings(ledger, 0.01)] == [first.id, second.id]
+    assert [unsent.id for unsent in claim_unpublished_trainings(ledger, 0.01)] == [first.id, second.id]

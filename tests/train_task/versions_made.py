@@ -10,11 +10,11 @@ import numpy as np
 
 from db.ledger import Ledger
 from db.models import add_model
-from worker.images.preprocess import network_input
+from worker.images.preprocess import preprocess
 from worker.model.metadata import digest_of
 from worker.model.network import build_network, load_model, save_model, spatial_layers
 from worker.model.store import ModelStore
-from worker.train.dataset import Labelled
+from worker.train.dataset import LabelledDataset
 from worker.train.recipe import Recipe
 
 
@@ -25,7 +25,7 @@ def make_version(folder: Path, version: str, recipe: Recipe, classes: tuple[str,
     save_model(
         network,
         folder,
-        description={
+        metadata={
             "version": version,
             "alpha": recipe.alpha,
             "classes": classes,
@@ -48,13 +48,13 @@ def make_current(ledger: Ledger, store: ModelStore, folder: Path, version: str, 
     )  # fmt: skip
 
 
-def reference_scores(folder: Path, dataset: Labelled) -> Any:
+def reference_scores(folder: Path, dataset: LabelledDataset) -> Any:
     """Scores one image at a time, written out."""
     description, network = load_model(folder)
     assert description.preprocessing.scale == "symmetric"
     scores = []
     for index in range(len(dataset)):
-        gray = network_input(dataset.radiograph(index), description.preprocessing).astype(np.float32)
+        gray = preprocess(dataset.radiograph(index), description.preprocessing).astype(np.float32)
         image = np.repeat((gray / 127.5 - 1)[None, :, :, None], 3, axis=3)
         scores.append(network.predict(image, verbose=0)[0])
     return np.array(scores)

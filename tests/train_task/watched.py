@@ -8,7 +8,7 @@ from typing import Any
 from installation import Installation
 from servers import wait_until
 
-from db.errors import UnknownTraining
+from db.errors import TrainingNotFound
 from db.trainings import Training, get_training
 
 # Enough for a worker to start, import TensorFlow and compile, on a machine that has other things to do.
@@ -30,15 +30,15 @@ class Watched:
         """Wait until `condition` holds of a training, and there is one."""
         found: list[Training] = []
 
-        def holds() -> Any:
+        def exists() -> Any:
             try:
                 found[:] = [self.get(number)]
-            except UnknownTraining:
+            except TrainingNotFound:
                 return False
             return condition(found[0])
 
         try:
-            wait_until(holds, START_SECONDS, what)
+            wait_until(exists, START_SECONDS, what)
         except AssertionError as error:
             raise AssertionError(f"{error}: {found}\n{self._installation.logs()}") from error
         return found[0]

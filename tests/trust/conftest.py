@@ -10,14 +10,14 @@ import pytest
 from PIL import Image
 
 from worker.images.preprocess import Pixels
-from worker.model.metadata import Description
+from worker.model.metadata import ModelMetadata
 from worker.model.network import load_model
 
 SIZE = 96
 
 
 @pytest.fixture(scope="session")
-def model(small_model: Path) -> tuple[Description, Any]:
+def model(small_model: Path) -> tuple[ModelMetadata, Any]:
     """Shared by all tests: not to be changed."""
     return load_model(small_model)
 

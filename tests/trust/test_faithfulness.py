@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from worker.images.preprocess import Pixels
-from worker.map_evaluation.curves import CELL, Curves, removal_ranks
+from worker.map_evaluation.curves import CELL, Curves, pixel_ranking
 from worker.map_evaluation.faithfulness import FRACTIONS, FaithfulnessTest
 from worker.map_evaluation.ranking import BLOB, RANDOM, baseline_maps, centred_blobs
-from worker.model.metadata import Description, Preprocessing
+from worker.model.metadata import ModelMetadata, Preprocessing
 
 SIDE = 32
 WHERE = (slice(8, 16), slice(20, 28))
@@ -83,7 +83,7 @@ def test_score_of_the_class_asked_for_is_measured(looking_at_one_place: Any, bri
 
 
 def test_blank_map_is_a_random_order_and_not_the_order_of_pixels() -> None:
-    ranks = removal_ranks(np.zeros((2, 7, 7), np.float32), 64)
+    ranks = pixel_ranking(np.zeros((2, 7, 7), np.float32), 64)
     assert ranks.shape == (2, 64 // CELL, 64 // CELL)
     assert abs(np.corrcoef(ranks[0].ravel(), np.arange(ranks[0].size))[0, 1]) < 0.2
     assert sorted((ranks[0] * ranks[0].size).round().astype(int).ravel()) == list(range(ranks[0].size))
@@ -92,15 +92,15 @@ def test_blank_map_is_a_random_order_and_not_the_order_of_pixels() -> None:
 def test_hottest_place_is_removed_first() -> None:
     heat = np.zeros((1, 8, 8), np.float32)
     heat[0, 3, 6] = 1
-    (ranks,) = removal_ranks(heat, 32)
+    (ranks,) = pixel_ranking(heat, 32)
     assert ranks[3, 6] == 0
 
 
 def test_figures_of_an_image_do_not_depend_on_the_others(
-    model: tuple[Description, Any], pixels: Pixels
+    model: tuple[ModelMetadata, Any], pixels: Pixels
 ) -> None:
-    description, network = model
-    test = FaithfulnessTest(network, description.preprocessing)
+    metadata, network = model
+    test = FaithfulnessTest(network, metadata.preprocessing)
     maps = baseline_maps(len(pixels))
     together = test.curves(pixels, np.zeros(len(pixels), int), maps)[RANDOM]
     alone = test.curves(pixels[4:5], [0], {RANDOM: maps[RANDOM][4:5]})[RANDOM]

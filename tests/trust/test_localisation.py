@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from worker.errors import ImageError, XraycamError
-from worker.explain.attribution import BORDER_AREA, CORNER_AREA, area_seen, heat_shares
-from worker.images.masks import MarkedAreas, marked_areas
+from worker.explain.attribution import BORDER_AREA, CORNER_AREA, attribution_shares, mask_in_input
+from worker.images.masks import AnnotationMasks, load_masks
 from worker.map_evaluation.bootstrap import bootstrap_mean
-from worker.map_evaluation.localisation import localisation, locate
+from worker.map_evaluation.localisation import localisation, score_localisation
 from worker.model.metadata import Preprocessing
 
 # Left half marked.
@@ -24,7 +24,7 @@ AREA[:, :2] = 255
 def test_energy_hit_and_iou_by_hand() -> None:
     heat = np.zeros((4, 4), np.float32)
     heat[0] = [1, 0.6, 0.5, 0.1]
-    found = locate(heat, AREA)
+    found = score_localisation(heat, AREA)
     assert found.hit == 1
     assert found.energy == pytest.approx(1.6 / 2.2)
     # Half of the maximum is reached in three places, two of them among the eight marked.
@@ -35,7 +35,7 @@ def test_energy_hit_and_iou_by_hand() -> None:
 def test_hottest_point_outside_is_a_miss_whatever_the_heat_inside() -> None:
     heat = np.full((4, 4), 0.9, np.float32)
     heat[2, 3] = 1
-    assert locate(heat, AREA).hit == 0
+    assert score_localisation(heat, AREA).hit == 0
 
 
 def test_blank_map_locates_nothing() -> None:
@@ -56,7 +56,7 @@ def test_interval_contains_the_mean_and_narrows_with_images() -> None:
 
 
 def test_shares_of_even_heat_are_those_of_the_areas() -> None:
-    found = heat_shares(np.ones((7, 7), np.float32), AREA)
+    found = attribution_shares(np.ones((7, 7), np.float32), AREA)
     assert found is not None
     assert found.border == pytest.approx(BORDER_AREA) == pytest.approx(1 - 0.75**2)
     assert found.corner == pytest.approx(CORNER_AREA) == pytest.approx(0.25)
@@ -66,37 +66,37 @@ def test_shares_of_even_heat_are_those_of_the_areas() -> None:
 def test_shares_tell_a_corner_from_the_middle() -> None:
     corner, middle = np.zeros((8, 8), np.float32), np.zeros((8, 8), np.float32)
     corner[0, 0] = middle[4, 4] = 1
-    in_corner, in_middle = heat_shares(corner), heat_shares(middle)
+    in_corner, in_middle = attribution_shares(corner), attribution_shares(middle)
     assert in_corner is not None
     assert in_middle is not None
     assert in_corner.corner > 0.99
     assert in_corner.border > 0.7
     assert in_middle.corner == in_middle.border == 0
     assert in_corner.marked is None
-    assert heat_shares(np.zeros((8, 8), np.float32)) is None
+    assert attribution_shares(np.zeros((8, 8), np.float32)) is None
 
 
 def test_polygons_and_masks_mark_the_same(tmp_path: Path) -> None:
     square = {"regions": [{"points": [[10, 20], [39, 20], [39, 49], [10, 49]], "labels": ["nodule"]}]}
     file = tmp_path / "lesions.json"
     file.write_text(json.dumps({"a.png": square, "none.png": {"regions": []}}))
-    drawn = MarkedAreas(file).of("folder/a.png", (100, 80))
+    drawn = AnnotationMasks(file).of("folder/a.png", (100, 80))
     assert drawn is not None
     masks = tmp_path / "masks"
     masks.mkdir()
     Image.fromarray((np.asarray(drawn) > 0).astype(np.uint8)).save(masks / "a_mask.png")
-    read = MarkedAreas(masks).of("a.png", (100, 80))
+    read = AnnotationMasks(masks).of("a.png", (100, 80))
     assert read is not None
     assert read.size == (100, 80)
     np.testing.assert_array_equal(np.asarray(read), np.asarray(drawn))
-    assert MarkedAreas(masks).of("b.png", (100, 80)) is None
-    assert MarkedAreas(file).of("none.png", (100, 80)) is None
+    assert AnnotationMasks(masks).of("b.png", (100, 80)) is None
+    assert AnnotationMasks(file).of("none.png", (100, 80)) is None
 
 
 def test_area_is_seen_as_the_network_sees_the_image() -> None:
     area = Image.new("L", (200, 100))
     area.paste(255, (0, 0, 100, 100))
-    seen = area_seen(area, Preprocessing(size=32, margin=0.1)) > 127
+    seen = mask_in_input(area, Preprocessing(size=32, margin=0.1)) > 127
     assert seen[:, :15].all()
     assert not seen[:, 17:].any()
 
@@ -106,11 +106,11 @@ def test_marked_areas_that_cannot_be_read_are_refused_in_one_line(tmp_path: Path
         file = tmp_path / "lesions.json"
         file.write_text(content)
         with pytest.raises(XraycamError, match=r"lesions\.json .*") as caught:
-            MarkedAreas(file)
+            AnnotationMasks(file)
         assert "\n" not in str(caught.value)
     with pytest.raises(XraycamError, match="nowhere cannot be read"):
-        marked_areas(tmp_path / "nowhere")
+        load_masks(tmp_path / "nowhere")
     (tmp_path / "masks").mkdir()
     (tmp_path / "masks" / "a.png").write_bytes(b"no image")
     with pytest.raises(ImageError, match=r"mask .*a\.png"):
-        MarkedAreas(tmp_path / "masks").of("a.png", (10, 10))
+        AnnotationMasks(tmp_path / "masks").of("a.png", (10, 10))

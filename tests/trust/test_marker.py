@@ -14,11 +14,11 @@ from db.models import add_model
 from producer.phantoms.folder import draw_phantom
 from tools.make_starter import save_version
 from worker.model.metadata import Head, Preprocessing, digest_of
-from worker.model.network import round_as_stored
+from worker.model.network import round_to_stored_precision
 from worker.model.store import STARTER, ModelStore
-from worker.train.cam_evaluation import MapFigures, map_figures
-from worker.train.dataset import Labelled, scan_labelled, split
-from worker.train.evaluation import labelled_scores
+from worker.train.cam_evaluation import CamEvaluation, evaluate_cams
+from worker.train.dataset import LabelledDataset, load_labelled_folder, train_val_split
+from worker.train.evaluation import predict_logits
 from worker.train.fit import fit
 from worker.train.recipe import ChestAugmentation, Recipe, Stage
 
@@ -55,15 +55,15 @@ def marked_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(marked_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, MapFigures]:
+def trained(marked_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, CamEvaluation]:
     """The model folder of a training on it, and what the training measured of its maps."""
-    dataset: Labelled = scan_labelled(marked_folder)
-    parts = split(dataset, share=0.2, seed=0)
-    made = fit(dataset, parts, RECIPE, start_from=str(STARTER))
-    round_as_stored(made.network)
-    scores = labelled_scores(made.network, RECIPE.preprocessing, dataset, parts.validation)
+    dataset: LabelledDataset = load_labelled_folder(marked_folder)
+    parts = train_val_split(dataset, share=0.2, seed=0)
+    made = fit(dataset, parts, RECIPE, init_weights=str(STARTER))
+    round_to_stored_precision(made.network)
+    scores = predict_logits(made.network, RECIPE.preprocessing, dataset, parts.validation)
     made = replace(made, scores=scores)
-    maps = map_figures(
+    maps = evaluate_cams(
         made.network, dataset, parts.validation, RECIPE, version="marker-1", before=STARTER, images=16
     )
     folder = tmp_path_factory.mktemp("made") / "marker-1"
@@ -75,7 +75,7 @@ def trained(marked_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tu
 
 
 @pytest.fixture
-def marker_installation(tmp_path: Path, trained: tuple[Path, MapFigures]) -> Installation:
+def marker_installation(tmp_path: Path, trained: tuple[Path, CamEvaluation]) -> Installation:
     made = Installation(tmp_path)
     ledger = made.ledger
     migrate(ledger)
@@ -94,7 +94,7 @@ def marker_installation(tmp_path: Path, trained: tuple[Path, MapFigures]) -> Ins
 
 
 def test_the_report_of_a_run_says_that_the_model_looks_at_the_corner(
-    marker_installation: Installation, marked_folder: Path, trained: tuple[Path, MapFigures]
+    marker_installation: Installation, marked_folder: Path, trained: tuple[Path, CamEvaluation]
 ) -> None:
     done = marker_installation.xraycam("run", marked_folder / "Tuberculosis", "--output-format", "png")
     _, maps = trained
@@ -104,13 +104,13 @@ def test_the_report_of_a_run_says_that_the_model_looks_at_the_corner(
     assert told in results
     with marker_installation.ledger.read() as connection:
         rows = connection.exec_driver_sql(
-            "SELECT layer, method, heat_border, heat_corner FROM predictions"
+            "SELECT layer, method, cam_border_fraction, cam_corner_fraction FROM predictions"
         ).all()
     assert {(row.layer, row.method) for row in rows} == {(maps.layer, maps.method)}
-    assert all(row.heat_border is None or 0 <= row.heat_corner <= 1 for row in rows)
+    assert all(row.cam_border_fraction is None or 0 <= row.cam_corner_fraction <= 1 for row in rows)
 
 
-def test_a_training_stores_what_it_measured(trained: tuple[Path, MapFigures]) -> None:
+def test_a_training_stores_what_it_measured(trained: tuple[Path, CamEvaluation]) -> None:
     folder, maps = trained
     assert set(maps.figures) == {"ranking", "reliance", "repeatability"}
     assert maps.figures["repeatability"]["with"] == "starter-1"

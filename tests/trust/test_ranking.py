@@ -11,17 +11,17 @@ from PIL import Image
 
 from worker.errors import XraycamError
 from worker.images.preprocess import Pixels
-from worker.map_evaluation.plots import ranking_picture
+from worker.map_evaluation.plots import plot_ranking
 from worker.map_evaluation.ranking import BLOB, RANDOM, layers_to_rank, rank
 from worker.map_evaluation.reports import Ranking
 from worker.map_evaluation.sample import Sample, draw_sample
-from worker.model.metadata import Description
+from worker.model.metadata import ModelMetadata
 
 LAYERS = ("block_9_add", "block_12_add")
 
 
 @pytest.fixture(scope="module")
-def ranking(model: tuple[Description, Any], pixels: Pixels) -> Ranking:
+def ranking(model: tuple[ModelMetadata, Any], pixels: Pixels) -> Ranking:
     areas = np.zeros((len(pixels), 96, 96), np.uint8)
     areas[:, 40:60, 40:60] = 255
     marked = Sample((), pixels, (1,) * len(pixels), tuple(areas))
@@ -62,7 +62,7 @@ def test_pair_that_leaves_many_images_blank_is_not_the_best(ranking: Ranking) ->
 
 
 def test_time_is_bounded_but_eight_images_are_measured(
-    model: tuple[Description, Any], pixels: Pixels
+    model: tuple[ModelMetadata, Any], pixels: Pixels
 ) -> None:
     found = rank(*model, pixels, layers=LAYERS[1:], methods=("gradcam",), seconds=0)
     assert found.images == 8
@@ -71,19 +71,19 @@ def test_time_is_bounded_but_eight_images_are_measured(
 
 def test_ranking_survives_being_written_and_is_drawn(ranking: Ranking, tmp_path: Path) -> None:
     assert Ranking.model_validate_json(ranking.model_dump_json()) == ranking
-    ranking_picture(ranking, tmp_path / "ranking.png")
+    plot_ranking(ranking, tmp_path / "ranking.png")
     with Image.open(tmp_path / "ranking.png") as picture:
         assert picture.width > 600
 
 
-def test_outputs_of_blocks_are_ranked_unless_told(model: tuple[Description, Any]) -> None:
+def test_outputs_of_blocks_are_ranked_unless_told(model: tuple[ModelMetadata, Any]) -> None:
     assert layers_to_rank(model[0]) == (
         "block_7_add", "block_8_add", "block_9_add", "block_10_project_BN", "block_11_add", "block_12_add"
     )  # fmt: skip
 
 
 def test_sample_takes_as_many_of_each_class_and_skips_what_cannot_be_read(
-    model: tuple[Description, Any], pixels: Pixels, tmp_path: Path
+    model: tuple[ModelMetadata, Any], pixels: Pixels, tmp_path: Path
 ) -> None:
     for name, count in (("Normal", 9), ("Tuberculosis", 3)):
         (tmp_path / name).mkdir()
@@ -92,7 +92,7 @@ def test_sample_takes_as_many_of_each_class_and_skips_what_cannot_be_read(
     (tmp_path / "Tuberculosis" / "broken.png").write_bytes(b"no image")
     (tmp_path / "lesions.json").write_text("{}")
     said: list[str] = []
-    sample = draw_sample(tmp_path, model[0], 8, tell=said.append)
+    sample = draw_sample(tmp_path, model[0], 8, on_message=said.append)
     assert len(sample) == 8
     assert sorted(sample.labels) == [0] * 5 + [1] * 3
     assert sample.pixels.shape == (8, 96, 96)

@@ -9,22 +9,22 @@ import pytest
 import tensorflow as tf
 
 import worker.explain.cam as cam
-from worker.explain.cam import Evidence, Method
+from worker.explain.cam import Method, MethodInput
 from worker.images.preprocess import Pixels
 from worker.map_evaluation.bootstrap import Mean
 from worker.map_evaluation.reports import Sanity
 from worker.map_evaluation.sanity import check_sanity
 from worker.map_evaluation.similarity import Similarity
-from worker.model.metadata import Description
+from worker.model.metadata import ModelMetadata
 
 
 class ShowsTheImage(Method):
     """Where activations are large, whatever the weights made of them: heat that follows the picture."""
 
     name = "shows-the-image"
-    needs = Evidence.NOTHING
+    needs = MethodInput.NOTHING
 
-    def combine(self, activations: Any, evidence: Any) -> Any:  # noqa: ARG002
+    def compute_cam(self, activations: Any, evidence: Any) -> Any:  # noqa: ARG002
         height, width = activations.shape[1:3]
         return (
             tf.ones_like(activations[..., 0])
@@ -33,7 +33,7 @@ class ShowsTheImage(Method):
 
 
 @pytest.fixture(scope="module")
-def gradcam(model: tuple[Description, Any], pixels: Pixels) -> Sanity:
+def gradcam(model: tuple[ModelMetadata, Any], pixels: Pixels) -> Sanity:
     return check_sanity(*model, pixels, layer="block_12_add", method="gradcam")
 
 
@@ -50,21 +50,21 @@ def test_gradcam_changes_when_the_weights_are_forgotten(gradcam: Sanity) -> None
     assert sum(stage.blank for stage in gradcam.stages) < 0.5 * 10 * len(gradcam.stages)
 
 
-def test_trained_model_is_left_as_it_was(model: tuple[Description, Any], pixels: Pixels) -> None:
-    description, network = model
+def test_trained_model_is_left_as_it_was(model: tuple[ModelMetadata, Any], pixels: Pixels) -> None:
+    metadata, network = model
     before = [np.array(values) for values in network.get_weights()]
-    check_sanity(description, network, pixels[:2], layer="block_12_add")
+    check_sanity(metadata, network, pixels[:2], layer="block_12_add")
     for old, new in zip(before, network.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
 
 
-def test_same_seed_gives_the_same_verdict(model: tuple[Description, Any], pixels: Pixels) -> None:
+def test_same_seed_gives_the_same_verdict(model: tuple[ModelMetadata, Any], pixels: Pixels) -> None:
     first, second = (check_sanity(*model, pixels[:3], layer="block_12_add", seed=5) for _ in range(2))
     assert first == second
 
 
 def test_maps_that_do_not_depend_on_the_weights_fail(
-    model: tuple[Description, Any], pixels: Pixels, monkeypatch: pytest.MonkeyPatch
+    model: tuple[ModelMetadata, Any], pixels: Pixels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(cam.METHODS, ShowsTheImage.name, ShowsTheImage)
     found = check_sanity(*model, pixels[:4], layer="block_12_add", method=ShowsTheImage.name)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from worker.explain.attribution import enlarged
+from worker.explain.attribution import upsample
 from worker.map_evaluation.similarity import similarity, spearman, structural, unrelated
 
 RANDOM = np.random.default_rng(3)
@@ -21,7 +21,7 @@ def test_map_is_like_itself_and_unlike_its_reverse() -> None:
 
 
 def test_rank_correlation_is_that_of_scipy() -> None:
-    first, second = (enlarged(one, 56, 56).ravel() for one in MAPS[:2])
+    first, second = (upsample(one, 56, 56).ravel() for one in MAPS[:2])
     assert spearman(MAPS[0], MAPS[1]) == pytest.approx(spearmanr(first, second).statistic, abs=1e-6)
 
 

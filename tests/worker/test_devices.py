@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from worker.errors import XraycamError
-from worker.supervisor.devices import CPU, Device, devices_for, found_gpus
+from worker.supervisor.devices import CPU, Device, devices_for, list_gpus
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_gpus_that_are_not_there_are_refused_with_those_that_are(wanted: str) ->
 
 def test_environment_narrows_what_all_means(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-12ab")
-    assert found_gpus() == ["3", "GPU-12ab"]
+    assert list_gpus() == ["3", "GPU-12ab"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     assert devices_for("all") == [CPU]
 

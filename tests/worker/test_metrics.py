@@ -10,8 +10,8 @@ from pydantic import SecretStr
 from rich.console import Console
 from servers import Valkey, free_port
 
-from db.ingest import Intake, ScannedFile
-from db.leases import Lease, lease_chunk, record_results, release_owner
+from db.ingest import RunIngest, ScannedFile
+from db.leases import Lease, lease_chunk, record_results, release_leases_of
 from db.ledger import Ledger
 from db.runs import Run, open_run
 from db.workers import register_worker
@@ -28,7 +28,7 @@ def run(ledger: Ledger) -> Run:
     opened, is_new = open_run(
         ledger, root="/x", output="/o", options={}, model_version="a", pinned=False, chunk_size=4
     )
-    intake = Intake(ledger, opened, is_new=is_new)
+    intake = RunIngest(ledger, opened, is_new=is_new)
     intake.add([ScannedFile(f"{number}.png", 1, 1) for number in range(10)])
     intake.close()
     held = lease_chunk(ledger, opened.id, 1, "one", 60)
@@ -37,7 +37,7 @@ def run(ledger: Ledger) -> Run:
     rows[0] |= {"status": "failed", "reason": "truncated"}
     record_results(ledger, held, rows)
     lease_chunk(ledger, opened.id, 2, "two", 60)
-    release_owner(ledger, "two")
+    release_leases_of(ledger, "two")
     register_worker(ledger, name="w[/]", host="h", pid=1, device="cpu", queues=EXPLAIN_QUEUE)
     return opened
 

@@ -24,7 +24,7 @@ BORDER_AREA, CORNER_AREA = float(BORDER.mean()), float(CORNERS.mean())
 
 
 @dataclass(frozen=True)
-class HeatShares:
+class AttributionShares:
     """Shares, 0..1, of a map's heat. `border`: in a frame an eighth of the side wide, 44% of the area;
     `corner`: in the four corners, squares of a quarter of the side, 25% of the area; `marked`: in the
     area marked in this image, None where none is known. Of the part of the picture the network sees."""
@@ -34,29 +34,29 @@ class HeatShares:
     marked: float | None
 
 
-def heat_shares(heatmap: Heatmap, area: Pixels | None = None) -> HeatShares | None:
+def attribution_shares(heatmap: Heatmap, area: Pixels | None = None) -> AttributionShares | None:
     """The shares of `heatmap` (h, w); None for a blank one.
 
-    `area`, uint8 (H, W), 0 or 255, is the marked area as the network sees it, see `area_seen`.
+    `area`, uint8 (H, W), 0 or 255, is the marked area as the network sees it, see `mask_in_input`.
     """
     if not heatmap.any():
         return None
-    heat = enlarged(heatmap, _SIDE, _SIDE)
+    heat = upsample(heatmap, _SIDE, _SIDE)
     total = heat.sum()
     marked = None
     if area is not None:
-        fine = enlarged(heatmap, *area.shape)
+        fine = upsample(heatmap, *area.shape)
         marked = float(fine[area > 127].sum() / fine.sum())
-    return HeatShares(float(heat[BORDER].sum() / total), float(heat[CORNERS].sum() / total), marked)
+    return AttributionShares(float(heat[BORDER].sum() / total), float(heat[CORNERS].sum() / total), marked)
 
 
-def enlarged(heatmap: Heatmap, height: int, width: int) -> Heatmap:
+def upsample(heatmap: Heatmap, height: int, width: int) -> Heatmap:
     """`heatmap` resized bilinearly with half-pixel centres, as overlays are: float32 (height, width)."""
     image = Image.fromarray(np.asarray(heatmap, np.float32))
     return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
 
 
-def area_seen(area: Image.Image, preprocessing: Preprocessing) -> Pixels:
+def mask_in_input(area: Image.Image, preprocessing: Preprocessing) -> Pixels:
     """A marked area of the whole image (mode L, 0 or 255) as the network's input shows it: uint8
     (size, size)."""
     side = preprocessing.size

@@ -11,7 +11,7 @@ import tensorflow as tf
 from worker.errors import XraycamError
 
 
-class Evidence(Enum):
+class MethodInput(Enum):
     """What a method needs beside the activations of the layer."""
 
     GRADIENTS = "gradients of the score"
@@ -26,14 +26,14 @@ class Method(ABC):
     """
 
     name: ClassVar[str]
-    needs: ClassVar[Evidence] = Evidence.GRADIENTS
+    needs: ClassVar[MethodInput] = MethodInput.GRADIENTS
 
     @property
     def needs_gradients(self) -> bool:
-        return self.needs is Evidence.GRADIENTS
+        return self.needs is MethodInput.GRADIENTS
 
     @abstractmethod
-    def combine(self, activations: Any, evidence: Any) -> Any:
+    def compute_cam(self, activations: Any, evidence: Any) -> Any:
         """The raw map, float32 (B, h, w).
 
         `activations` A are float32 (B, h, w, C). `evidence` is what the method `needs`: the gradients
@@ -54,7 +54,7 @@ class GradCam(Method):
 
     name = "gradcam"
 
-    def combine(self, activations: Any, evidence: Any) -> Any:
+    def compute_cam(self, activations: Any, evidence: Any) -> Any:
         return _weighted(activations, tf.reduce_mean(evidence, axis=(1, 2)))
 
 
@@ -68,7 +68,7 @@ class GradCamPlusPlus(Method):
 
     name = "gradcam++"
 
-    def combine(self, activations: Any, evidence: Any) -> Any:
+    def compute_cam(self, activations: Any, evidence: Any) -> Any:
         total = tf.reduce_sum(activations, axis=(1, 2), keepdims=True)
         # Only positive gradients count in w, and for them G^2 cancels out, which would underflow.
         alpha = tf.math.divide_no_nan(1.0, 2.0 + total * evidence)
@@ -84,7 +84,7 @@ class HiResCam(Method):
 
     name = "hirescam"
 
-    def combine(self, activations: Any, evidence: Any) -> Any:
+    def compute_cam(self, activations: Any, evidence: Any) -> Any:
         return tf.reduce_sum(evidence * activations, axis=-1)
 
 
@@ -97,7 +97,7 @@ class LayerCam(Method):
 
     name = "layercam"
 
-    def combine(self, activations: Any, evidence: Any) -> Any:
+    def compute_cam(self, activations: Any, evidence: Any) -> Any:
         return tf.reduce_sum(tf.nn.relu(evidence) * activations, axis=-1)
 
 
@@ -110,7 +110,7 @@ class XGradCam(Method):
 
     name = "xgradcam"
 
-    def combine(self, activations: Any, evidence: Any) -> Any:
+    def compute_cam(self, activations: Any, evidence: Any) -> Any:
         total = tf.reduce_sum(activations, axis=(1, 2))
         weights = tf.math.divide_no_nan(tf.reduce_sum(evidence * activations, axis=(1, 2)), total)
         return _weighted(activations, weights)
@@ -126,9 +126,9 @@ class EigenCam(Method):
     """
 
     name = "eigencam"
-    needs = Evidence.NOTHING
+    needs = MethodInput.NOTHING
 
-    def combine(self, activations: Any, evidence: Any) -> Any:  # noqa: ARG002
+    def compute_cam(self, activations: Any, evidence: Any) -> Any:  # noqa: ARG002
         height, width, channels = activations.shape[1:]
         flat = tf.reshape(activations, (-1, height * width, channels))
         # The smaller of the two products has the same largest eigenvalue, and A v = sigma u.
@@ -146,14 +146,14 @@ class ScoreCam(Method):
     """Score-CAM: sum_k w_k A_k with w = softmax over k of the score of the image masked by A_k.
 
     Wang et al. 2020, "Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural Networks",
-    arXiv 1910.01279, equations 2 to 5. A mask is A_k enlarged to the image and scaled to 0..1 by its own
+    arXiv 1910.01279, equations 2 to 5. A mask is A_k upsample to the image and scaled to 0..1 by its own
     least and greatest value. No gradients; as many forward passes as the layer has channels.
     """
 
     name = "scorecam"
-    needs = Evidence.MASKED_SCORES
+    needs = MethodInput.MASKED_SCORES
 
-    def combine(self, activations: Any, evidence: Any) -> Any:
+    def compute_cam(self, activations: Any, evidence: Any) -> Any:
         return _weighted(activations, tf.nn.softmax(evidence))
 
 

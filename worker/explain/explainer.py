@@ -10,11 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 from worker.errors import ModelError
-from worker.explain.cam import Evidence, Method, require_method
+from worker.explain.cam import Method, MethodInput, require_method
 from worker.explain.forward import Step, Values, inference_steps, scale
-from worker.explain.options import AUTO, PREDICTED_CLASS, Explanation, Indices, Panel
+from worker.explain.options import ARGMAX_TARGET, AUTO, Explanation, Indices, Panel
 from worker.images.preprocess import Pixels
-from worker.model.metadata import Description, Preprocessing
+from worker.model.metadata import ModelMetadata, Preprocessing
 
 MEMORY = 400_000_000
 
@@ -22,7 +22,7 @@ MEMORY = 400_000_000
 _TENSORS_AT_ONCE = 4
 
 
-class MaskedScores:
+class ScoreCamForward:
     """A network made ready to score masked copies of an image. Not for use by several threads at once."""
 
     def __init__(self, network: Any, preprocessing: Preprocessing, memory: int = MEMORY) -> None:
@@ -78,7 +78,7 @@ class Explainer:
 
     def __init__(
         self,
-        description: Description,
+        metadata: ModelMetadata,
         network: Any,
         layers: Sequence[str] = (),
         method: Method | str | Sequence[Method | str] = (),
@@ -89,98 +89,98 @@ class Explainer:
         `every_class`: a map of each class instead of the target's.
 
         Raises ModelError for an unknown layer, with near names, and XraycamError for an unknown method."""
-        names = [description.default_layer if name == AUTO else name for name in layers or (AUTO,)]
+        names = [metadata.default_layer if name == AUTO else name for name in layers or (AUTO,)]
         given = [method] if isinstance(method, Method | str) else list(method) or [AUTO]
-        known = [description.default_method if one == AUTO else one for one in given]
+        known = [metadata.default_method if one == AUTO else one for one in given]
         found = [require_method(one) if isinstance(one, str) else one for one in known]
-        self.description = description
-        self.layers = tuple(description.require_layer(name).name for name in dict.fromkeys(names))
+        self.metadata = metadata
+        self.layers = tuple(metadata.require_layer(name).name for name in dict.fromkeys(names))
         self.methods = tuple({one.name: one for one in found}.values())
         self.every_class = every_class
-        self.panels = _panels(description, self.layers, self.methods, every_class)
-        self._compiled = _compile(description, network, self.panels)
-        by_masks = [panel for panel in self.panels if panel.method.needs is Evidence.MASKED_SCORES]
-        self._masked_scores = MaskedScores(network, description.preprocessing) if by_masks else None
+        self.panels = _panels(metadata, self.layers, self.methods, every_class)
+        self._compiled = _compile(metadata, network, self.panels)
+        by_masks = [panel for panel in self.panels if panel.method.needs is MethodInput.MASKED_SCORES]
+        self._score_cam_forward = ScoreCamForward(network, metadata.preprocessing) if by_masks else None
 
     @property
-    def is_slow(self) -> bool:
+    def needs_per_channel_passes(self) -> bool:
         """Whether one image alone takes seconds, so that images are better taken one by one."""
-        return self._masked_scores is not None
+        return self._score_cam_forward is not None
 
     def explain(self, batch: Pixels, targets: Indices | Sequence[int] | None = None) -> Explanation:
-        """Explain `batch`, uint8 (B, size, size) from `network_input`.
+        """Explain `batch`, uint8 (B, size, size) from `preprocess`.
 
         `targets` (B,) are class indices, -1 meaning the class with the highest score; None: -1 for all.
         Raises ModelError if the network puts out values that are not numbers.
         """
         count = len(batch)
-        wanted = np.full(count, PREDICTED_CLASS) if targets is None else np.asarray(targets)
+        wanted = np.full(count, ARGMAX_TARGET) if targets is None else np.asarray(targets)
         filling = -count % BLOCK
-        scores, probabilities, explained, maps, activations = self._compiled(
+        scores, probabilities, target_index, maps, activations = self._compiled(
             tf.constant(np.pad(batch, ((0, filling), (0, 0), (0, 0))), tf.uint8),
             tf.constant(np.pad(wanted, (0, filling)), tf.int32),
         )
-        classes = explained.numpy()[:count]
-        if self._masked_scores is not None:
-            maps = {**maps, **self._by_masks(batch, classes, activations)}
+        classes = target_index.numpy()[:count]
+        if self._score_cam_forward is not None:
+            maps = {**maps, **self._score_cam(batch, classes, activations)}
         explanation = Explanation(
             probabilities=probabilities.numpy()[:count],
             scores=scores.numpy()[:count],
-            explained=classes,
+            target_index=classes,
             heatmaps={panel.name: maps[panel.name][0].numpy()[:count] for panel in self.panels},
             maxima={panel.name: maps[panel.name][1].numpy()[:count] for panel in self.panels},
         )
         sums = [explanation.scores.sum(), *(maximum.sum() for maximum in explanation.maxima.values())]
         if not np.isfinite(sums).all():
             raise ModelError(
-                f"model {self.description.version} puts out values that are not numbers; use another version"
+                f"model {self.metadata.version} puts out values that are not numbers; use another version"
             )
         return explanation
 
     def warm_up(self, batch_size: int = 1) -> None:
         """Compile now rather than at the first batch."""
-        side = self.description.preprocessing.size
-        self.explain(np.zeros((1 if self.is_slow else batch_size, side, side), np.uint8))
+        side = self.metadata.preprocessing.size
+        self.explain(np.zeros((1 if self.needs_per_channel_passes else batch_size, side, side), np.uint8))
 
-    def _by_masks(self, batch: Pixels, classes: Indices, activations: dict[str, Any]) -> dict[str, Any]:
+    def _score_cam(self, batch: Pixels, classes: Indices, activations: dict[str, Any]) -> dict[str, Any]:
         """Heatmaps and maxima of the panels that need the scores of masked images, by panel name."""
-        assert self._masked_scores is not None
+        assert self._score_cam_forward is not None
         found = {}
         for layer, values in activations.items():
             maps = values[: len(batch)]
             # (B, C, K): every class at once, whichever is explained.
             scores = np.stack(
-                [self._masked_scores(image, one) for image, one in zip(batch, maps, strict=True)]
+                [self._score_cam_forward(image, one) for image, one in zip(batch, maps, strict=True)]
             )
             for panel in self.panels:
-                if panel.layer != layer or panel.method.needs is not Evidence.MASKED_SCORES:
+                if panel.layer != layer or panel.method.needs is not MethodInput.MASKED_SCORES:
                     continue
                 of = classes if panel.class_index is None else np.full(len(batch), panel.class_index)
                 evidence = np.take_along_axis(scores, of[:, np.newaxis, np.newaxis], axis=2)[..., 0]
-                found[panel.name] = _scaled(panel.method.combine(maps, tf.constant(evidence)))
+                found[panel.name] = _scaled(panel.method.compute_cam(maps, tf.constant(evidence)))
         return found
 
 
 def _panels(
-    description: Description, layers: Sequence[str], methods: Sequence[Method], every_class: bool
+    metadata: ModelMetadata, layers: Sequence[str], methods: Sequence[Method], every_class: bool
 ) -> tuple[Panel, ...]:
-    classes: list[int | None] = [*range(len(description.classes))] if every_class else [None]
+    classes: list[int | None] = [*range(len(metadata.classes))] if every_class else [None]
     panels = []
     for layer in layers:
         for method in methods:
             for index in classes:
-                of = () if index is None else (description.classes[index],)
+                of = () if index is None else (metadata.classes[index],)
                 name = " ".join((layer, *((method.name,) if len(methods) > 1 else ()), *of))
                 panels.append(Panel(layer, method, index, name, " ".join((layer, method.name, *of))))
     return tuple(panels)
 
 
-def _compile(description: Description, network: Any, panels: tuple[Panel, ...]) -> Any:
+def _compile(metadata: ModelMetadata, network: Any, panels: tuple[Panel, ...]) -> Any:
     """The function (images, targets) -> (scores, probabilities, explained, maps, activations).
 
     `maps` holds (heatmaps, maxima) by panel, `activations` by layer what Score-CAM needs.
     """
-    preprocessing = description.preprocessing
+    preprocessing = metadata.preprocessing
     layers = tuple(dict.fromkeys(panel.layer for panel in panels))
     steps = inference_steps(network, keep=layers)
     source, sink = id(network.inputs[0]), id(network.outputs[0])
@@ -194,14 +194,14 @@ def _compile(description: Description, network: Any, panels: tuple[Panel, ...]) 
         for step in front:
             step.run(values)
         with tf.GradientTape(persistent=len(of_classes) > 1, watch_accessed_variables=False) as tape:
-            activations = _run_watched(tail, values, layers, tape)
+            activations = _forward_with_tape(tail, values, layers, tape)
             scores = values[sink]
             highest = tf.argmax(scores, axis=-1, output_type=tf.int32)
-            explained = tf.where(targets < 0, highest, targets)
+            target_index = tf.where(targets < 0, highest, targets)
             # Images do not meet in the network, so the gradient of the sum is each image's own gradient.
             totals = {
                 index: tf.reduce_sum(
-                    tf.gather(scores, explained, batch_dims=1) if index is None else scores[:, index]
+                    tf.gather(scores, target_index, batch_dims=1) if index is None else scores[:, index]
                 )
                 for index in of_classes
             }
@@ -212,12 +212,12 @@ def _compile(description: Description, network: Any, panels: tuple[Panel, ...]) 
         maps, needed = {}, {}
         for panel in panels:
             activation = activations[panel.layer]
-            if panel.method.needs is Evidence.MASKED_SCORES:
+            if panel.method.needs is MethodInput.MASKED_SCORES:
                 needed[panel.layer] = activation
                 continue
             evidence = gradients[panel.class_index][panel.layer] if panel.method.needs_gradients else None
-            maps[panel.name] = _scaled(panel.method.combine(activation, evidence))
-        return scores, tf.nn.softmax(scores), explained, maps, needed
+            maps[panel.name] = _scaled(panel.method.compute_cam(activation, evidence))
+        return scores, tf.nn.softmax(scores), target_index, maps, needed
 
     # Not with XLA (jit_compile), which makes MobileNetV2 3 to 10 times slower on a CPU.
     return tf.function(
@@ -237,7 +237,9 @@ def _scaled(raw: Any) -> tuple[Any, Any]:
     return tf.math.divide_no_nan(positive, maxima[:, tf.newaxis, tf.newaxis]), maxima
 
 
-def _run_watched(tail: list[Step], values: Values, layers: tuple[str, ...], tape: Any) -> dict[str, Any]:
+def _forward_with_tape(
+    tail: list[Step], values: Values, layers: tuple[str, ...], tape: Any
+) -> dict[str, Any]:
     """Run `tail` under `tape`; the activations of `layers`, in their order."""
     found = {}
     for step in tail:

@@ -44,14 +44,14 @@ Floats = np.ndarray[Any, np.dtype[np.float32]]
 Indices = np.ndarray[Any, np.dtype[np.int32]]
 
 # As a target: the class with the highest score.
-PREDICTED_CLASS = -1
+ARGMAX_TARGET = -1
 
 
 @dataclass(frozen=True)
 class Explanation:
     """What the network says of a batch of B images, of K classes, and where the scores came from.
 
-    `probabilities` (B, K) is the softmax of `scores` (B, K); `explained` (B,) is the class index each
+    `probabilities` (B, K) is the softmax of `scores` (B, K); `target_index` (B,) is the class index each
     heatmap is of, or with every class explained the predicted one. `heatmaps` holds by the explainer's
     `names` (B, h, w) in 0..1, each image divided by its own maximum; `maxima` (B,) those maxima. A maximum
     of 0 says that the map is blank: it is 0 everywhere.
@@ -59,7 +59,7 @@ class Explanation:
 
     probabilities: Floats
     scores: Floats
-    explained: Indices
+    target_index: Indices
     heatmaps: dict[str, Floats]
     maxima: dict[str, Floats]
 

@@ -17,7 +17,7 @@ from worker.explain.options import Colormap, ExplainOptions, OutputFormat
 from worker.file_names import printable
 from worker.images.reader import Limits, Radiograph, read_radiograph
 from worker.model.metadata import Preprocessing
-from worker.safe_files import require_writable, write_below
+from worker.safe_files import atomic_write_beneath, raise_if_target_unavailable
 
 Table = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -74,7 +74,7 @@ _MONTAGE_GAP = 4
 _MONTAGE_INK = (255, 255, 255)
 
 
-def strip(panels: Sequence[tuple[str, Image.Image]]) -> Image.Image:
+def montage(panels: Sequence[tuple[str, Image.Image]]) -> Image.Image:
     """One RGB picture of `panels` (name, picture), all of one size, from left to right.
 
     A bar above each panel, a twentieth of its width but at least 20 pixels high, holds the name.
@@ -146,7 +146,7 @@ def render(
     ]
     if len(pictures) == 1:
         return pictures[0][1]
-    return strip([("original", radiograph.pixels.convert("RGB")), *pictures])
+    return montage([("original", radiograph.pixels.convert("RGB")), *pictures])
 
 
 def encode(image: Image.Image, output_format: OutputFormat) -> bytes:
@@ -170,10 +170,10 @@ def write_atomically(content: bytes, file: Path, root: Path | None = None) -> No
     or `outside-root`; with `root`, StorageError if nothing can be written there at present.
     """
     try:
-        write_below(root or file.parent, file, content)
+        atomic_write_beneath(root or file.parent, file, content)
     except OSError as error:
         if root is not None:
-            require_writable(root, error)
+            raise_if_target_unavailable(root, error)
         raise ImageError(
             "write-failed",
             f"{printable(file)} cannot be written: {error.strerror}; mend the output folder and retry",

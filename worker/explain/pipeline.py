@@ -15,13 +15,13 @@ from types import TracebackType
 import numpy as np
 
 from worker.errors import ImageError, StorageError
-from worker.explain.attribution import HeatShares, area_seen, heat_shares
+from worker.explain.attribution import AttributionShares, attribution_shares, mask_in_input
 from worker.explain.explainer import Explainer
-from worker.explain.options import ALL, PREDICTED, PREDICTED_CLASS, ExplainOptions, Explanation, Panel
+from worker.explain.options import ALL, ARGMAX_TARGET, PREDICTED, ExplainOptions, Explanation, Panel
 from worker.explain.overlay import encode, render, save_heatmaps, write_atomically
 from worker.file_names import printable
-from worker.images.masks import MarkedAreas, marked_areas
-from worker.images.preprocess import Pixels, network_input
+from worker.images.masks import AnnotationMasks, load_masks
+from worker.images.preprocess import Pixels, preprocess
 from worker.images.reader import (
     LARGE_PIXELS,
     Limits,
@@ -35,7 +35,7 @@ HEATMAP_SUFFIX = ".npz"
 
 
 @dataclass(frozen=True)
-class Item:
+class ImageTask:
     """One image to explain. `overlay` has its final suffix; `name` is what people are shown.
 
     With `read_root` and `write_root` (real folders) nothing outside is read or written, nor through a link.
@@ -50,17 +50,17 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ImageResult:
     """What became of one item: all about the image, or `reason` and `error` where it failed.
 
-    `probability` is that of the `predicted` class; `score` that of the `explained` class before the softmax.
-    With every class explained, `explained` names them all and `score` is that of the predicted one.
+    `probability` is that of the `predicted` class; `logit` is of `target_class`.
+    With every class explained, `target_class` names them all and `logit` is that of the predicted one.
     `heatmap_max` holds by the explainer's names the heatmap's maximum before scaling. `blank` says that one
     of them is 0, and `heat` where the heat of the first map lies, None if that is blank; with every class
     explained, both of the maps of the predicted one.
     """
 
-    item: Item
+    task: ImageTask
     reason: str | None = None
     error: str | None = None
     sha256: str = ""
@@ -69,18 +69,18 @@ class Outcome:
     predicted: str = ""
     probability: float = math.nan
     probabilities: dict[str, float] = field(default_factory=dict)
-    explained: str = ""
-    score: float = math.nan
+    target_class: str = ""
+    logit: float = math.nan
     heatmap_max: dict[str, float] = field(default_factory=dict)
     blank: bool = False
-    heat: HeatShares | None = None
+    heat: AttributionShares | None = None
     overlay: Path | None = None
     heatmap_file: Path | None = None
 
 
 @dataclass(frozen=True)
 class _Read:
-    item: Item
+    task: ImageTask
     sha256: str
     pixels: Pixels
     radiograph: Radiograph | None  # None: too large to hold until it is drawn
@@ -120,10 +120,10 @@ class Pipeline:
     def run(
         self,
         explainer: Explainer,
-        items: Iterable[Item],
+        items: Iterable[ImageTask],
         options: ExplainOptions,
         progress: Callable[[], None] | None = None,
-    ) -> Iterator[Outcome]:
+    ) -> Iterator[ImageResult]:
         """Explain `items`, which are taken as they are needed; exactly one outcome for each, in any order.
 
         A file that fails takes no other with it. `progress` is called after every batch. Raises StorageError
@@ -131,23 +131,23 @@ class Pipeline:
         that the model does not know, XraycamError for marked areas that cannot be read, and whatever the
         explainer raises.
         """
-        preprocessing = explainer.description.preprocessing
+        preprocessing = explainer.metadata.preprocessing
         target = _target(explainer, options)
-        marked = None if options.masks is None else marked_areas(Path(options.masks))
-        batch_size = 1 if explainer.is_slow else self.batch_size
+        marked = None if options.masks is None else load_masks(Path(options.masks))
+        batch_size = 1 if explainer.needs_per_channel_passes else self.batch_size
         waiting = iter(items)
-        reading: deque[Future[_Read | Outcome]] = deque()
-        rendering: deque[Future[Outcome]] = deque()
+        reading: deque[Future[_Read | ImageResult]] = deque()
+        rendering: deque[Future[ImageResult]] = deque()
         try:
             while True:
                 batch: list[_Read] = []
                 while len(batch) < batch_size:
-                    for item in islice(waiting, 2 * batch_size - len(batch) - len(reading)):
-                        reading.append(self._readers.submit(self._read, item, preprocessing))
+                    for task in islice(waiting, 2 * batch_size - len(batch) - len(reading)):
+                        reading.append(self._readers.submit(self._read, task, preprocessing))
                     if not reading:
                         break
                     found = reading.popleft().result()
-                    if isinstance(found, Outcome):
+                    if isinstance(found, ImageResult):
                         yield found
                     else:
                         batch.append(found)
@@ -174,20 +174,20 @@ class Pipeline:
             for drawing in rendering:
                 drawing.cancel()
 
-    def _read(self, item: Item, preprocessing: Preprocessing) -> _Read | Outcome:
+    def _read(self, task: ImageTask, preprocessing: Preprocessing) -> _Read | ImageResult:
         try:
-            radiograph = read_radiograph(item.source, self._limits, item.read_root)
-            pixels = network_input(radiograph, preprocessing)
+            radiograph = read_radiograph(task.source, self._limits, task.read_root)
+            pixels = preprocess(radiograph, preprocessing)
             # Of large images only the network's input is held, and they are decoded again when they are
             # drawn: so what a pipeline holds is bounded (half a gigabyte at a batch of 16).
             held = radiograph if radiograph.width * radiograph.height <= LARGE_PIXELS else None
-            return _Read(item, radiograph.sha256, pixels, held)
+            return _Read(task, radiograph.sha256, pixels, held)
         except ImageError as error:
-            return Outcome(item, error.reason, str(error))
+            return ImageResult(task, error.reason, str(error))
         except StorageError:
             raise
         except Exception as error:
-            return _unexpected(item, error)
+            return _unexpected(task, error)
 
     def _render(
         self,
@@ -196,103 +196,103 @@ class Pipeline:
         index: int,
         explainer: Explainer,
         options: ExplainOptions,
-        marked: MarkedAreas | None,
-    ) -> Outcome:
-        item = read.item
-        preprocessing = explainer.description.preprocessing
+        marked: AnnotationMasks | None,
+    ) -> ImageResult:
+        task = read.task
+        preprocessing = explainer.metadata.preprocessing
         heatmaps = [(panel.label, explanation.heatmaps[panel.name][index]) for panel in explainer.panels]
-        kept = item.overlay.with_suffix(HEATMAP_SUFFIX) if options.heatmaps else None
+        heatmap_file = task.overlay.with_suffix(HEATMAP_SUFFIX) if options.heatmaps else None
         try:
             with nullcontext() if read.radiograph else one_large_at_a_time:
                 radiograph = read.radiograph or self._read_again(read)
-                heat = _heat(item, radiograph, explanation, index, explainer, marked)
+                heat = _heat(task, radiograph, explanation, index, explainer, marked)
                 picture = render(radiograph, heatmaps, preprocessing, options)
                 content = encode(picture, options.output_format)
-            if kept is not None:
+            if heatmap_file is not None:
                 save_heatmaps(
-                    kept,
+                    heatmap_file,
                     heatmaps,
                     preprocessing=preprocessing,
                     image_sha256=read.sha256,
-                    root=item.write_root,
+                    root=task.write_root,
                 )
-            write_atomically(content, item.overlay, item.write_root)
+            write_atomically(content, task.overlay, task.write_root)
         except ImageError as error:
-            return Outcome(item, error.reason, str(error))
+            return ImageResult(task, error.reason, str(error))
         except StorageError:
             raise
         except Exception as error:
-            return _unexpected(item, error)
-        return _done(item, radiograph, explanation, index, explainer, heat, kept)
+            return _unexpected(task, error)
+        return _done(task, radiograph, explanation, index, explainer, heat, heatmap_file)
 
     def _read_again(self, read: _Read) -> Radiograph:
-        radiograph = read_radiograph(read.item.source, self._limits, read.item.read_root)
+        radiograph = read_radiograph(read.task.source, self._limits, read.task.read_root)
         if radiograph.sha256 != read.sha256:
             raise ImageError(
-                "unreadable", f"{printable(read.item.source)} changed while it was explained; retry it"
+                "unreadable", f"{printable(read.task.source)} changed while it was explained; retry it"
             )
         return radiograph
 
 
 def _target(explainer: Explainer, options: ExplainOptions) -> int:
     if options.target in (PREDICTED, ALL):
-        return PREDICTED_CLASS
-    return explainer.description.require_class(options.target)
+        return ARGMAX_TARGET
+    return explainer.metadata.require_class(options.target)
 
 
-def _leading(explainer: Explainer, explained: int) -> list[Panel]:
+def _primary_panels(explainer: Explainer, target_class: int) -> list[Panel]:
     """The panels of the class that an image is explained for, or with every class explained predicted as."""
-    return [panel for panel in explainer.panels if panel.class_index in (None, explained)]
+    return [panel for panel in explainer.panels if panel.class_index in (None, target_class)]
 
 
 def _heat(
-    item: Item,
+    task: ImageTask,
     radiograph: Radiograph,
     explanation: Explanation,
     index: int,
     explainer: Explainer,
-    marked: MarkedAreas | None,
-) -> HeatShares | None:
-    leading = _leading(explainer, int(explanation.explained[index]))[0]
+    marked: AnnotationMasks | None,
+) -> AttributionShares | None:
+    leading = _primary_panels(explainer, int(explanation.target_index[index]))[0]
     size = (radiograph.width, radiograph.height)
-    area = None if marked is None else marked.of(item.source, size)
-    seen = None if area is None else area_seen(area, explainer.description.preprocessing)
-    return heat_shares(explanation.heatmaps[leading.name][index], seen)
+    area = None if marked is None else marked.of(task.source, size)
+    seen = None if area is None else mask_in_input(area, explainer.metadata.preprocessing)
+    return attribution_shares(explanation.heatmaps[leading.name][index], seen)
 
 
 def _done(
-    item: Item,
+    task: ImageTask,
     radiograph: Radiograph,
     explanation: Explanation,
     index: int,
     explainer: Explainer,
-    heat: HeatShares | None,
-    kept: Path | None,
-) -> Outcome:
-    classes = explainer.description.classes
+    heat: AttributionShares | None,
+    heatmap_file: Path | None,
+) -> ImageResult:
+    classes = explainer.metadata.classes
     probabilities = [float(value) for value in explanation.probabilities[index]]
     best = int(explanation.scores[index].argmax())
-    explained = int(explanation.explained[index])
+    target_class = int(explanation.target_index[index])
     maxima = {name: float(values[index]) for name, values in explanation.maxima.items()}
-    return Outcome(
-        item,
+    return ImageResult(
+        task,
         sha256=radiograph.sha256,
         width=radiograph.width,
         height=radiograph.height,
         predicted=classes[best],
         probability=probabilities[best],
         probabilities=dict(zip(classes, probabilities, strict=True)),
-        explained=",".join(classes) if explainer.every_class else classes[explained],
-        score=float(explanation.scores[index, explained]),
+        target_class=",".join(classes) if explainer.every_class else classes[target_class],
+        logit=float(explanation.scores[index, target_class]),
         heatmap_max=maxima,
-        blank=any(maxima[panel.name] <= 0 for panel in _leading(explainer, explained)),
+        blank=any(maxima[panel.name] <= 0 for panel in _primary_panels(explainer, target_class)),
         heat=heat,
-        overlay=item.overlay,
-        heatmap_file=kept,
+        overlay=task.overlay,
+        heatmap_file=heatmap_file,
     )
 
 
-def _unexpected(item: Item, error: Exception) -> Outcome:
+def _unexpected(task: ImageTask, error: Exception) -> ImageResult:
     """No file may take its batch with it, not even through a fault of ours."""
     cause = " ".join(f"{type(error).__name__}: {error}".split())
-    return Outcome(item, "unreadable", f"{printable(item.source)} cannot be processed: {cause}")
+    return ImageResult(task, "unreadable", f"{printable(task.source)} cannot be processed: {cause}")

@@ -16,7 +16,7 @@ from worker.file_names import printable
 Polygons = list[list[tuple[float, float]]]
 
 
-class MarkedAreas:
+class AnnotationMasks:
     """Areas by the name of the image, in whichever folder it lies."""
 
     def __init__(self, source: Path) -> None:
@@ -34,7 +34,7 @@ class MarkedAreas:
         if not self._masks and not self._polygons:
             raise XraycamError(f"{printable(source)} marks no image; give a folder of masks or a JSON file")
 
-    def knows(self, image: Path | str) -> bool:
+    def has_mask_for(self, image: Path | str) -> bool:
         """Whether there is an entry for the image of this name."""
         name = Path(image)
         return name.name in self._polygons or name.stem in self._masks
@@ -60,8 +60,8 @@ class MarkedAreas:
         return whole.hexdigest()
 
 
-def marked_areas(source: Path) -> MarkedAreas:
-    """`MarkedAreas(source)`, read once as long as it does not change. Raises XraycamError."""
+def load_masks(source: Path) -> AnnotationMasks:
+    """`AnnotationMasks(source)`, read once as long as it does not change. Raises XraycamError."""
     try:
         return _kept(source, source.stat().st_mtime_ns)
     except OSError as error:
@@ -71,8 +71,8 @@ def marked_areas(source: Path) -> MarkedAreas:
 
 
 @lru_cache(maxsize=4)
-def _kept(source: Path, modified_ns: int) -> MarkedAreas:  # noqa: ARG001
-    return MarkedAreas(source)
+def _kept(source: Path, modified_ns: int) -> AnnotationMasks:  # noqa: ARG001
+    return AnnotationMasks(source)
 
 
 def _read(file: Path) -> dict[str, Polygons]:

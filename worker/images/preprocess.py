@@ -13,7 +13,7 @@ from worker.model.metadata import Preprocessing
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 
-def network_input(radiograph: Radiograph, preprocessing: Preprocessing) -> Pixels:
+def preprocess(radiograph: Radiograph, preprocessing: Preprocessing) -> Pixels:
     """The part of the image the network sees as uint8 (size, size); `scaling.scale` does the rest.
 
     Bilinear with antialiasing, whose filter reaches half an output pixel past the margin. Images of more

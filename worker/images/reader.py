@@ -18,7 +18,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from worker.errors import ImageError
 from worker.file_names import printable
 from worker.images.dicom import is_dicom
-from worker.safe_files import open_to_read, require_readable
+from worker.safe_files import open_beneath, raise_if_source_unavailable
 
 if TYPE_CHECKING:
     from worker.settings import Settings
@@ -127,7 +127,7 @@ def _scaled(values: np.ndarray[Any, Any], low: float, factor: float) -> Image.Im
 
 def _content(file: Path, shown: str, limits: Limits, root: Path | None) -> bytes:
     try:
-        with os.fdopen(open_to_read(file, root), "rb", buffering=0) as stream:
+        with os.fdopen(open_beneath(file, root), "rb", buffering=0) as stream:
             status = os.fstat(stream.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise ImageError("unreadable", f"{shown} is not a regular file")
@@ -138,7 +138,7 @@ def _content(file: Path, shown: str, limits: Limits, root: Path | None) -> bytes
             content = _read_all(stream.fileno(), status.st_size)
     except FileNotFoundError as error:
         if root is not None:
-            require_readable(root, error)
+            raise_if_source_unavailable(root, error)
         raise ImageError("missing", f"{shown} is no longer there; restore it and retry") from None
     except PermissionError:
         raise ImageError(
@@ -146,7 +146,7 @@ def _content(file: Path, shown: str, limits: Limits, root: Path | None) -> bytes
         ) from None
     except (OSError, ValueError) as error:
         if root is not None and isinstance(error, OSError):
-            require_readable(root, error)
+            raise_if_source_unavailable(root, error)
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ImageError("unreadable", f"{shown} cannot be read: {reason}") from error
     if not content:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from worker.explain.attribution import enlarged
+from worker.explain.attribution import upsample
 from worker.explain.overlay import Heatmap
 from worker.map_evaluation.bootstrap import Mean, bootstrap_mean
 
@@ -16,7 +16,7 @@ from worker.map_evaluation.bootstrap import Mean, bootstrap_mean
 CELL = 4
 
 
-def removal_ranks(heatmaps: Any, side: int, seed: int = 0) -> Any:
+def pixel_ranking(heatmaps: Any, side: int, seed: int = 0) -> Any:
     """For maps (N, h, w) of images `side` pixels wide, the place of each cell in the order from hottest to
     coldest: float32 (N, n, n) in 0..1, 0 first, n = side / CELL.
 
@@ -29,7 +29,7 @@ def removal_ranks(heatmaps: Any, side: int, seed: int = 0) -> Any:
 
 
 def _ranks(heatmap: Heatmap, cells: int, chance: Any) -> Any:
-    heat = enlarged(heatmap, cells, cells).ravel()
+    heat = upsample(heatmap, cells, cells).ravel()
     order = np.lexsort((chance, -heat))
     ranks = np.empty(len(order), np.float32)
     ranks[order] = np.arange(len(order), dtype=np.float32) / len(order)

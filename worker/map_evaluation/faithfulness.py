@@ -10,7 +10,7 @@ from PIL import Image, ImageFilter
 
 from worker.explain.forward import Values, inference_steps, scale
 from worker.images.preprocess import Pixels
-from worker.map_evaluation.curves import Curves, removal_ranks
+from worker.map_evaluation.curves import Curves, pixel_ranking
 from worker.model.metadata import Preprocessing
 
 # Direct neighbours weigh twice as much as diagonal ones.
@@ -25,7 +25,7 @@ def impute(images: Any, known: Any) -> Any:
 
     Rong et al. 2022, "A Consistent and Efficient Evaluation Strategy for Attribution Methods", arXiv
     2202.00449, section 5.2, without the noise: see `NOISE`. Where the paper solves the sparse system, here
-    the image is halved until little is missing, filled, enlarged again and smoothed by Jacobi sweeps at
+    the image is halved until little is missing, filled, upsample again and smoothed by Jacobi sweeps at
     each size: an approximation whose error a test bounds. An image of which nothing is known becomes 0.
     """
     return _filled(images[..., tf.newaxis], tf.cast(known, tf.float32)[..., tf.newaxis])[..., 0]
@@ -78,7 +78,7 @@ class FaithfulnessTest:
             given = [_filled_up(values[part]) for values in (pixels, blurred, np.asarray(targets, np.int32))]
             ends = self._ends(*map(tf.constant, given))
             for name, heatmaps in maps.items():
-                ranks = _filled_up(removal_ranks(heatmaps[part], side))
+                ranks = _filled_up(pixel_ranking(heatmaps[part], side))
                 result = self._compiled(*map(tf.constant, given), tf.constant(ranks), ends)
                 found[name].append(result.numpy()[:, :count].astype(np.float64))
         return {name: Curves(*np.concatenate(parts, axis=1)) for name, parts in found.items()}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from worker.explain.attribution import enlarged
+from worker.explain.attribution import upsample
 from worker.explain.overlay import Heatmap
 from worker.images.preprocess import Pixels
 from worker.map_evaluation.bootstrap import Mean, bootstrap_mean
@@ -18,7 +18,7 @@ IOU_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
-class Located:
+class LocalisationScore:
     """One map against one area. `hit`: its hottest point lies inside (pointing game, Zhang et al. 2016,
     arXiv 1608.00507), 0 or 1. `energy`: heat inside by all heat (proportional energy, Wang et al. 2020,
     arXiv 1910.01279). `iou`: intersection by union of the area and of where the heat reaches
@@ -32,7 +32,7 @@ class Located:
 
 
 class Localisation(BaseModel):
-    """Means over images, see `Located`; `blank` counts blank maps."""
+    """Means over images, see `LocalisationScore`; `blank` counts blank maps."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -43,15 +43,15 @@ class Localisation(BaseModel):
     blank: int
 
 
-def locate(heatmap: Heatmap, area: Pixels) -> Located:
-    """Judge `heatmap` (h, w), enlarged bilinearly, by `area`, uint8 (H, W), 0 or 255."""
+def score_localisation(heatmap: Heatmap, area: Pixels) -> LocalisationScore:
+    """Judge `heatmap` (h, w), upsample bilinearly, by `area`, uint8 (H, W), 0 or 255."""
     inside = area > 127
     covered = float(inside.mean())
     if not heatmap.any():
-        return Located(0.0, 0.0, 0.0, covered)
-    heat = enlarged(heatmap, *inside.shape)
+        return LocalisationScore(0.0, 0.0, 0.0, covered)
+    heat = upsample(heatmap, *inside.shape)
     hot = heat >= IOU_THRESHOLD * heat.max()
-    return Located(
+    return LocalisationScore(
         hit=float(inside[np.unravel_index(int(heat.argmax()), heat.shape)]),
         energy=float(heat[inside].sum() / heat.sum()),
         iou=float((hot & inside).sum() / (hot | inside).sum()),
@@ -61,7 +61,7 @@ def locate(heatmap: Heatmap, area: Pixels) -> Located:
 
 def localisation(heatmaps: Sequence[Heatmap] | Any, areas: Sequence[Pixels]) -> Localisation:
     """Judge maps (N, h, w) by the areas of the same images; at least one."""
-    found = [locate(heatmap, area) for heatmap, area in zip(heatmaps, areas, strict=True)]
+    found = [score_localisation(heatmap, area) for heatmap, area in zip(heatmaps, areas, strict=True)]
     return Localisation(
         hit=bootstrap_mean([one.hit for one in found]),
         energy=bootstrap_mean([one.energy for one in found]),

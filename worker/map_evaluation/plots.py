@@ -16,7 +16,7 @@ from worker.map_evaluation.reports import Ranked, Ranking, Sanity
 mpl.use("Agg")
 
 
-def ranking_picture(ranking: Ranking, file: Path) -> None:
+def plot_ranking(ranking: Ranking, file: Path) -> None:
     """Bars with 95% intervals, the most faithful pair on top, baselines in gray at the bottom."""
     rows = [*ranking.pairs, *ranking.baselines]
     is_located = all(row.localisation for row in rows)
@@ -52,7 +52,7 @@ def _bars(axis: Any, rows: Sequence[Ranked], means: Sequence[Mean], label: str) 
     axis.axvline(0, color="black", linewidth=0.5)
 
 
-def sanity_picture(sanity: Sanity, file: Path) -> None:
+def plot_sanity(sanity: Sanity, file: Path) -> None:
     """Similarity by stage, with intervals, over the level that maps of unrelated images have."""
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     parts = [stage.part for stage in sanity.stages]

@@ -17,7 +17,7 @@ from worker.map_evaluation.faithfulness import FaithfulnessTest
 from worker.map_evaluation.localisation import Localisation, localisation
 from worker.map_evaluation.reports import Ranked, Ranking
 from worker.map_evaluation.sample import UNKNOWN, Sample
-from worker.model.metadata import Description
+from worker.model.metadata import ModelMetadata
 
 Maps = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -52,17 +52,17 @@ LAYERS = 6
 _AT_ONCE = 8
 
 
-def layers_to_rank(description: Description) -> tuple[str, ...]:
+def layers_to_rank(metadata: ModelMetadata) -> tuple[str, ...]:
     """The outputs of the last six blocks that suit class activation maps; without any, of the last layers."""
-    names = {layer.name for layer in description.layers}
-    suiting = [layer.name for layer in description.layers if layer.suits_cam]
+    names = {layer.name for layer in metadata.layers}
+    suiting = [layer.name for layer in metadata.layers if layer.is_cam_candidate]
     # Where a block adds its input to what it computed, the sum is its output.
     ends = [name for name in suiting if name.replace("_project_BN", "_add") not in names - {name}]
-    return tuple((ends or [layer.name for layer in description.layers])[-LAYERS:])
+    return tuple((ends or [layer.name for layer in metadata.layers])[-LAYERS:])
 
 
 def rank(
-    description: Description,
+    metadata: ModelMetadata,
     network: Any,
     pixels: Pixels,
     *,
@@ -79,8 +79,8 @@ def rank(
     ModelError and XraycamError as `Explainer` does.
     """
     started = time.monotonic()
-    explainer = Explainer(description, network, layers or layers_to_rank(description), methods)
-    test = FaithfulnessTest(network, description.preprocessing)
+    explainer = Explainer(metadata, network, layers or layers_to_rank(metadata), methods)
+    test = FaithfulnessTest(network, metadata.preprocessing)
     knowing_nothing = baseline_maps(len(pixels))
     curves: dict[str, list[Curves]] = defaultdict(list)
     blank: dict[str, int] = defaultdict(int)
@@ -89,7 +89,7 @@ def rank(
         part = slice(done, done + _AT_ONCE)
         explanation = explainer.explain(pixels[part])
         maps = {**explanation.heatmaps, **{name: all_[part] for name, all_ in knowing_nothing.items()}}
-        for name, found in test.curves(pixels[part], explanation.explained, maps).items():
+        for name, found in test.curves(pixels[part], explanation.target_index, maps).items():
             curves[name].append(found)
         for name, maxima in explanation.maxima.items():
             blank[name] += int((maxima <= 0).sum())
@@ -104,7 +104,7 @@ def rank(
         Ranked(
             layer=panel.layer,
             method=panel.method.name,
-            resolution=_resolution(description, panel.layer),
+            resolution=_resolution(metadata, panel.layer),
             faithfulness=summaries[panel.name],
             blank=blank[panel.name],
             localisation=located.get(panel.name),
@@ -123,7 +123,7 @@ def rank(
         for name, maps in knowing_nothing.items()
     ]
     return Ranking(
-        model=description.version,
+        model=metadata.version,
         images=done,
         marked_images=0 if marked is None else len(marked),
         seconds=round(time.monotonic() - started, 1),
@@ -152,6 +152,6 @@ def _located(explainer: Explainer, marked: Sample) -> dict[str, Localisation]:
     return {name: localisation(np.stack(found), areas) for name, found in maps.items()}
 
 
-def _resolution(description: Description, name: str) -> tuple[int, int]:
-    layer = description.require_layer(name)
+def _resolution(metadata: ModelMetadata, name: str) -> tuple[int, int]:
+    layer = metadata.require_layer(name)
     return layer.height, layer.width

@@ -147,7 +147,7 @@ def _border(side: int) -> Any:
 
 
 # Which pixels of a picture of some side each place covers. Corners are squares of a quarter of the side.
-PLACES: dict[str, Callable[[int], Any]] = {
+REGIONS: dict[str, Callable[[int], Any]] = {
     "top left corner": _square(True, True),
     "top right corner": _square(True, False),
     "bottom left corner": _square(False, True),
@@ -157,7 +157,7 @@ PLACES: dict[str, Callable[[int], Any]] = {
 }
 
 
-class Hidden(BaseModel):
+class OcclusionEffect(BaseModel):
     """What hiding one place does. `lost`: share of the mean advance of the predicted class, its score minus
     the highest other one, that is gone. `changed`: share of images then predicted as another class."""
 
@@ -167,14 +167,14 @@ class Hidden(BaseModel):
     changed: float
 
 
-class Reliance(BaseModel):
+class OcclusionReport(BaseModel):
     """Of the images predicted as `class_name`: what hiding each place does."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     class_name: str
     images: int
-    hidden: dict[str, Hidden]
+    hidden: dict[str, OcclusionEffect]
 
     @property
     def warnings(self) -> list[str]:
@@ -191,29 +191,29 @@ class Reliance(BaseModel):
         ]
 
 
-def reliance(scores: Any, classes: Sequence[str]) -> tuple[Reliance, ...]:
-    """From scores (N, 1 + places, K), the whole image first and then each of `PLACES` hidden; one entry for
+def reliance(scores: Any, classes: Sequence[str]) -> tuple[OcclusionReport, ...]:
+    """From scores (N, 1 + places, K), the whole image first and then each of `REGIONS` hidden; one entry for
     each class that is predicted of an image."""
     scores = np.asarray(scores, np.float64)
     predicted = scores[:, 0].argmax(axis=1)
-    ahead = _ahead(scores, predicted)
+    ahead = _margin(scores, predicted)
     found = []
     for number, name in enumerate(classes):
         members = ahead[predicted == number]
         if len(members):
             whole = members[:, 0].mean()
             hidden = {
-                place: Hidden(
+                place: OcclusionEffect(
                     lost=float(1 - members[:, row].mean() / whole) if whole > 0 else 0.0,
                     changed=float((members[:, row] < 0).mean()),
                 )
-                for row, place in enumerate(PLACES, 1)
+                for row, place in enumerate(REGIONS, 1)
             }
-            found.append(Reliance(class_name=name, images=len(members), hidden=hidden))
+            found.append(OcclusionReport(class_name=name, images=len(members), hidden=hidden))
     return tuple(found)
 
 
-def _ahead(scores: Any, predicted: Any) -> Any:
+def _margin(scores: Any, predicted: Any) -> Any:
     """Score of the class predicted of the whole image minus the highest other one: (N, 1 + places)."""
     is_other = np.arange(scores.shape[-1]) != predicted[:, np.newaxis]
     own = np.take_along_axis(scores, predicted[:, np.newaxis, np.newaxis], axis=2)[..., 0]

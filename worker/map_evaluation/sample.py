@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from worker.errors import ImageError, XraycamError
-from worker.explain.attribution import area_seen
-from worker.file_names import is_companion, printable
-from worker.images.masks import MarkedAreas
-from worker.images.preprocess import Pixels, network_input
+from worker.explain.attribution import mask_in_input
+from worker.file_names import is_sidecar, printable
+from worker.images.masks import AnnotationMasks
+from worker.images.preprocess import Pixels, preprocess
 from worker.images.reader import Limits, read_radiograph
-from worker.model.metadata import Description
+from worker.model.metadata import ModelMetadata
 
 UNKNOWN = -1
 
@@ -38,14 +38,14 @@ class Sample:
 
 def draw_sample(
     source: Path,
-    description: Description,
+    metadata: ModelMetadata,
     count: int,
     *,
-    marked: MarkedAreas | None = None,
+    marked: AnnotationMasks | None = None,
     only_marked: bool = False,
     seed: int = 0,
     limits: Limits | None = None,
-    tell: Callable[[str], object] = lambda _: None,
+    on_message: Callable[[str], object] = lambda _: None,
 ) -> Sample:
     """Draw up to `count` images in and below `source`, or `source` itself if it is a file, as many of each
     folder as of the others as far as they last.
@@ -60,22 +60,22 @@ def draw_sample(
     for file in _drawn(source, seed):
         if len(files) == count:
             break
-        if only_marked and (marked is None or not marked.knows(file)):
+        if only_marked and (marked is None or not marked.has_mask_for(file)):
             continue
         try:
             radiograph = read_radiograph(file, limits or Limits())
             size = (radiograph.width, radiograph.height)
             area = None if marked is None else marked.of(file, size)
         except ImageError as error:
-            tell(f"left out: {error}")
+            on_message(f"left out: {error}")
             continue
         if only_marked and area is None:
             continue
         name = file.parent.name
         files.append(file)
-        pixels.append(network_input(radiograph, description.preprocessing))
-        labels.append(description.classes.index(name) if name in description.classes else UNKNOWN)
-        areas.append(None if area is None else area_seen(area, description.preprocessing))
+        pixels.append(preprocess(radiograph, metadata.preprocessing))
+        labels.append(metadata.classes.index(name) if name in metadata.classes else UNKNOWN)
+        areas.append(None if area is None else mask_in_input(area, metadata.preprocessing))
     if not files:
         which = "with something marked in it" if only_marked else "that can be read"
         raise XraycamError(f"{printable(source)} holds no image {which}; name a folder of radiographs")
@@ -88,7 +88,7 @@ def image_files(source: Path) -> Iterator[Path]:
         yield source
         return
     for file in sorted(source.rglob("*")):
-        if file.is_file() and file.name[0] != "." and not is_companion(file):
+        if file.is_file() and file.name[0] != "." and not is_sidecar(file):
             yield file
 
 

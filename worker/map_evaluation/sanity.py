@@ -14,7 +14,7 @@ from worker.explain.forward import scale
 from worker.images.preprocess import Pixels
 from worker.map_evaluation.reports import Sanity, Stage
 from worker.map_evaluation.similarity import similarity, unrelated
-from worker.model.metadata import Description
+from worker.model.metadata import ModelMetadata
 from worker.model.network import SCORE_LAYER, build_network
 
 _BATCH = 16
@@ -22,7 +22,7 @@ _MEASURED_ON = 32
 
 
 def check_sanity(
-    description: Description,
+    metadata: ModelMetadata,
     network: Any,
     pixels: Pixels,
     *,
@@ -39,28 +39,26 @@ def check_sanity(
     and where they are random the statistics of `pixels` (32 at most), so that the signal does not die out
     and a blank map does not pass for a changed one. `progress` is told how many stages are done, of how many.
     """
-    copy = build_network(
-        description.preprocessing.size, len(description.classes), description.head, description.alpha
-    )
+    copy = build_network(metadata.preprocessing.size, len(metadata.classes), metadata.head, metadata.alpha)
     copy.set_weights(network.get_weights())
-    given = (description, copy, () if layer is None else (layer,), () if method is None else method)
+    given = (metadata, copy, () if layer is None else (layer,), () if method is None else method)
     explainer = Explainer(*given)
     (panel,) = explainer.panels
     classes, trained = _maps(explainer, pixels, None)
-    images = scale(pixels[:_MEASURED_ON], description.preprocessing)
+    images = scale(pixels[:_MEASURED_ON], metadata.preprocessing)
     random = np.random.default_rng(seed)
     stages, found = _stages(copy), []
-    forgotten: list[Any] = []
+    randomised: list[Any] = []
     for number, (part, layers) in enumerate(stages, 1):
         _randomise(layers, random)
-        forgotten += layers
-        _measure_norms(copy, forgotten, images)
+        randomised += layers
+        _measure_norms(copy, randomised, images)
         _, maps = _maps(explainer, pixels, classes)
         blank = sum(not one.any() for one in maps)
         found.append(Stage(part=part, similarity=similarity(trained, maps), blank=blank))
         progress(number, len(stages))
     return Sanity(
-        model=description.version,
+        model=metadata.version,
         layer=panel.layer,
         method=panel.method.name,
         images=len(pixels),
@@ -74,7 +72,7 @@ def _maps(explainer: Explainer, pixels: Pixels, classes: Any) -> tuple[Any, Any]
     found = [explainer.explain(pixels[p], None if classes is None else classes[p]) for p in parts]
     (panel,) = explainer.panels
     return (
-        np.concatenate([one.explained for one in found]),
+        np.concatenate([one.target_index for one in found]),
         np.concatenate([one.heatmaps[panel.name] for one in found]),
     )
 

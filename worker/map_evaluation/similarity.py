@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from scipy.ndimage import uniform_filter
 from scipy.stats import rankdata
 
-from worker.explain.attribution import enlarged
+from worker.explain.attribution import upsample
 from worker.explain.overlay import Heatmap
 from worker.map_evaluation.bootstrap import Mean, bootstrap_mean
 
@@ -29,20 +29,20 @@ class Similarity(BaseModel):
 
 def spearman(first: Heatmap, second: Heatmap) -> float:
     """Correlation, -1..1, of the ranks of heat; equal heat shares a rank; 0 where a map is the same
-    everywhere. Both maps are enlarged to 56 x 56 first."""
-    ranks = [rankdata(enlarged(one, _SIDE, _SIDE).ravel()) for one in (first, second)]
+    everywhere. Both maps are upsample to 56 x 56 first."""
+    ranks = [rankdata(upsample(one, _SIDE, _SIDE).ravel()) for one in (first, second)]
     left, right = (one - one.mean() for one in ranks)
     norm = float(np.sqrt((left @ left) * (right @ right)))
     return float(left @ right) / norm if norm > 0 else 0.0
 
 
 def structural(first: Heatmap, second: Heatmap) -> float:
-    """Structural similarity, -1..1, of maps in 0..1, enlarged to 56 x 56: the mean over windows of 7 x 7.
+    """Structural similarity, -1..1, of maps in 0..1, upsample to 56 x 56: the mean over windows of 7 x 7.
 
     Wang et al. 2004, "Image Quality Assessment: From Error Visibility to Structural Similarity", IEEE
     Transactions on Image Processing 13(4), equation 13, with a uniform window.
     """
-    x, y = (enlarged(one, _SIDE, _SIDE).astype(np.float64) for one in (first, second))
+    x, y = (upsample(one, _SIDE, _SIDE).astype(np.float64) for one in (first, second))
     mean_x, mean_y = uniform_filter(x, _WINDOW), uniform_filter(y, _WINDOW)
     variance_x = uniform_filter(x * x, _WINDOW) - mean_x**2
     variance_y = uniform_filter(y * y, _WINDOW) - mean_y**2

@@ -14,14 +14,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from worker.errors import ModelError
 from worker.file_names import printable
 
-DESCRIPTION_FILE = "model.json"
+METADATA_FILE = "model.json"
 # What else a version that was trained here brings along, for people to read.
 CARD_FILE = "MODEL_CARD.md"
 METRICS_FILE = "metrics.json"
 
 
 # model.json is a few kilobytes, weights are tens of megabytes; larger ones are no models of ours.
-LARGEST_DESCRIPTION = 10_000_000
+LARGEST_METADATA = 10_000_000
 LARGEST_WEIGHTS = 1_000_000_000
 
 # Names are printed, stored and used as labels: on one line.
@@ -65,7 +65,7 @@ class Layer(_Part):
     height: int = Field(ge=1, le=4096)
     width: int = Field(ge=1, le=4096)
     channels: int = Field(ge=1, le=65536)
-    suits_cam: bool = Field(description="an end of a block, with a map of at least 4 x 4")
+    is_cam_candidate: bool = Field(description="an end of a block, with a map of at least 4 x 4")
 
 
 class Weights(_Part):
@@ -73,7 +73,7 @@ class Weights(_Part):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
-class Description(_Part):
+class ModelMetadata(_Part):
     """One version of a model."""
 
     format: Literal[1] = 1
@@ -91,7 +91,7 @@ class Description(_Part):
     training: dict[str, Any] = Field(default_factory=dict, description="recipe, data and figures")
 
     @model_validator(mode="after")
-    def _names_agree(self) -> Description:
+    def _names_agree(self) -> ModelMetadata:
         if len(set(self.classes)) != len(self.classes):
             raise ValueError(f"class names must differ, got {str(list(self.classes))[:200]}")
         if self.default_layer not in {layer.name for layer in self.layers}:
@@ -116,23 +116,23 @@ class Description(_Part):
         )
 
 
-def read_description(folder: Path) -> Description:
+def read_metadata(folder: Path) -> ModelMetadata:
     """Read and check `model.json` of `folder`. Raises ModelError when missing or damaged."""
-    file = folder / DESCRIPTION_FILE
+    file = folder / METADATA_FILE
     shown = printable(file)
     try:
         if not stat.S_ISREG(file.stat().st_mode):
             raise ModelError(f"{shown} is not a regular file; restore or import it again")
         with file.open("rb") as stream:
-            content = stream.read(LARGEST_DESCRIPTION + 1)
+            content = stream.read(LARGEST_METADATA + 1)
     except FileNotFoundError:
-        raise ModelError(f"{printable(folder)} is not a model folder: it has no {DESCRIPTION_FILE}") from None
+        raise ModelError(f"{printable(folder)} is not a model folder: it has no {METADATA_FILE}") from None
     except OSError as error:
         raise ModelError(f"{shown} cannot be read: {error.strerror}") from error
-    if len(content) > LARGEST_DESCRIPTION:
-        raise ModelError(f"{shown} is larger than any description: {LARGEST_DESCRIPTION:,} bytes at most")
+    if len(content) > LARGEST_METADATA:
+        raise ModelError(f"{shown} is larger than any metadata: {LARGEST_METADATA:,} bytes at most")
     try:
-        return Description.model_validate_json(content)
+        return ModelMetadata.model_validate_json(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
@@ -140,10 +140,10 @@ def read_description(folder: Path) -> Description:
         raise ModelError(f"{shown} is damaged: {what}; restore or import it again") from None
 
 
-def write_description(folder: Path, description: Description) -> None:
+def write_metadata(folder: Path, metadata: ModelMetadata) -> None:
     """Write `model.json` into `folder`, readable and stable."""
-    text = json.dumps(description.model_dump(mode="json"), indent=1, ensure_ascii=False)
-    (folder / DESCRIPTION_FILE).write_text(text + "\n", encoding="utf-8")
+    text = json.dumps(metadata.model_dump(mode="json"), indent=1, ensure_ascii=False)
+    (folder / METADATA_FILE).write_text(text + "\n", encoding="utf-8")
 
 
 def sha256_of(file: Path) -> str:
@@ -154,24 +154,24 @@ def sha256_of(file: Path) -> str:
 
 def digest_of(folder: Path) -> str:
     """SHA-256 of a folder's model.json, which in turn holds that of the weights."""
-    return sha256_of(folder / DESCRIPTION_FILE)
+    return sha256_of(folder / METADATA_FILE)
 
 
-def check_folder(folder: Path, digest: str | None = None, *, origin: str | None = None) -> Description:
-    """Read the description and check the weights' SHA-256, and with `digest` that of model.json.
+def check_folder(folder: Path, digest: str | None = None, *, origin: str | None = None) -> ModelMetadata:
+    """Read the metadata and check the weights' SHA-256, and with `digest` that of model.json.
 
     `origin`: the place to name in messages, where `folder` is but a copy.
     Raises ModelError when anything is missing or damaged.
     """
-    description = read_description(folder)
+    metadata = read_metadata(folder)
     place = printable(origin or str(folder))
-    model = f"model {description.version}: {place}"
-    weights = description.weights
+    model = f"model {metadata.version}: {place}"
+    weights = metadata.weights
     try:
         _refuse_links(folder, model)
         if digest is not None and digest_of(folder) != digest:
             raise ModelError(
-                f"{model}/{DESCRIPTION_FILE} was changed since it was published; restore or import it again"
+                f"{model}/{METADATA_FILE} was changed since it was published; restore or import it again"
             )
         file = folder / weights.file
         if not file.is_file():
@@ -186,7 +186,7 @@ def check_folder(folder: Path, digest: str | None = None, *, origin: str | None 
             f"{model}/{weights.file} is damaged: its SHA-256 is {found[:12]}..., model.json says "
             f"{weights.sha256[:12]}...; restore or import it again"
         )
-    return description
+    return metadata
 
 
 def _refuse_links(folder: Path, model: str) -> None:

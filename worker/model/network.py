@@ -14,15 +14,15 @@ from safetensors.numpy import load_file, save_file
 from worker.errors import ModelError
 from worker.file_names import printable
 from worker.model.metadata import (
-    Description,
     Head,
     Layer,
+    ModelMetadata,
     Weights,
     check_folder,
     sha256_of,
-    write_description,
+    write_metadata,
 )
-from worker.safe_files import as_umask_says
+from worker.safe_files import apply_umask
 
 SCORE_LAYER = "score"
 
@@ -59,14 +59,16 @@ def spatial_layers(network: Any) -> tuple[Layer, ...]:
         _, height, width, channels = shape
         ends_a_block = layer.name.endswith(("_add", "_project_BN")) or layer.name == "out_relu"
         suits = ends_a_block and min(height, width) >= 4
-        found.append(Layer(name=layer.name, height=height, width=width, channels=channels, suits_cam=suits))
+        found.append(
+            Layer(name=layer.name, height=height, width=width, channels=channels, is_cam_candidate=suits)
+        )
     return tuple(found)
 
 
-def save_model(network: Any, folder: Path, *, description: dict[str, Any]) -> Description:
+def save_model(network: Any, folder: Path, *, metadata: dict[str, Any]) -> ModelMetadata:
     """Write `network` as the model folder `folder`, whole or not at all.
 
-    `description` holds the fields of `Description` except `weights`. Kernels are stored in half
+    `metadata` holds the fields of `ModelMetadata` except `weights`. Kernels are stored in half
     precision; vectors (biases, batch norms), whose range half precision does not cover, in single.
     Raises ModelError if `folder` exists.
     """
@@ -81,11 +83,11 @@ def save_model(network: Any, folder: Path, *, description: dict[str, Any]) -> De
             if "seed_generator" not in variable.path
         }
         save_file(arrays, half_done / "weights.safetensors")
-        as_umask_says(half_done / "weights.safetensors")
+        apply_umask(half_done / "weights.safetensors")
         digest = sha256_of(half_done / "weights.safetensors")
-        whole = Description.model_validate({**description, "weights": Weights(sha256=digest)})
-        write_description(half_done, whole)
-        as_umask_says(half_done)
+        whole = ModelMetadata.model_validate({**metadata, "weights": Weights(sha256=digest)})
+        write_metadata(half_done, whole)
+        apply_umask(half_done)
         half_done.rename(folder)
     except BaseException:
         shutil.rmtree(half_done, ignore_errors=True)
@@ -93,33 +95,33 @@ def save_model(network: Any, folder: Path, *, description: dict[str, Any]) -> De
     return whole
 
 
-def round_as_stored(network: Any) -> None:
+def round_to_stored_precision(network: Any) -> None:
     """Give `network` the weights it will have when it is loaded again, so that figures are of those."""
     for variable in network.variables:
         if "seed_generator" not in variable.path:
             variable.assign(_to_disk(np.asarray(variable.value)).astype(np.float32))
 
 
-def load_model(folder: Path) -> tuple[Description, Any]:
+def load_model(folder: Path) -> tuple[ModelMetadata, Any]:
     """Check `folder` and rebuild its network. Raises ModelError when anything does not fit."""
-    description = check_folder(folder)
-    file = folder / description.weights.file
+    metadata = check_folder(folder)
+    file = folder / metadata.weights.file
     try:
         arrays = load_file(file)
     except Exception as error:  # of the many kinds a damaged file leads to in the library
         raise ModelError(
-            f"model {description.version}: {printable(file)} cannot be read: {_in_one_line(error)}"
+            f"model {metadata.version}: {printable(file)} cannot be read: {_in_one_line(error)}"
         ) from error
     try:
         network = build_network(
-            description.preprocessing.size, len(description.classes), description.head, description.alpha
+            metadata.preprocessing.size, len(metadata.classes), metadata.head, metadata.alpha
         )
     except Exception as error:
         raise ModelError(
-            f"model {description.version}: there is no such network: {_in_one_line(error)}"
+            f"model {metadata.version}: there is no such network: {_in_one_line(error)}"
         ) from error
-    assign_weights(network, arrays, description.version)
-    return description, network
+    assign_weights(network, arrays, metadata.version)
+    return metadata, network
 
 
 def _in_one_line(error: Exception) -> str:

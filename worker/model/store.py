@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from db.ledger import Ledger
 from db.models import Model, add_model, current_model
 from worker.errors import ModelError
-from worker.model.metadata import DESCRIPTION_FILE, check_folder, digest_of, read_description
-from worker.queue.broker import without_password
-from worker.safe_files import as_umask_says
+from worker.model.metadata import METADATA_FILE, check_folder, digest_of, read_metadata
+from worker.queue.broker import redact_url
+from worker.safe_files import apply_umask
 
 if TYPE_CHECKING:
     from worker.settings import Settings
@@ -34,7 +34,7 @@ class ModelStore:
         self.cache = cache
 
     def __str__(self) -> str:
-        return without_password(self.url)
+        return redact_url(self.url)
 
     def publish(self, folder: Path) -> str:
         """Copy a model folder into the store, whole or not at all; returns its version.
@@ -46,27 +46,27 @@ class ModelStore:
         with self._explained(f"model {version} cannot be published"):
             files, root = self._file_system()
             target = f"{root}/{version}"
-            if files.exists(f"{target}/{DESCRIPTION_FILE}"):
+            if files.exists(f"{target}/{METADATA_FILE}"):
                 return version
             if "file" in files.protocol:
                 _copy_whole(folder, Path(target))
                 return version
             # Remote stores rename no folders: model.json comes last, and without it there is no model.
-            for file in sorted(folder.iterdir(), key=lambda file: file.name == DESCRIPTION_FILE):
+            for file in sorted(folder.iterdir(), key=lambda file: file.name == METADATA_FILE):
                 files.put_file(str(file), f"{target}/{file.name}")
         return version
 
-    def holds(self, version: str) -> bool:
+    def exists(self, version: str) -> bool:
         """Whether there is a folder of this version. Raises ModelError if the store does not answer."""
         with self._explained(f"no looking for model {version}"):
             files, root = self._file_system()
-            return bool(files.exists(f"{root}/{version}/{DESCRIPTION_FILE}"))
+            return bool(files.exists(f"{root}/{version}/{METADATA_FILE}"))
 
     def size(self, version: str) -> int:
         """Bytes of a version's folder. Raises ModelError when it is not in the store."""
         with self._explained(f"model {version} cannot be measured"):
             files, root = self._file_system()
-            if not files.exists(f"{root}/{version}/{DESCRIPTION_FILE}"):
+            if not files.exists(f"{root}/{version}/{METADATA_FILE}"):
                 raise self._missing(version)
             return int(files.du(f"{root}/{version}"))
 
@@ -85,7 +85,7 @@ class ModelStore:
                 shutil.rmtree(kept, ignore_errors=True)
         with self._explained(f"model {version} cannot be fetched"):
             files, root = self._file_system()
-            if not files.exists(f"{root}/{version}/{DESCRIPTION_FILE}"):
+            if not files.exists(f"{root}/{version}/{METADATA_FILE}"):
                 raise self._missing(version)
             with _half_done(kept) as folder:
                 for name in files.ls(f"{root}/{version}", detail=False):
@@ -127,7 +127,7 @@ def ensure_current_model(ledger: Ledger, store: ModelStore) -> Model:
     if model is not None:
         return model
     version = store.publish(STARTER)
-    description = read_description(STARTER)
+    description = read_metadata(STARTER)
     add_model(
         ledger,
         version=version,
@@ -156,7 +156,7 @@ def _half_done(target: Path) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         yield folder
-        as_umask_says(folder)
+        apply_umask(folder)
         try:
             folder.rename(target)
         except OSError:

@@ -10,12 +10,12 @@ import argparse
 from pathlib import Path
 
 from worker.images.reader import limits_of
-from worker.map_evaluation.plots import sanity_picture
+from worker.map_evaluation.plots import plot_sanity
 from worker.map_evaluation.reports import SANITY_FILE
 from worker.map_evaluation.sample import draw_sample
 from worker.map_evaluation.sanity import check_sanity
 from worker.model.network import load_model
-from worker.programs.model_program import model_folder, run_program, tell
+from worker.programs.model_program import model_folder, print_progress, run_program
 from worker.settings import load_settings
 
 
@@ -31,18 +31,18 @@ def main() -> None:
     settings = load_settings()
     description, network = load_model(model_folder(settings, given.model))
     limits = limits_of(settings)
-    sample = draw_sample(given.dataset, description, given.images, limits=limits, tell=tell)
+    sample = draw_sample(given.dataset, description, given.images, limits=limits, on_message=print_progress)
     found = check_sanity(
         description,
         network,
         sample.pixels,
         layer=given.layer,
         method=given.method,
-        progress=lambda done, of: tell(f"{done} of {of} stages randomised"),
+        progress=lambda done, of: print_progress(f"{done} of {of} stages randomised"),
     )
     given.output.mkdir(parents=True, exist_ok=True)
     (given.output / SANITY_FILE).write_text(found.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    sanity_picture(found, given.output / "sanity.png")
+    plot_sanity(found, given.output / "sanity.png")
 
 
 if __name__ == "__main__":

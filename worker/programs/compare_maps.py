@@ -11,14 +11,14 @@ from typing import Any
 
 from worker.errors import ImageError, XraycamError
 from worker.explain.explainer import Explainer
-from worker.explain.options import PREDICTED, PREDICTED_CLASS
+from worker.explain.options import ARGMAX_TARGET, PREDICTED
 from worker.explain.overlay import blend, encode, lookup_table, write_atomically
-from worker.images.preprocess import network_input
+from worker.images.preprocess import preprocess
 from worker.images.reader import Radiograph, limits_of, read_radiograph
 from worker.map_evaluation.plots import comparison
 from worker.map_evaluation.sample import image_files
 from worker.model.network import load_model
-from worker.programs.model_program import model_folder, run_program, tell
+from worker.programs.model_program import model_folder, print_progress, run_program
 from worker.settings import load_settings
 
 
@@ -36,13 +36,13 @@ def main() -> None:
     given = parser.parse_args()
     settings = load_settings()
     description, network = load_model(model_folder(settings, given.model))
-    target = PREDICTED_CLASS if given.target == PREDICTED else description.require_class(given.target)
+    target = ARGMAX_TARGET if given.target == PREDICTED else description.require_class(given.target)
     explainer = Explainer(description, network, given.layer, given.method)
     limits = limits_of(settings)
     drawn = 0
     for file in image_files(given.source):
         if drawn == given.limit:
-            tell(f"the first {drawn} images only; --limit gives more")
+            print_progress(f"the first {drawn} images only; --limit gives more")
             break
         try:
             radiograph = read_radiograph(file, limits)
@@ -50,11 +50,11 @@ def main() -> None:
             below = file.name if given.source.is_file() else file.relative_to(given.source)
             write_atomically(encode(picture, "png"), given.output / f"{below}.png")
         except ImageError as error:
-            tell(f"left out: {error}")
+            print_progress(f"left out: {error}")
             continue
         drawn += 1
         if drawn % 10 == 0:
-            tell(f"{drawn} images compared")
+            print_progress(f"{drawn} images compared")
     if not drawn:
         raise XraycamError(f"{given.source} holds no image that can be read; name a radiograph or a folder")
 
@@ -62,8 +62,8 @@ def main() -> None:
 def _compared(
     explainer: Explainer, radiograph: Radiograph, name: str, target: int, colormap: str, opacity: float
 ) -> Any:
-    description = explainer.description
-    pixels = network_input(radiograph, description.preprocessing)[None]
+    description = explainer.metadata
+    pixels = preprocess(radiograph, description.preprocessing)[None]
     found = explainer.explain(pixels, [target])
     box = description.preprocessing.box(radiograph.width, radiograph.height)
     table = lookup_table(colormap)
@@ -73,10 +73,10 @@ def _compared(
         )
         for panel in explainer.panels
     }
-    best, explained = int(found.scores[0].argmax()), int(found.explained[0])
+    best, target_index = int(found.scores[0].argmax()), int(found.target_index[0])
     title = (
         f"{name}: predicted {description.classes[best]}, probability {found.probabilities[0, best]:.3f}; "
-        f"where the score of {description.classes[explained]} came from, model {description.version}"
+        f"where the score of {description.classes[target_index]} came from, model {description.version}"
     )
     methods = [method.name for method in explainer.methods]
     return comparison(title, radiograph.pixels.convert("RGB"), explainer.layers, methods, panels)

@@ -20,13 +20,13 @@ from worker.model.metadata import METRICS_FILE
 from worker.model.network import load_model
 from worker.model.store import ModelStore, ensure_current_model, store_of
 from worker.settings import Settings, load_settings
-from worker.train.dataset import scan_labelled
-from worker.train.evaluation import Measured, labelled_scores, measured
+from worker.train.dataset import load_labelled_folder
+from worker.train.evaluation import EvaluationResult, measured, predict_logits
 
 
 def evaluate_model(
     settings: Settings, model: Model, store: ModelStore, folder: Path, output: Path
-) -> Measured:
+) -> EvaluationResult:
     """Measure `model` on all images of `folder`, whose sub-folders are named as its classes.
 
     Calibration uses the temperature of the version's own validation part. Raises XraycamError.
@@ -34,8 +34,10 @@ def evaluate_model(
     description, network = load_model(store.fetch(model.version, model.digest))
     limits = limits_of(settings)
     _tell(f"reading {folder}")
-    dataset = scan_labelled(folder, classes=description.classes, min_per_class=1, limits=limits, memory=0)
-    for item in dataset.left_out:
+    dataset = load_labelled_folder(
+        folder, classes=description.classes, min_per_class=1, limits=limits, memory=0
+    )
+    for item in dataset.skipped:
         _tell(f"left out: {item.message}")
     total = len(dataset)
     step = max(1, total // 10)
@@ -47,14 +49,14 @@ def evaluate_model(
             _tell(f"{done} of {total} images predicted")
         seen = done
 
-    scores = labelled_scores(network, description.preprocessing, dataset, progress=progress)
+    scores = predict_logits(network, description.preprocessing, dataset, progress=progress)
     temperature = description.training.get("validation", {}).get("temperature", 1.0)
     found = measured(dataset, range(total), scores, temperature)
     content = {
         "model": model.version,
         "dataset": str(folder),
         "digest": dataset.digest,
-        "left_out": found.left_out,
+        "skipped": found.skipped,
         "figures": found.figures,
     }
     output.mkdir(parents=True, exist_ok=True)
@@ -71,7 +73,7 @@ def main() -> None:
     parser.add_argument("--model", help="a version; without it the current one")
     arguments = parser.parse_args()
     settings = load_settings()
-    ledger = Ledger(settings.database, patience=5.0)
+    ledger = Ledger(settings.database, retry_timeout=5.0)
     migrate(ledger)
     store = store_of(settings)
     model = get_model(ledger, arguments.model) if arguments.model else ensure_current_model(ledger, store)

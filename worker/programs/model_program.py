@@ -17,14 +17,14 @@ from worker.settings import Settings
 
 def model_folder(settings: Settings, version: str | None) -> Path:
     """A checked copy of a version, or of the current one. Raises XraycamError or LedgerError."""
-    ledger = Ledger(settings.database, patience=5.0)
+    ledger = Ledger(settings.database, retry_timeout=5.0)
     migrate(ledger)
     store = store_of(settings)
     model = get_model(ledger, version) if version else ensure_current_model(ledger, store)
     return store.fetch(model.version, model.digest)
 
 
-def tell(text: str) -> None:
+def print_progress(text: str) -> None:
     """Say something to whoever waits."""
     print(text, flush=True)
 
@@ -34,5 +34,5 @@ def run_program(main: Callable[[], None]) -> None:
     try:
         main()
     except (XraycamError, LedgerError) as error:
-        tell(f"xraycam: {error}")
+        print_progress(f"xraycam: {error}")
         sys.exit(error.exit_status)

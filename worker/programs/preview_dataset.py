@@ -18,14 +18,14 @@ from worker.errors import XraycamError
 from worker.file_names import printable
 from worker.images.reader import limits_of
 from worker.settings import load_settings
-from worker.train.dataset import Labelled, scan_labelled
+from worker.train.dataset import LabelledDataset, load_labelled_folder
 from worker.train.recipe import Recipe
 from worker.train.views import Views
 
 TILE_INCHES = 1.9
 
 
-def samples(dataset: Labelled, count: int, seed: int) -> list[list[int]]:
+def samples(dataset: LabelledDataset, count: int, seed: int) -> list[list[int]]:
     """For each class the indices of at most `count` images, drawn at random."""
     random = np.random.default_rng(seed)
     found = []
@@ -35,7 +35,7 @@ def samples(dataset: Labelled, count: int, seed: int) -> list[list[int]]:
     return found
 
 
-def draw_preview(dataset: Labelled, recipe: Recipe, chosen: list[list[int]], file: Path) -> None:
+def draw_preview(dataset: LabelledDataset, recipe: Recipe, chosen: list[list[int]], file: Path) -> None:
     """Write the grid: two rows for each class, a column for each sample."""
     columns = max(len(indices) for indices in chosen)
     figure = Figure(
@@ -74,8 +74,8 @@ def main() -> None:
     recipe = Recipe.model_validate_json(sys.stdin.read())
     settings = load_settings()
     limits = limits_of(settings)
-    dataset = scan_labelled(arguments.dataset, min_per_class=1, limits=limits, memory=0)
-    for item in dataset.left_out:
+    dataset = load_labelled_folder(arguments.dataset, min_per_class=1, limits=limits, memory=0)
+    for item in dataset.skipped:
         print(f"left out: {item.message}")
     draw_preview(dataset, recipe, samples(dataset, arguments.count, arguments.seed), arguments.file)
     print(", ".join(f"{name}: {count} images" for name, count in dataset.counts().items()))

@@ -9,14 +9,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from worker.images.masks import marked_areas
+from worker.images.masks import load_masks
 from worker.images.reader import limits_of
-from worker.map_evaluation.plots import ranking_picture
+from worker.map_evaluation.plots import plot_ranking
 from worker.map_evaluation.ranking import METHODS, rank
 from worker.map_evaluation.reports import RANKING_FILE
 from worker.map_evaluation.sample import draw_sample
 from worker.model.network import load_model
-from worker.programs.model_program import model_folder, run_program, tell
+from worker.programs.model_program import model_folder, print_progress, run_program
 from worker.settings import load_settings
 
 
@@ -33,18 +33,18 @@ def main() -> None:
     settings = load_settings()
     description, network = load_model(model_folder(settings, given.model))
     limits = limits_of(settings)
-    tell(f"reading {given.images} images of {given.dataset}")
-    sample = draw_sample(given.dataset, description, given.images, limits=limits, tell=tell)
+    print_progress(f"reading {given.images} images of {given.dataset}")
+    sample = draw_sample(given.dataset, description, given.images, limits=limits, on_message=print_progress)
     marked = None
     if given.masks is not None:
         marked = draw_sample(
             given.dataset,
             description,
             given.images,
-            marked=marked_areas(given.masks),
+            marked=load_masks(given.masks),
             only_marked=True,
             limits=limits,
-            tell=tell,
+            on_message=print_progress,
         )
     ranking = rank(
         description,
@@ -53,11 +53,11 @@ def main() -> None:
         layers=given.layer,
         methods=given.method or METHODS,
         marked=marked,
-        progress=lambda done, of: tell(f"{done} of {of} images measured"),
+        progress=lambda done, of: print_progress(f"{done} of {of} images measured"),
     )
     given.output.mkdir(parents=True, exist_ok=True)
     (given.output / RANKING_FILE).write_text(ranking.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    ranking_picture(ranking, given.output / "ranking.png")
+    plot_ranking(ranking, given.output / "ranking.png")
 
 
 if __name__ == "__main__":

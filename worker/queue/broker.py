@@ -12,7 +12,7 @@ class BrokerUnreachable(XraycamError):
     """Raised when the broker does not answer."""
 
 
-def without_password(url: str) -> str:
+def redact_url(url: str) -> str:
     """The URL as it may be shown."""
     parts = urlsplit(url)
     if parts.password is None:
@@ -37,16 +37,16 @@ def require_broker(url: str) -> None:
     try:
         client(url).ping()
     except (redis.RedisError, OSError, ValueError) as error:
-        raise unreachable(url, error) from error
+        raise broker_error(url, error) from error
 
 
-def unreachable(url: str, error: BaseException) -> BrokerUnreachable:
+def broker_error(url: str, error: BaseException) -> BrokerUnreachable:
     cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     password = urlsplit(url).password
     if password:
         cause = cause.replace(password, "***").replace(unquote(password), "***")
     return BrokerUnreachable(
-        f"the broker {without_password(url)} does not answer: {cause}; check XRAYCAM_BROKER_URL, "
+        f"the broker {redact_url(url)} does not answer: {cause}; check XRAYCAM_BROKER_URL, "
         "and that the server runs"
     )
 
@@ -65,7 +65,7 @@ def move_to_front(url: str, queue: str, count: int) -> None:
                 pipe.lmove(queue, queue, "LEFT", "RIGHT")
             pipe.execute()
     except (redis.RedisError, OSError) as error:
-        raise unreachable(url, error) from error
+        raise broker_error(url, error) from error
 
 
 def queue_length(url: str, queue: str) -> int:
@@ -75,4 +75,4 @@ def queue_length(url: str, queue: str) -> int:
     try:
         return int(client(url).llen(queue))
     except (redis.RedisError, OSError) as error:
-        raise unreachable(url, error) from error
+        raise broker_error(url, error) from error

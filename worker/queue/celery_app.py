@@ -15,7 +15,7 @@ VISIBILITY_SECONDS = 3600
 TASK_SECONDS = 1800
 
 
-def make_app(settings: Settings) -> Celery:
+def create_celery_app(settings: Settings) -> Celery:
     """The Celery app for these settings.
 
     What is set here follows from what was measured of Celery over Redis; ARCHITECTURE.md says why.

@@ -26,11 +26,11 @@ _None = tuple[()]
 _LONGEST_WAIT = timedelta(hours=2)
 
 
-class MessageRefused(Exception):
+class InvalidMessage(Exception):
     """Raised for a message that is not one of ours; says in one line what is wrong."""
 
 
-def _soon(value: str) -> str:
+def _eta_within_limit(value: str) -> str:
     moment = datetime.fromisoformat(value)
     if moment.tzinfo is None or moment - datetime.now(moment.tzinfo) > _LONGEST_WAIT:
         raise ValueError("lies too far ahead, or has no time zone")
@@ -50,7 +50,7 @@ class _Training(_Strict):
     training: _Key
 
 
-class _Canvas(_Strict):
+class _Embed(_Strict):
     """Tasks that a message would have started after its own: none."""
 
     callbacks: None = None
@@ -70,7 +70,7 @@ class _Headers(BaseModel):
     argsrepr: _Text
     kwargsrepr: _Text
     retries: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    eta: Annotated[_Short, AfterValidator(_soon)] | None = None
+    eta: Annotated[_Short, AfterValidator(_eta_within_limit)] | None = None
     expires: None = None
     timelimit: list[None] | None = Field(default=None, min_length=2, max_length=2)
     group: None = None
@@ -108,28 +108,28 @@ class _Message(BaseModel):
 
 
 _BODIES: dict[str, TypeAdapter[Any]] = {
-    EXPLAIN_CHUNK: TypeAdapter(tuple[_None, _Chunk, _Canvas]),
-    TRAIN: TypeAdapter(tuple[_None, _Training, _Canvas]),
+    EXPLAIN_CHUNK: TypeAdapter(tuple[_None, _Chunk, _Embed]),
+    TRAIN: TypeAdapter(tuple[_None, _Training, _Embed]),
 }
 
 
 def check_message(message: object) -> None:
-    """Raises MessageRefused unless a decoded message names work of ours, and nothing else."""
+    """Raises InvalidMessage unless a decoded message names work of ours, and nothing else."""
     try:
         found = _Message.model_validate(message)
         _BODIES[found.headers.task].validate_json(base64.b64decode(found.body, validate=True))
     except ValidationError as error:
-        raise MessageRefused(_explained(error)) from None
+        raise InvalidMessage(_explained(error)) from None
     except ValueError:
-        raise MessageRefused("body: no base64") from None
+        raise InvalidMessage("body: no base64") from None
 
 
 def check_envelope(message: object) -> None:
-    """Raises MessageRefused for what is no message at all, whichever task or command it may name."""
+    """Raises InvalidMessage for what is no message at all, whichever task or command it may name."""
     properties = message.get("properties") if isinstance(message, dict) else None
     tag = properties.get("delivery_tag") if isinstance(properties, dict) else None
     if not isinstance(tag, str):
-        raise MessageRefused("it is no message of Celery's")
+        raise InvalidMessage("it is no message of Celery's")
 
 
 def _explained(error: ValidationError) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from celery.worker.control import control_command
 
-from worker.queue.celery_app import make_app
+from worker.queue.celery_app import create_celery_app
 from worker.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -30,23 +30,23 @@ def reload_model(_state: Any) -> dict[str, str]:
     return {"ok": "looking for a new model"}
 
 
-def ask_to_look() -> None:
+def request_reload() -> None:
     """Have this worker's model keeper look for a new current model."""
     _asked.set()
 
 
-def wait_until_asked(seconds: float) -> None:
+def wait_for_reload(seconds: float) -> None:
     """Return when asked to look, or after `seconds`."""
     _asked.wait(seconds)
     _asked.clear()
 
 
-def announce(settings: Settings) -> None:
+def broadcast_reload(settings: Settings) -> None:
     """Tell all workers that another model is current. A broker that is away is no error: they look too."""
     if settings.broker is None:
         return
     try:
-        app = make_app(settings)
+        app = create_celery_app(settings)
         with app.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, timeout=5)
             app.control.broadcast(RELOAD, connection=connection)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 
 from db.ledger import Ledger
-from db.trainings import Training, claim_unsent_trainings
-from worker.queue.celery_app import make_app
+from db.trainings import Training, claim_unpublished_trainings
+from worker.queue.celery_app import create_celery_app
 from worker.queue.messages import TRAIN, TRAIN_QUEUE
 from worker.settings import Settings
 
@@ -18,7 +18,7 @@ def send_training(settings: Settings, training: Training) -> None:
 
     Raises kombu's OperationalError when the broker does not answer.
     """
-    app = make_app(settings)
+    app = create_celery_app(settings)
     with app.connection_for_write() as connection:
         connection.ensure_connection(max_retries=1, timeout=5)
         app.send_task(
@@ -31,11 +31,11 @@ def send_training(settings: Settings, training: Training) -> None:
         )
 
 
-def send_unsent(settings: Settings, ledger: Ledger, seconds: float) -> None:
+def publish_unpublished(settings: Settings, ledger: Ledger, seconds: float) -> None:
     """Send the queued trainings whose message was sent more than `seconds` ago or never.
 
     Raises kombu's OperationalError when the broker does not answer.
     """
-    for training in claim_unsent_trainings(ledger, seconds):
+    for training in claim_unpublished_trainings(ledger, seconds):
         send_training(settings, training)
         log.warning("training %d sent again", training.id)

@@ -7,7 +7,7 @@ from typing import Any
 
 from kombu.transport import TRANSPORT_ALIASES, redis
 
-from worker.queue.message_schema import MessageRefused, check_envelope, check_message
+from worker.queue.message_schema import InvalidMessage, check_envelope, check_message
 from worker.queue.messages import QUEUES
 
 log = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ class _QoS(redis.QoS):  # type: ignore[misc]
         try:
             super().restore_by_tag(tag, client, leftmost)
         except _MALFORMED as error:
-            _refuse(f"it cannot be delivered again: {error}")
+            _reject(f"it cannot be delivered again: {error}")
             with self.channel.conn_or_acquire(client) as connection:
                 connection.zrem(self.unacked_index_key, tag)
                 connection.hdel(self.unacked_key, tag)
@@ -37,7 +37,7 @@ class _Channel(redis.Channel):  # type: ignore[misc]
         except _MALFORMED as error:
             if self.connection.is_delivering:
                 raise
-            _refuse(f"it is no JSON: {error}")
+            _reject(f"it is no JSON: {error}")
             return True
 
 
@@ -53,17 +53,17 @@ class Transport(redis.Transport):  # type: ignore[misc]
             check_envelope(message)
             if queue in QUEUES:
                 check_message(message)
-        except MessageRefused as refusal:
-            _refuse(str(refusal))
+        except InvalidMessage as refusal:
+            _reject(str(refusal))
             return
         super()._deliver(message, queue)
 
 
-def install() -> None:
+def register_transport() -> None:
     """Have every connection of this process to Redis use it."""
     for scheme in ("redis", "rediss"):
         TRANSPORT_ALIASES[scheme] = "worker.queue.transport:Transport"
 
 
-def _refuse(why: str) -> None:
+def _reject(why: str) -> None:
     log.error("a message is refused: %s", why[:500])

@@ -14,7 +14,7 @@ from db.ledger import Ledger
 from db.migrate import migrate
 from db.models import Model, get_model
 from db.runs import Run
-from db.workers import note_worker
+from db.workers import update_worker
 from worker.errors import ModelError
 from worker.explain.explainer import Explainer
 from worker.explain.options import ExplainOptions
@@ -23,7 +23,7 @@ from worker.images.reader import limits_of
 from worker.logs import worker_name
 from worker.model.network import load_model
 from worker.model.store import ModelStore, ensure_current_model, store_of
-from worker.queue.reload import ask_to_look, wait_until_asked
+from worker.queue.reload import request_reload, wait_for_reload
 from worker.settings import Settings, load_settings
 
 log = logging.getLogger(__name__)
@@ -35,12 +35,12 @@ LOOK_SECONDS = 20.0
 _Choice = tuple[tuple[str, ...], tuple[str, ...], bool]  # layers, methods, whether every class
 
 
-class ModelKeeper:
+class ModelManager:
     """Gives each chunk its explainer.
 
     Runs that pin no model get the version this keeper serves. When the ledger names another as current, it
     is loaded, built and warmed up in a thread, while chunks go on with the old one; if that fails, the old
-    one goes on serving and `fault` says why.
+    one goes on serving and `last_error` says why.
     """
 
     def __init__(self, ledger: Ledger, store: ModelStore, worker: str, batch_size: int) -> None:
@@ -51,9 +51,9 @@ class ModelKeeper:
         self._lock = threading.Lock()
         self._explainers: OrderedDict[tuple[str, _Choice], Explainer] = OrderedDict()
         self._serving: str | None = None
-        self._refused: tuple[str, str] | None = None
+        self._rejected: tuple[str, str] | None = None
         self._networks: dict[str, tuple[Any, Any]] = {}
-        self.fault: str | None = None
+        self.last_error: str | None = None
 
     @property
     def serving(self) -> str | None:
@@ -65,7 +65,7 @@ class ModelKeeper:
 
         Raises ModelError or LedgerError when there is no usable model yet; the thread goes on looking.
         """
-        threading.Thread(target=self._follow, name="model-keeper", daemon=True).start()
+        threading.Thread(target=self._watch_current_model, name="model-keeper", daemon=True).start()
         if self._serving is None:
             self._serve(ensure_current_model(self._ledger, self._store))
 
@@ -79,16 +79,16 @@ class ModelKeeper:
         if self._serving is None:
             self._serve(model)
         elif model.version != self._serving:
-            ask_to_look()
+            request_reload()
             model = get_model(self._ledger, self._serving)
         return self._explainer(model, choice)
 
-    def _follow(self) -> None:
+    def _watch_current_model(self) -> None:
         while True:
-            wait_until_asked(LOOK_SECONDS)
+            wait_for_reload(LOOK_SECONDS)
             try:
                 model = ensure_current_model(self._ledger, self._store)
-                if model.version != self._serving and (model.version, model.digest) != self._refused:
+                if model.version != self._serving and (model.version, model.digest) != self._rejected:
                     started = time.monotonic()
                     self._serve(model)
                     log.warning("model %s serves after %.1f s", model.version, time.monotonic() - started)
@@ -106,12 +106,12 @@ class ModelKeeper:
                 (model.version, choice): self._build(model, choice) for choice in choices or [((), (), False)]
             }
         except Exception as error:
-            self._refused = (model.version, model.digest)
+            self._rejected = (model.version, model.digest)
             still = f"; {before} goes on serving" if before else ""
-            self.fault = (
+            self.last_error = (
                 f"{error}{still}" if isinstance(error, ModelError) else f"{model.version}: {error}{still}"
             )
-            note_worker(self._ledger, self._worker, fault=self.fault)
+            update_worker(self._ledger, self._worker, last_error=self.last_error)
             raise
         with self._lock:
             # What the old version was compiled to goes with it.
@@ -120,9 +120,9 @@ class ModelKeeper:
             self._networks = {version: held for version, held in self._networks.items() if version != before}
             self._explainers.update(built)
             self._serving = model.version
-            self._refused = None
-            self.fault = None
-        note_worker(self._ledger, self._worker, model_version=model.version, fault=None)
+            self._rejected = None
+            self.last_error = None
+        update_worker(self._ledger, self._worker, model_version=model.version, last_error=None)
 
     def _explainer(self, model: Model, choice: _Choice) -> Explainer:
         key = (model.version, choice)
@@ -149,7 +149,7 @@ class ModelKeeper:
         return explainer
 
 
-class Station:
+class WorkerContext:
     """The state of a worker process. One chunk at a time."""
 
     def __init__(self, settings: Settings) -> None:
@@ -163,10 +163,10 @@ class Station:
             batch_size=settings.batch_size,
             limits=limits_of(settings),
         )
-        self.keeper = ModelKeeper(self.ledger, store_of(settings), self.name, settings.batch_size)
+        self.models = ModelManager(self.ledger, store_of(settings), self.name, settings.batch_size)
 
 
 @lru_cache(maxsize=1)
-def station() -> Station:
+def station() -> WorkerContext:
     """The station of this process, made when first asked for."""
-    return Station(load_settings())
+    return WorkerContext(load_settings())

@@ -14,7 +14,7 @@ from db.errors import LedgerError
 log = logging.getLogger(__name__)
 
 
-class LeaseKeeper:
+class LeaseRenewer:
     """Calls `renew` every `period` seconds, in a thread; `lost` once that says no.
 
     A lease is lost when the work was cancelled, or when we were silent for so long that another worker
@@ -33,7 +33,7 @@ class LeaseKeeper:
     def lost(self) -> bool:
         return self._lost.is_set()
 
-    def __enter__(self) -> LeaseKeeper:
+    def __enter__(self) -> LeaseRenewer:
         self._thread.start()
         return self
 

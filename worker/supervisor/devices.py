@@ -21,7 +21,7 @@ class Device:
 CPU = Device("cpu", "-1")
 
 
-def found_gpus() -> list[str]:
+def list_gpus() -> list[str]:
     """Identifiers of the GPUs this process may use: numbers, or what CUDA_VISIBLE_DEVICES lists."""
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if allowed is not None:
@@ -48,7 +48,7 @@ def devices_for(wanted: str) -> list[Device]:
 
     Raises XraycamError for a GPU that this machine does not have.
     """
-    gpus = found_gpus()
+    gpus = list_gpus()
     if wanted == "none" or (wanted == "all" and not gpus):
         return [CPU]
     if wanted == "all":

@@ -23,7 +23,7 @@ from worker.queue.messages import QUEUES
 from worker.settings import Settings
 
 # A scrape waits ten seconds at most; what is away is told as such rather than waited for.
-PATIENCE_SECONDS = 2.0
+RETRY_TIMEOUT = 2.0
 
 
 class FleetCollector(Collector):
@@ -32,7 +32,7 @@ class FleetCollector(Collector):
     def __init__(self, settings: Settings, restarts: Callable[[], int]) -> None:
         self._settings = settings
         self._restarts = restarts
-        self._ledger = Ledger(settings.database, patience=PATIENCE_SECONDS)
+        self._ledger = Ledger(settings.database, retry_timeout=RETRY_TIMEOUT)
 
     def collect(self) -> Iterator[Metric]:
         up = GaugeMetricFamily("xraycam_up", "Whether ledger and broker answer.", labels=["server"])
@@ -72,7 +72,7 @@ class FleetCollector(Collector):
             states["waiting"] = found.chunks - sum(states.values())
             for state, count in states.items():
                 chunks.add_metric([run, state], count)
-            lost.add_metric([run], found.lost_leases)
+            lost.add_metric([run], found.expired_leases)
         workers = GaugeMetricFamily(
             "xraycam_workers", "Workers that were heard of within a minute, or were not.",
             labels=["queue", "state"],

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from kombu.exceptions import OperationalError
 
 from db.errors import LedgerError
-from db.leases import IdleChunks, claim_unsent, free_expired, free_held_by
+from db.leases import ReclaimedChunks, claim_unpublished, reclaim_expired, reclaim_from_worker
 from db.ledger import Ledger
 from worker.queue.broker import BrokerUnreachable, move_to_front, queue_length
-from worker.queue.celery_app import make_app
+from worker.queue.celery_app import create_celery_app
 from worker.queue.messages import BATCH, EXPLAIN_QUEUE, TRAIN_QUEUE, send_chunks
-from worker.queue.training_messages import send_unsent
+from worker.queue.training_messages import publish_unpublished
 from worker.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -24,14 +24,14 @@ log = logging.getLogger(__name__)
 LOST_SECONDS = 30.0
 
 
-class Sweeper:
+class Reaper:
     """Every launcher has one; several do not disturb each other, since the ledger gives a chunk to one."""
 
     def __init__(self, settings: Settings, ledger: Ledger) -> None:
         self._settings = settings
         self._ledger = ledger
-        self._app = make_app(settings)
-        self._every = min(5.0, settings.lease_seconds / 4)
+        self._app = create_celery_app(settings)
+        self._every = min(5.0, settings.lease_timeout / 4)
         self._next = 0.0
 
     def tick(self) -> None:
@@ -41,33 +41,33 @@ class Sweeper:
             return
         self._next = moment + self._every
         try:
-            self._send_first(free_expired(self._ledger), "their worker went silent")
+            self._publish_at_front(reclaim_expired(self._ledger), "their worker went silent")
             broker = self._settings.broker
             if broker is not None and queue_length(broker, EXPLAIN_QUEUE) == 0:
                 # No more than keeps to the limit together with a producer that fills the queue just now.
-                some = max(1, min(BATCH, self._settings.queue_limit // 2))
-                self._send(claim_unsent(self._ledger, LOST_SECONDS, some), "their messages were lost")
+                some = max(1, min(BATCH, self._settings.max_queued_messages // 2))
+                self._send(claim_unpublished(self._ledger, LOST_SECONDS, some), "their messages were lost")
             # Trainers hold no message back: without one in the queue, those that wait have none.
             if broker is not None and queue_length(broker, TRAIN_QUEUE) == 0:
-                send_unsent(self._settings, self._ledger, LOST_SECONDS)
+                publish_unpublished(self._settings, self._ledger, LOST_SECONDS)
         except (LedgerError, BrokerUnreachable, OperationalError, OSError) as error:
             log.warning("nothing swept: %s", error)
 
-    def resend_held_by(self, worker: str) -> None:
+    def requeue_from_worker(self, worker: str) -> None:
         """Free and send again at once what a worker held that has just died."""
         try:
-            self._send_first(free_held_by(self._ledger, worker), "their worker died")
+            self._publish_at_front(reclaim_from_worker(self._ledger, worker), "their worker died")
         except (LedgerError, BrokerUnreachable, OperationalError, OSError) as error:
             log.warning("chunks of %s wait for the end of their lease: %s", worker, error)
 
-    def _send_first(self, idle: Sequence[IdleChunks], why: str) -> None:
+    def _publish_at_front(self, idle: Sequence[ReclaimedChunks], why: str) -> None:
         """Send chunks that were in hand already: they do not queue up again behind all that waits."""
         self._send(idle, why)
         if idle and self._settings.broker is not None:
             count = sum(len(part.numbers) for part in idle)
             move_to_front(self._settings.broker, EXPLAIN_QUEUE, count)
 
-    def _send(self, idle: Sequence[IdleChunks], why: str) -> None:
+    def _send(self, idle: Sequence[ReclaimedChunks], why: str) -> None:
         if not idle:
             return
         with self._app.connection_for_write() as connection:

@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from db.errors import LedgerError
-from db.leases import release_owner
+from db.leases import release_leases_of
 from db.ledger import Ledger
-from db.trainings import return_trainings
-from db.workers import list_workers, note_worker, register_worker, remove_worker
+from db.trainings import requeue_trainings_of
+from db.workers import list_workers, register_worker, remove_worker, update_worker
 from worker.queue.messages import TRAIN_QUEUE
 from worker.settings import Settings
 from worker.supervisor.devices import Device
-from worker.supervisor.reaper import Sweeper
+from worker.supervisor.reaper import Reaper
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ LONGEST_PAUSE = 30.0
 
 
 @dataclass
-class _Node:
+class _WorkerSlot:
     """A place for a worker process; the process in it may be replaced."""
 
     name: str
@@ -41,11 +41,11 @@ class _Node:
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     next_start: float = 0.0
-    quick_deaths: int = 0
-    died_with: list[int] = field(default_factory=list)
+    consecutive_crashes: int = 0
+    exit_codes: list[int] = field(default_factory=list)
 
 
-class Launcher:
+class Supervisor:
     """The workers of this machine.
 
     `log_folder`: where each worker's log goes; None: to our own standard error.
@@ -65,31 +65,31 @@ class Launcher:
         self.log_folder = log_folder
         self.host = socket.gethostname()
         self.nodes = [
-            _Node(f"{queue}-{device.name}-{os.getpid()}@{self.host}", device, queue)
+            _WorkerSlot(f"{queue}-{device.name}-{os.getpid()}@{self.host}", device, queue)
             for queue in queues
             for device in devices
         ]
         self._stopping = threading.Event()
         self._next_heartbeat = 0.0
-        self._sweeper = Sweeper(settings, ledger)
+        self._reaper = Reaper(settings, ledger)
 
     @property
     def restarts(self) -> int:
         """How many worker processes died and were replaced."""
-        return sum(len(node.died_with) for node in self.nodes)
+        return sum(len(node.exit_codes) for node in self.nodes)
 
     @property
-    def keeps_failing(self) -> bool:
+    def is_crash_looping(self) -> bool:
         """Whether every worker died three times in a row soon after it was started."""
-        return all(node.quick_deaths >= 3 for node in self.nodes)
+        return all(node.consecutive_crashes >= 3 for node in self.nodes)
 
     def start(self) -> None:
         """Give back what dead workers of this machine held, then start ours."""
-        self._bury_the_dead()
+        self._release_orphaned_leases()
         for node in self.nodes:
             # In a restarted container our dead predecessor had our host, our process number, our name.
-            release_owner(self.ledger, node.name)
-            return_trainings(self.ledger, node.name)
+            release_leases_of(self.ledger, node.name)
+            requeue_trainings_of(self.ledger, node.name)
             register_worker(
                 self.ledger,
                 name=node.name,
@@ -115,15 +115,15 @@ class Launcher:
         moment = time.monotonic()
         for node in self.nodes:
             if node.process is not None and node.process.poll() is not None:
-                self._note_death(node, moment)
+                self._on_worker_exit(node, moment)
             if node.process is None and moment >= node.next_start:
                 self._spawn(node)
-        self._sweeper.tick()
+        self._reaper.tick()
         if moment >= self._next_heartbeat:
             self._next_heartbeat = moment + HEARTBEAT_SECONDS
             try:
                 for node in self.nodes:
-                    note_worker(self.ledger, node.name)
+                    update_worker(self.ledger, node.name)
             except LedgerError as error:
                 log.warning("no heartbeat: %s", error)
 
@@ -134,7 +134,7 @@ class Launcher:
         """
         self._return_trainings()
         stages = (
-            (signal.SIGTERM, self.settings.stop_seconds),
+            (signal.SIGTERM, self.settings.shutdown_grace_period),
             (signal.SIGQUIT, 10.0),
             (signal.SIGKILL, 10.0),
         )
@@ -155,7 +155,7 @@ class Launcher:
                 if node.process.stdin is not None:
                     node.process.stdin.close()
             try:
-                release_owner(self.ledger, node.name, blameless=True)
+                release_leases_of(self.ledger, node.name, refund_attempts=True)
                 remove_worker(self.ledger, node.name)
             except LedgerError as error:
                 log.warning("worker %s is not signed off: %s", node.name, error)
@@ -163,14 +163,14 @@ class Launcher:
     def _return_trainings(self) -> None:
         try:
             for node in self.nodes:
-                return_trainings(self.ledger, node.name)
+                requeue_trainings_of(self.ledger, node.name)
         except LedgerError as error:
             log.warning("trainings in hand are not given back: %s", error)
 
-    def log_of(self, node: _Node) -> Path | None:
+    def log_of(self, node: _WorkerSlot) -> Path | None:
         return None if self.log_folder is None else self.log_folder / f"{node.name}.log"
 
-    def _spawn(self, node: _Node) -> None:
+    def _spawn(self, node: _WorkerSlot) -> None:
         options = [
             "--hostname", node.name, "--queues", node.queue, "--loglevel", self.settings.log_level,
             "--without-gossip", "--without-mingle", "--task-events",
@@ -209,27 +209,27 @@ class Launcher:
                 stream.close()
         node.started = time.monotonic()
 
-    def _note_death(self, node: _Node, moment: float) -> None:
+    def _on_worker_exit(self, node: _WorkerSlot, moment: float) -> None:
         process = node.process
         assert process is not None  # narrows the type; callers look first
         _signal_group(process, signal.SIGKILL)
         if process.stdin is not None:
             process.stdin.close()
         node.process = None
-        self._sweeper.resend_held_by(node.name)
-        node.died_with.append(process.returncode)
+        self._reaper.requeue_from_worker(node.name)
+        node.exit_codes.append(process.returncode)
         quick = moment - node.started < QUICK_DEATH_SECONDS
-        node.quick_deaths = node.quick_deaths + 1 if quick else 1
-        pause = min(LONGEST_PAUSE, 0.5 * 2 ** (node.quick_deaths - 1))
+        node.consecutive_crashes = node.consecutive_crashes + 1 if quick else 1
+        pause = min(LONGEST_PAUSE, 0.5 * 2 ** (node.consecutive_crashes - 1))
         node.next_start = moment + pause
         log.warning("worker %s ended with %d; again in %.1f s", node.name, process.returncode, pause)
 
-    def _bury_the_dead(self) -> None:
+    def _release_orphaned_leases(self) -> None:
         """Free the chunks of workers of this machine whose launcher is no more."""
         for worker in list_workers(self.ledger):
             if worker.host == self.host and worker.pid != os.getpid() and not _is_alive(worker.pid):
-                release_owner(self.ledger, worker.name)
-                return_trainings(self.ledger, worker.name)
+                release_leases_of(self.ledger, worker.name)
+                requeue_trainings_of(self.ledger, worker.name)
                 remove_worker(self.ledger, worker.name)
 
 

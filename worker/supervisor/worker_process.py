@@ -23,7 +23,7 @@ def main() -> None:
     from worker.celery import app
     from worker.settings import load_settings
 
-    load_settings().make_private()
+    load_settings().apply_umask()
     app.worker_main(["worker", *sys.argv[1:]])
 
 

@@ -7,26 +7,26 @@ from pathlib import Path
 from PIL import Image
 
 from worker.errors import XraycamError
-from worker.images.masks import MarkedAreas
-from worker.train.dataset import DatasetError, Labelled
+from worker.images.masks import AnnotationMasks
+from worker.train.dataset import DatasetError, LabelledDataset
 
 _NAMES = ("regions*.json", "lesions*.json")
 
 
-class Regions:
+class FindingAnnotations:
     """Marked areas by image of a dataset. An image that nobody marked says nothing, unless all images of its
     class are without findings: see `of`."""
 
-    def __init__(self, source: Path, dataset: Labelled) -> None:
-        """`source`: as for `MarkedAreas`. Raises DatasetError if it cannot be read or knows none of the
+    def __init__(self, source: Path, dataset: LabelledDataset) -> None:
+        """`source`: as for `AnnotationMasks`. Raises DatasetError if it cannot be read or knows none of the
         images."""
         self.source = source
         self._dataset = dataset
         try:
-            self._areas = MarkedAreas(source)
+            self._areas = AnnotationMasks(source)
         except XraycamError as error:
             raise DatasetError(str(error)) from error
-        marked = [index for index in range(len(dataset)) if self._areas.knows(dataset.files[index])]
+        marked = [index for index in range(len(dataset)) if self._areas.has_mask_for(dataset.files[index])]
         if not marked:
             raise DatasetError(f"{source} marks none of the images of {dataset.root}; file names must agree")
         self.images = len(marked)
@@ -37,7 +37,7 @@ class Regions:
         image is marked (it has no findings); None if the image is of a marked class but not marked."""
         radiograph, file = self._dataset.radiograph(index), self._dataset.files[index]
         size = (radiograph.width, radiograph.height)
-        if self._areas.knows(file):
+        if self._areas.has_mask_for(file):
             return self._areas.of(file, size) or Image.new("L", size)
         return None if self._dataset.labels[index] in self._marked_labels else Image.new("L", size)
 
@@ -47,7 +47,7 @@ class Regions:
         return self._areas.digest
 
 
-def find_regions(folder: Path) -> Path | None:
+def find_annotations(folder: Path) -> Path | None:
     """The file beside the class folders that marks findings (`regions*.json` or `lesions*.json`), if any."""
     found = sorted(file for pattern in _NAMES for file in folder.glob(pattern))
     return found[0] if found else None

@@ -27,7 +27,7 @@ def chest_view(
     """One random view, uint8 (size, size), and what it shows of the area `marked`, alike (None: None).
 
     Equal keys (seed, image, view) give equal views. Position first, from the full image and with the
-    interpolation of `network_input`, so that a view of no change equals it; then exposure; then covers.
+    interpolation of `preprocess`, so that a view of no change equals it; then exposure; then covers.
     """
     rng = np.random.default_rng(key)
     side = preprocessing.size

@@ -12,14 +12,14 @@ import numpy as np
 
 from worker.errors import XraycamError
 from worker.explain.explainer import Explainer
-from worker.images.preprocess import Pixels, network_input
-from worker.map_evaluation.occlusion import measure_reliance
+from worker.images.preprocess import Pixels, preprocess
+from worker.map_evaluation.occlusion import occlusion_sensitivity
 from worker.map_evaluation.ranking import rank
 from worker.map_evaluation.reports import Ranking
 from worker.map_evaluation.similarity import similarity
-from worker.model.metadata import Description, Preprocessing, Weights
+from worker.model.metadata import ModelMetadata, Preprocessing, Weights
 from worker.model.network import load_model, spatial_layers
-from worker.train.dataset import Labelled
+from worker.train.dataset import LabelledDataset
 from worker.train.recipe import Recipe
 
 IMAGES = 24
@@ -28,19 +28,19 @@ SECONDS = 180.0
 
 
 @dataclass(frozen=True)
-class MapFigures:
+class CamEvaluation:
     """The best layer and method, and what goes into the version's record, in JSON's types: `ranking`, see
-    `Ranking`; `reliance`, a list, see `Reliance`; and `repeatability`, the similarity to the maps of the
-    version served so far, where there is one to compare with."""
+    `Ranking`; `reliance`, a list, see `OcclusionReport`; and `repeatability`, the similarity to the
+    maps of the version served so far, where there is one to compare with."""
 
     layer: str
     method: str
     figures: dict[str, Any]
 
 
-def map_figures(
+def evaluate_cams(
     network: Any,
-    dataset: Labelled,
+    dataset: LabelledDataset,
     indices: Sequence[int],
     recipe: Recipe,
     *,
@@ -49,34 +49,32 @@ def map_figures(
     images: int = IMAGES,
     seconds: float = SECONDS,
     progress: Callable[[int, int], object] = lambda _done, _of: None,
-) -> MapFigures:
+) -> CamEvaluation:
     """Rank layers and methods of `network` on up to `images` of the images at `indices`, which it has not
     learned from, of each class as many as of the others as far as they last, within about `seconds`.
 
     `before` is the folder of the version served so far. `progress` is told how many images are ranked.
     """
     chosen = _balanced(dataset, indices, images)
-    description = unsaved_description(network, dataset.classes, recipe, version)
+    metadata = unsaved_metadata(network, dataset.classes, recipe, version)
     pixels = _pixels(dataset, chosen, recipe.preprocessing)
-    ranking = rank(description, network, pixels, seconds=seconds, progress=progress)
+    ranking = rank(metadata, network, pixels, seconds=seconds, progress=progress)
     figures: dict[str, Any] = {
         "ranking": ranking.model_dump(mode="json"),
-        "reliance": [one.model_dump(mode="json") for one in measure_reliance(description, network, pixels)],
+        "reliance": [one.model_dump(mode="json") for one in occlusion_sensitivity(metadata, network, pixels)],
     }
-    repeated = (
-        None if before is None else _repeatability(network, dataset, chosen, description, ranking, before)
-    )
+    repeated = None if before is None else _repeatability(network, dataset, chosen, metadata, ranking, before)
     if repeated is not None:
         figures["repeatability"] = repeated
-    return MapFigures(ranking.best.layer, ranking.best.method, figures)
+    return CamEvaluation(ranking.best.layer, ranking.best.method, figures)
 
 
-def unsaved_description(
+def unsaved_metadata(
     network: Any, classes: Sequence[str], recipe: Recipe, version: str = "unsaved"
-) -> Description:
+) -> ModelMetadata:
     """What an `Explainer` must know of a network that is in no folder yet."""
     layers = spatial_layers(network)
-    return Description(
+    return ModelMetadata(
         version=version,
         alpha=recipe.alpha,
         classes=tuple(classes),
@@ -91,9 +89,9 @@ def unsaved_description(
 
 def _repeatability(
     network: Any,
-    dataset: Labelled,
+    dataset: LabelledDataset,
     chosen: Sequence[int],
-    description: Description,
+    metadata: ModelMetadata,
     ranking: Ranking,
     before: Path,
 ) -> dict[str, Any] | None:
@@ -101,14 +99,14 @@ def _repeatability(
     the images have; None where the versions cannot be compared."""
     try:
         other, other_network = load_model(before)
-        if other.classes != description.classes:
+        if other.classes != metadata.classes:
             return None
         other.require_layer(ranking.best.layer)
     except XraycamError:
         return None
     targets = [dataset.labels[index] for index in chosen]
     maps = []
-    for one, weights in ((description, network), (other, other_network)):
+    for one, weights in ((metadata, network), (other, other_network)):
         explainer = Explainer(one, weights, [ranking.best.layer], ranking.best.method)
         found = explainer.explain(_pixels(dataset, chosen, one.preprocessing), targets)
         maps.append(found.heatmaps[ranking.best.layer])
@@ -120,7 +118,7 @@ def _repeatability(
     }
 
 
-def _balanced(dataset: Labelled, indices: Sequence[int], count: int) -> list[int]:
+def _balanced(dataset: LabelledDataset, indices: Sequence[int], count: int) -> list[int]:
     by_class = [
         [index for index in indices if dataset.labels[index] == label]
         for label in range(len(dataset.classes))
@@ -129,5 +127,5 @@ def _balanced(dataset: Labelled, indices: Sequence[int], count: int) -> list[int
     return turns[:count]
 
 
-def _pixels(dataset: Labelled, chosen: Sequence[int], preprocessing: Preprocessing) -> Pixels:
-    return np.stack([network_input(dataset.radiograph(index), preprocessing) for index in chosen])
+def _pixels(dataset: LabelledDataset, chosen: Sequence[int], preprocessing: Preprocessing) -> Pixels:
+    return np.stack([preprocess(dataset.radiograph(index), preprocessing) for index in chosen])

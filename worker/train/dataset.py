@@ -16,7 +16,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
 from worker.errors import ImageError, XraycamError
-from worker.file_names import is_companion, printable
+from worker.file_names import is_sidecar, printable
 from worker.images.reader import Limits, Radiograph
 from worker.train.pixels import Pixels
 
@@ -26,7 +26,7 @@ class DatasetError(XraycamError):
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class SkippedFile:
     """A file that is not used, and why. `reason` is that of ImageError, or `labelled-twice`."""
 
     file: Path
@@ -35,7 +35,7 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledDataset:
     """Images with their classes. `labels[i]` is the index in `classes` of `files[i]`; `groups[i]` is equal
     for images that must stay together: those of one patient and those with the same content."""
 
@@ -45,7 +45,7 @@ class Labelled:
     labels: tuple[int, ...]
     sha256: tuple[str, ...]
     groups: tuple[int, ...]
-    left_out: tuple[LeftOut, ...]
+    skipped: tuple[SkippedFile, ...]
     pixels: Pixels
 
     def __len__(self) -> int:
@@ -68,7 +68,7 @@ class Labelled:
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def scan_labelled(
+def load_labelled_folder(
     folder: Path,
     *,
     classes: Sequence[str] | None = None,
@@ -76,38 +76,38 @@ def scan_labelled(
     group_by: str | None = None,
     limits: Limits | None = None,
     memory: int = 2_000_000_000,
-) -> Labelled:
+) -> LabelledDataset:
     """Read `folder`, whose sub-folders are the classes, in the order of their names or of `classes`.
 
     `group_by` is a regular expression searched in a file's name; its first group, or the whole match,
     tells patients apart. `memory` (bytes) bounds what is kept decoded; the rest is read again when needed.
-    Files that do not decode are listed in `left_out`. Raises DatasetError when there is nothing to learn.
+    Files that do not decode are listed in `skipped`. Raises DatasetError when there is nothing to learn.
     """
     pattern = _compiled(group_by)
     names = _class_names(folder, classes)
     found = [(label, file) for label, name in enumerate(names) for file in _files_below(folder / name)]
     pixels = Pixels(limits or Limits(), memory)
 
-    def read(item: tuple[int, Path]) -> str | LeftOut:
+    def read(item: tuple[int, Path]) -> str | SkippedFile:
         try:
             return pixels.read(item[1]).sha256
         except ImageError as error:
-            return LeftOut(item[1], error.reason, str(error))
+            return SkippedFile(item[1], error.reason, str(error))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         results = list(pool.map(read, found))
-    left_out = [result for result in results if isinstance(result, LeftOut)]
+    skipped = [result for result in results if isinstance(result, SkippedFile)]
     good = [(*item, sha) for item, sha in zip(found, results, strict=True) if isinstance(sha, str)]
-    good, contradictions = _without_contradictions(good)
+    good, contradictions = _drop_conflicting_labels(good)
     _refuse_small(folder, names, [label for label, _, _ in good], min_per_class)
-    return Labelled(
+    return LabelledDataset(
         root=folder,
         classes=names,
         files=tuple(file for _, file, _ in good),
         labels=tuple(label for label, _, _ in good),
         sha256=tuple(sha for _, _, sha in good),
         groups=_groups([(_patient(pattern, file), sha) for _, file, sha in good]),
-        left_out=(*left_out, *contradictions),
+        skipped=(*skipped, *contradictions),
         pixels=pixels,
     )
 
@@ -142,7 +142,7 @@ def _files_below(folder: Path) -> list[Path]:
     return sorted(
         file
         for file in folder.rglob("*")
-        if file.is_file() and not file.name.startswith(".") and not is_companion(file)
+        if file.is_file() and not file.name.startswith(".") and not is_sidecar(file)
     )
 
 
@@ -158,16 +158,18 @@ def _patient(pattern: re.Pattern[str] | None, file: Path) -> str | None:
     return str(match.group(1) if pattern.groups else match.group(0))
 
 
-def _without_contradictions(
+def _drop_conflicting_labels(
     good: list[tuple[int, Path, str]],
-) -> tuple[list[tuple[int, Path, str]], list[LeftOut]]:
+) -> tuple[list[tuple[int, Path, str]], list[SkippedFile]]:
     """Images with the same content in two classes teach nothing; they are left out."""
     classes_of: dict[str, set[int]] = defaultdict(set)
     for label, _, sha in good:
         classes_of[sha].add(label)
     kept = [item for item in good if len(classes_of[item[2]]) == 1]
     dropped = [
-        LeftOut(file, "labelled-twice", f"{printable(file)} lies in another class too, with the same content")
+        SkippedFile(
+            file, "labelled-twice", f"{printable(file)} lies in another class too, with the same content"
+        )
         for _, file, sha in good
         if len(classes_of[sha]) > 1
     ]
@@ -202,13 +204,13 @@ def _groups(keys: list[tuple[str | None, str]]) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Split:
-    """Indices into a `Labelled`, ascending."""
+    """Indices into a `LabelledDataset`, ascending."""
 
     training: tuple[int, ...]
     validation: tuple[int, ...]
 
 
-def split(dataset: Labelled, *, share: float, seed: int) -> Split:
+def train_val_split(dataset: LabelledDataset, *, share: float, seed: int) -> Split:
     """Put about `share` of each class aside for validation; groups go to one side whole.
 
     Raises DatasetError if a class would be missing on one side.
@@ -227,19 +229,19 @@ def split(dataset: Labelled, *, share: float, seed: int) -> Split:
     return _checked(dataset, validation)
 
 
-def fold_splits(dataset: Labelled, *, folds: int, seed: int) -> list[Split]:
+def fold_splits(dataset: LabelledDataset, *, folds: int, seed: int) -> list[Split]:
     """`folds` splits such that every image is in exactly one validation part."""
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         try:
-            parts = list(splitter.split(np.zeros(len(dataset)), dataset.labels, dataset.groups))
+            parts = list(splitter.train_val_split(np.zeros(len(dataset)), dataset.labels, dataset.groups))
         except (ValueError, UserWarning) as error:
             raise DatasetError(f"{dataset.root} cannot be cut into {folds} folds: {error}") from error
     return [_checked(dataset, [int(index) for index in held_out]) for _, held_out in parts]
 
 
-def _checked(dataset: Labelled, validation: list[int]) -> Split:
+def _checked(dataset: LabelledDataset, validation: list[int]) -> Split:
     aside = set(validation)
     result = Split(
         training=tuple(index for index in range(len(dataset)) if index not in aside),

@@ -14,19 +14,19 @@ import numpy as np
 import tensorflow as tf
 
 from worker.explain.forward import scale
-from worker.images.preprocess import Pixels, network_input
+from worker.images.preprocess import Pixels, preprocess
 from worker.model.metadata import Preprocessing
-from worker.train.dataset import Labelled
+from worker.train.dataset import LabelledDataset
 from worker.train.metrics import Metrics, measure
-from worker.train.plots import confusion_picture, reliability_picture, roc_picture, worst_mistakes
+from worker.train.plots import plot_confusion_matrix, plot_reliability, plot_roc, plot_worst_mistakes
 
 BATCH = 32
 
 
-def labelled_scores(
+def predict_logits(
     network: Any,
     preprocessing: Preprocessing,
-    dataset: Labelled,
+    dataset: LabelledDataset,
     indices: Sequence[int] | None = None,
     progress: Callable[[int], object] = lambda _: None,
 ) -> Any:
@@ -37,7 +37,7 @@ def labelled_scores(
     chosen = range(len(dataset)) if indices is None else indices
 
     def prepared(index: int) -> Pixels:
-        return network_input(dataset.radiograph(index), preprocessing)
+        return preprocess(dataset.radiograph(index), preprocessing)
 
     def forward(pixels: Any) -> Any:
         return network(scale(pixels, preprocessing), training=False)
@@ -54,10 +54,10 @@ def labelled_scores(
 
 
 @dataclass(frozen=True)
-class Measured:
+class EvaluationResult:
     """`scores` float32 (N, classes), before the softmax, are those of the images at `indices`."""
 
-    dataset: Labelled
+    dataset: LabelledDataset
     indices: Sequence[int]
     scores: Any
     metrics: Metrics
@@ -69,27 +69,27 @@ class Measured:
         return plain
 
     @property
-    def left_out(self) -> list[dict[str, str]]:
+    def skipped(self) -> list[dict[str, str]]:
         """The files that were not used, and why, in JSON's types."""
         return [
             {"file": str(item.file), "reason": item.reason, "message": item.message}
-            for item in self.dataset.left_out
+            for item in self.dataset.skipped
         ]
 
     def draw(self, folder: Path, prefix: str = "") -> None:
         """Write ROC, confusion matrix, reliability and worst mistakes as PNG files into `folder`."""
         labels = np.array(self.dataset.labels)[list(self.indices)]
-        roc_picture(labels, self.scores, self.dataset.classes, folder / f"{prefix}roc.png")
-        confusion_picture(self.metrics, folder / f"{prefix}confusion.png")
-        reliability_picture(self.metrics, folder / f"{prefix}reliability.png")
-        worst_mistakes(self.dataset, self.indices, self.scores, folder / f"{prefix}worst_mistakes.png")
+        plot_roc(labels, self.scores, self.dataset.classes, folder / f"{prefix}roc.png")
+        plot_confusion_matrix(self.metrics, folder / f"{prefix}confusion.png")
+        plot_reliability(self.metrics, folder / f"{prefix}reliability.png")
+        plot_worst_mistakes(self.dataset, self.indices, self.scores, folder / f"{prefix}worst_mistakes.png")
 
 
 def measured(
-    dataset: Labelled, indices: Sequence[int], scores: Any, temperature: float | None = None
-) -> Measured:
+    dataset: LabelledDataset, indices: Sequence[int], scores: Any, temperature: float | None = None
+) -> EvaluationResult:
     """Measure `scores` of the images at `indices`; `temperature` as for `measure`."""
     labels = np.array(dataset.labels)[list(indices)]
-    return Measured(
+    return EvaluationResult(
         dataset, indices, scores, measure(labels, scores, dataset.classes, temperature=temperature)
     )

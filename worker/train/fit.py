@@ -13,9 +13,9 @@ import numpy as np
 import tensorflow as tf
 
 from worker.model.network import build_network
-from worker.train.annotations import Regions
+from worker.train.annotations import FindingAnnotations
 from worker.train.cut import cut_network
-from worker.train.dataset import Labelled, Split
+from worker.train.dataset import LabelledDataset, Split
 from worker.train.learner import Learner
 from worker.train.recipe import Recipe
 from worker.train.session import Epoch, Session, Supply, TrainingStopped
@@ -45,11 +45,11 @@ class Trainer:
 
     def __init__(
         self,
-        dataset: Labelled,
+        dataset: LabelledDataset,
         recipe: Recipe,
         *,
-        start_from: str,
-        regions: Regions | None = None,
+        init_weights: str,
+        regions: FindingAnnotations | None = None,
         memory: int = 2_000_000_000,
     ) -> None:
         """Raises StartWeightsError or RecipeError when weights or recipe do not fit."""
@@ -59,7 +59,7 @@ class Trainer:
         self.network = build_network(
             recipe.preprocessing.size, len(dataset.classes), recipe.head, recipe.alpha
         )
-        self.started_from = load_start_weights(self.network, start_from, alpha=recipe.alpha)
+        self.started_from = load_start_weights(self.network, init_weights, alpha=recipe.alpha)
         self.regions = regions if recipe.region_loss else None
         layers = recipe.region_layers if self.regions else ()
         self._cut = cut_network(self.network, recipe.frozen_through, layers)
@@ -108,12 +108,12 @@ class Trainer:
 
 
 def fit(
-    dataset: Labelled,
+    dataset: LabelledDataset,
     split: Split,
     recipe: Recipe,
     *,
-    start_from: str,
-    regions: Regions | None = None,
+    init_weights: str,
+    regions: FindingAnnotations | None = None,
     progress: Callable[[Epoch], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
     checkpoint: Path | None = None,
@@ -126,5 +126,5 @@ def fit(
     the recipe says so. `checkpoint` is written after each epoch and, if it exists, gone on from.
     `memory` (bytes) bounds what is kept of the frozen part's output.
     """
-    trainer = Trainer(dataset, recipe, start_from=start_from, regions=regions, memory=memory)
+    trainer = Trainer(dataset, recipe, init_weights=init_weights, regions=regions, memory=memory)
     return trainer.fit(split, progress=progress, should_stop=should_stop, checkpoint=checkpoint)

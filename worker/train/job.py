@@ -15,24 +15,24 @@ from safetensors import SafetensorError, safe_open
 
 from db.ledger import Ledger
 from db.models import current_model, get_model
-from db.trainings import PUBLISHING, Training, finish_training, note_epoch, note_stage
-from db.workers import note_worker
+from db.trainings import PUBLISHING, Training, finish_training, record_epoch, set_stage
+from db.workers import update_worker
 from worker.errors import XraycamError
 from worker.images.reader import limits_of
-from worker.model.metadata import read_description
-from worker.model.network import round_as_stored
+from worker.model.metadata import read_metadata
+from worker.model.network import round_to_stored_precision
 from worker.model.store import store_of
-from worker.queue.reload import announce
-from worker.serve.guards import LeaseKeeper
+from worker.queue.reload import broadcast_reload
+from worker.serve.guards import LeaseRenewer
 from worker.settings import Settings
-from worker.train.annotations import Regions, find_regions
-from worker.train.cam_evaluation import map_figures
-from worker.train.dataset import DatasetError, Labelled, Split, scan_labelled, split
-from worker.train.evaluation import Measured, labelled_scores, measured
+from worker.train.annotations import FindingAnnotations, find_annotations
+from worker.train.cam_evaluation import evaluate_cams
+from worker.train.dataset import DatasetError, LabelledDataset, Split, load_labelled_folder, train_val_split
+from worker.train.evaluation import EvaluationResult, measured, predict_logits
 from worker.train.fit import Epoch, Trained, TrainingStopped, fit
 from worker.train.options import TrainOptions, version_name
-from worker.train.promotion import verdict_on
-from worker.train.publish import publish, ready_folder, write_version
+from worker.train.promotion import decide_promotion
+from worker.train.publish import find_finished_build, publish, write_version
 from worker.train.recipe import Recipe
 
 log = logging.getLogger(__name__)
@@ -44,11 +44,11 @@ class Diverged(XraycamError):
     """Raised when a loss is not a number."""
 
 
-class TrainingWork:
+class TrainingJob:
     """A training that is ours for as long as `keeper` says so."""
 
     def __init__(
-        self, settings: Settings, ledger: Ledger, owner: str, training: Training, keeper: LeaseKeeper
+        self, settings: Settings, ledger: Ledger, owner: str, training: Training, keeper: LeaseRenewer
     ) -> None:
         self.settings = settings
         self.ledger = ledger
@@ -60,27 +60,27 @@ class TrainingWork:
         self.store = store_of(settings)
         self.folder = settings.home / "trainings" / str(training.id)
         self.history = list(training.history)
-        self.taken = False
+        self.lease_lost = False
 
     def run(self) -> None:
         """Do all of it. Raises TrainingStopped once the training is no longer ours, publishing nothing."""
-        self._at("reading")
+        self._enter_stage("reading")
         dataset = self._scan(self.training.dataset)
         test = self._test_part(dataset)
-        parts = split(dataset, share=self.recipe.validation_share, seed=self.recipe.seed)
-        ready = ready_folder(self.folder, self.options)
+        parts = train_val_split(dataset, share=self.recipe.validation_share, seed=self.recipe.seed)
+        ready = find_finished_build(self.folder, self.options)
         if ready is None:
             regions = self._regions(dataset)
             trained = self._fit(dataset, parts, regions)
-            self._at("measuring")
-            round_as_stored(trained.network)
-            scores = labelled_scores(trained.network, self.recipe.preprocessing, dataset, parts.validation)
+            self._enter_stage("measuring")
+            round_to_stored_precision(trained.network)
+            scores = predict_logits(trained.network, self.recipe.preprocessing, dataset, parts.validation)
             trained = replace(trained, scores=scores)
             version = version_name(self.ledger, self.store, self.training, self.options)
             validation = measured(dataset, parts.validation, trained.scores)
             tested = self._tested(test, trained, validation)
-            self._at("ranking maps")
-            maps = map_figures(
+            self._enter_stage("ranking maps")
+            maps = evaluate_cams(
                 trained.network,
                 dataset,
                 parts.validation,
@@ -92,15 +92,19 @@ class TrainingWork:
             ready = write_version(
                 self.folder, version, trained, parts, self.recipe, validation, tested, regions, maps
             )
-        self._at("comparing")
-        auc = read_description(ready).training["validation"]["auc"]
-        verdict = verdict_on(auc, self.options, self.ledger, self.store, dataset, parts.validation)
-        self._at(PUBLISHING)  # from here on it cannot be cancelled
+        self._enter_stage("comparing")
+        auc = read_metadata(ready).training["validation"]["auc"]
+        promotion_reason = decide_promotion(
+            auc, self.options, self.ledger, self.store, dataset, parts.validation
+        )
+        self._enter_stage(PUBLISHING)  # from here on it cannot be cancelled
         source = f"training {self.training.id} on {self.training.dataset}"
-        version = publish(self.ledger, self.store, ready, source=source, promote=verdict.promote).version
-        finish_training(self.ledger, self.training, version=version, verdict=verdict.reason)
-        if verdict.promote:
-            announce(self.settings)
+        version = publish(
+            self.ledger, self.store, ready, source=source, promote=promotion_reason.promote
+        ).version
+        finish_training(self.ledger, self.training, version=version, promotion_reason=promotion_reason.reason)
+        if promotion_reason.promote:
+            broadcast_reload(self.settings)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _served(self) -> Path | None:
@@ -116,24 +120,24 @@ class TrainingWork:
         if self.keeper.lost:
             raise TrainingStopped("stopped while ranking maps, as asked")
         doing = f"training {self.training.id}: maps of {done}/{of} images ranked"
-        note_worker(self.ledger, self.owner, doing=doing)
+        update_worker(self.ledger, self.owner, doing=doing)
 
-    def _at(self, stage: str) -> None:
+    def _enter_stage(self, stage: str) -> None:
         """Note the stage; raises TrainingStopped when the training is no longer ours."""
-        if self.keeper.lost or not note_stage(self.ledger, self.training, stage):
+        if self.keeper.lost or not set_stage(self.ledger, self.training, stage):
             raise TrainingStopped(f"stopped before {stage}: cancelled, or taken over")
-        note_worker(self.ledger, self.owner, doing=f"training {self.training.id}: {stage}")
+        update_worker(self.ledger, self.owner, activity=f"training {self.training.id}: {stage}")
 
-    def _scan(self, folder: str, **more: Any) -> Labelled:
+    def _scan(self, folder: str, **more: Any) -> LabelledDataset:
         limits = limits_of(self.settings)
         given = {
             "min_per_class": self.recipe.min_per_class,
             "group_by": self.options.group_by,
-            "memory": self.settings.train_memory // 2,
+            "memory": self.settings.train_cache_bytes // 2,
         }
-        return scan_labelled(Path(folder), limits=limits, **given | more)
+        return load_labelled_folder(Path(folder), limits=limits, **given | more)
 
-    def _test_part(self, dataset: Labelled) -> tuple[Labelled, list[int]] | None:
+    def _test_part(self, dataset: LabelledDataset) -> tuple[LabelledDataset, list[int]] | None:
         """The folder to measure on at the end, and which of its images were not in the dataset."""
         if self.options.test is None:
             return None
@@ -150,12 +154,12 @@ class TrainingWork:
             )
         return test, unseen
 
-    def _regions(self, dataset: Labelled) -> Regions | None:
+    def _regions(self, dataset: LabelledDataset) -> FindingAnnotations | None:
         """The findings marked in a file beside the class folders, if there is one and the recipe uses it."""
-        source = find_regions(dataset.root)
-        return Regions(source, dataset) if source is not None and self.recipe.region_loss else None
+        source = find_annotations(dataset.root)
+        return FindingAnnotations(source, dataset) if source is not None and self.recipe.region_loss else None
 
-    def _fit(self, dataset: Labelled, parts: Split, regions: Regions | None) -> Trained:
+    def _fit(self, dataset: LabelledDataset, parts: Split, regions: FindingAnnotations | None) -> Trained:
         checkpoint = self.folder / CHECKPOINT_FILE
         if checkpoint.exists():
             # It may be ahead of the ledger, which takes no epoch of a training that was cancelled.
@@ -166,19 +170,19 @@ class TrainingWork:
             dataset,
             parts,
             self.recipe,
-            start_from=self._start_from(),
+            init_weights=self._init_weights(),
             regions=regions,
             progress=self._progress,
-            should_stop=lambda: self.taken or self.keeper.lost,
+            should_stop=lambda: self.lease_lost or self.keeper.lost,
             checkpoint=checkpoint,
-            memory=self.settings.train_memory // 2,
+            memory=self.settings.train_cache_bytes // 2,
         )
         self.history = [asdict(epoch) for epoch in trained.history]
-        note_epoch(self.ledger, self.training, self.history, None)
+        record_epoch(self.ledger, self.training, self.history, None)
         return trained
 
-    def _start_from(self) -> str:
-        given = self.training.start_from
+    def _init_weights(self) -> str:
+        given = self.training.init_weights
         if given in ("imagenet", "none") or Path(given).exists():
             return given
         model = get_model(self.ledger, given)
@@ -194,18 +198,20 @@ class TrainingWork:
         # The first epoch of a stage compiles its step, and says little about those that follow.
         of_stage = [known["seconds"] for known in self.history if known["stage"] == epoch.stage]
         left = float(np.mean((of_stage[1:] or of_stage)[-3:])) * (epoch.epochs - epoch.epoch)
-        self.taken = not note_epoch(self.ledger, self.training, self.history, left)
-        note_worker(
-            self.ledger, self.owner, doing=f"training {self.training.id}: epoch {epoch.epoch}/{epoch.epochs}"
+        self.lease_lost = not record_epoch(self.ledger, self.training, self.history, left)
+        update_worker(
+            self.ledger,
+            self.owner,
+            activity=f"training {self.training.id}: epoch {epoch.epoch}/{epoch.epochs}",
         )
 
     def _tested(
-        self, test: tuple[Labelled, list[int]] | None, trained: Trained, validation: Measured
-    ) -> Measured | None:
+        self, test: tuple[LabelledDataset, list[int]] | None, trained: Trained, validation: EvaluationResult
+    ) -> EvaluationResult | None:
         if test is None:
             return None
         folder, unseen = test
-        scores = labelled_scores(trained.network, self.recipe.preprocessing, folder, unseen)
+        scores = predict_logits(trained.network, self.recipe.preprocessing, folder, unseen)
         return measured(folder, unseen, scores, validation.metrics.temperature)
 
 

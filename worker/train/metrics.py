@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
 
-SENSITIVITY_WANTED = 0.9  # WHO 2014, minimal profile of a triage test: 90% with a specificity of 70%
+TARGET_SENSITIVITY = 0.9  # WHO 2014, minimal profile of a triage test: 90% with a specificity of 70%
 Array = Any
 
 
@@ -34,7 +34,7 @@ class ClassFigures(_Figures):
     auc: float
     at_half: Point
     youden: Point
-    at_wanted_sensitivity: Point
+    at_target_sensitivity: Point
 
 
 class Bin(_Figures):
@@ -58,7 +58,7 @@ class Metrics(_Figures):
     accuracy: float
     log_loss: float
     brier: float
-    calibration_error: float
+    expected_calibration_error: float
     temperature: float
     brier_with_temperature: float
     sensitivity: float
@@ -92,18 +92,18 @@ def measure(
     return Metrics(
         classes=classes,
         images={name: int((labels == n).sum()) for n, name in enumerate(classes)},
-        auc=area_under_curve(labels, probabilities),
+        auc=roc_auc(labels, probabilities),
         auc_interval=auc_interval(labels, probabilities, resamples=resamples, seed=seed),
         accuracy=float((probabilities.argmax(1) == labels).mean()),
         log_loss=log_loss(labels, probabilities),
         brier=_brier(labels, probabilities),
-        calibration_error=error,
+        expected_calibration_error=error,
         temperature=temperature,
         brier_with_temperature=_brier(labels, softmax(scores / temperature)),
         sensitivity=float(np.mean([c.at_half.sensitivity for c in leading])),
         specificity=float(np.mean([c.at_half.specificity for c in leading])),
         youden=leading[0].youden if len(classes) == 2 else None,
-        specificity_at_sensitivity_90=float(np.mean([c.at_wanted_sensitivity.specificity for c in leading])),
+        specificity_at_sensitivity_90=float(np.mean([c.at_target_sensitivity.specificity for c in leading])),
         reliability=bins,
         confusion=tuple(
             tuple(int(count) for count in row)
@@ -125,7 +125,7 @@ def log_loss(labels: Array, probabilities: Array) -> float:
     return float(-np.log(np.maximum(probabilities[np.arange(len(labels)), labels], 1e-12)).mean())
 
 
-def area_under_curve(labels: Array, probabilities: Array) -> float:
+def roc_auc(labels: Array, probabilities: Array) -> float:
     """Of the ROC curve; for more than two classes the mean of each against the rest. NaN when only one
     class is present."""
     labels = np.asarray(labels)
@@ -137,13 +137,13 @@ def area_under_curve(labels: Array, probabilities: Array) -> float:
 def auc_interval(
     labels: Array, probabilities: Array, *, resamples: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
-    """The 95% percentile interval of `area_under_curve` over images drawn anew within each class."""
+    """The 95% percentile interval of `roc_auc` over images drawn anew within each class."""
     labels, rng = np.asarray(labels), np.random.default_rng(seed)
     members = [np.flatnonzero(labels == n) for n in np.unique(labels)]
     found = []
     for _ in range(resamples):
         drawn = np.concatenate([rng.choice(part, len(part)) for part in members])
-        found.append(area_under_curve(labels[drawn], probabilities[drawn]))
+        found.append(roc_auc(labels[drawn], probabilities[drawn]))
     low, high = np.percentile(found, [2.5, 97.5])
     return float(low), float(high)
 
@@ -171,7 +171,7 @@ def _auc(positive: Array, probability: Array) -> float:
 
 def _against_rest(positive: Array, probability: Array) -> ClassFigures:
     false_alarms, hits, thresholds = roc_curve(positive, probability, drop_intermediate=False)
-    enough = int(np.argmax(hits >= SENSITIVITY_WANTED))
+    enough = int(np.argmax(hits >= TARGET_SENSITIVITY))
     best = int(np.argmax(hits - false_alarms))
 
     def point(index: int) -> Point:
@@ -190,7 +190,7 @@ def _against_rest(positive: Array, probability: Array) -> ClassFigures:
             specificity=float((~predicted)[~positive].mean()),
         ),
         youden=point(best),
-        at_wanted_sensitivity=point(enough),
+        at_target_sensitivity=point(enough),
     )
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from worker.model.metadata import Description
-from worker.train.dataset import Labelled, Split
+from worker.model.metadata import ModelMetadata
+from worker.train.dataset import LabelledDataset, Split
 from worker.train.metrics import Metrics
 from worker.train.recipe import Recipe
 
 
 def training_record(
-    dataset: Labelled,
-    split: Split,
+    dataset: LabelledDataset,
+    train_val_split: Split,
     recipe: Recipe,
     *,
     started_from: str,
@@ -21,16 +21,16 @@ def training_record(
     kept: int,
     validation: Metrics,
 ) -> dict[str, Any]:
-    """The `training` field of a model's description, in JSON's types."""
+    """The `training` field of a model's metadata, in JSON's types."""
     return {
         "recipe": recipe.model_dump(mode="json"),
         "data": {
             "name": dataset.root.resolve().name,
             "digest": dataset.digest,
             "images": dataset.counts(),
-            "training": dataset.counts(split.training),
-            "validation": dataset.counts(split.validation),
-            "left_out": len(dataset.left_out),
+            "training": dataset.counts(train_val_split.training),
+            "validation": dataset.counts(train_val_split.validation),
+            "skipped": len(dataset.skipped),
         },
         "started_from": started_from,
         "epochs": len(history),
@@ -64,20 +64,20 @@ _SOURCES = """\
 """
 
 
-def model_card(description: Description) -> str:
+def model_card(metadata: ModelMetadata) -> str:
     """The card of a version as Markdown, from its `training` record."""
-    training = description.training
+    training = metadata.training
     parts = [
-        f"# Model card: {description.version}",
+        f"# Model card: {metadata.version}",
         _PREAMBLE,
-        _network(description),
+        _network(metadata),
         "## Data",
         _data(training["data"]),
         _findings(training.get("findings")),
         "## Figures on the validation part",
         _validation(training["validation"]),
         *_cross_validation(training.get("cross_validation", {}), training["recipe"]["name"]),
-        *_maps(description),
+        *_maps(metadata),
         "## Recipe",
         _recipe(training),
         "## Limits",
@@ -88,13 +88,13 @@ def model_card(description: Description) -> str:
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
-def _network(description: Description) -> str:
-    side = description.preprocessing.size
+def _network(metadata: ModelMetadata) -> str:
+    side = metadata.preprocessing.size
     return (
-        f"MobileNetV2 (alpha {description.alpha}) with global average pooling and a head of "
-        f"{description.head.units} units; input {side} x {side} pixels, gray; classes "
-        f"{' and '.join(description.classes)}. Made {description.created}, starting from "
-        f"{description.training['started_from']}. Weights: SHA-256 `{description.weights.sha256}`."
+        f"MobileNetV2 (alpha {metadata.alpha}) with global average pooling and a head of "
+        f"{metadata.head.units} units; input {side} x {side} pixels, gray; classes "
+        f"{' and '.join(metadata.classes)}. Made {metadata.created}, starting from "
+        f"{metadata.training['started_from']}. Weights: SHA-256 `{metadata.weights.sha256}`."
     )
 
 
@@ -104,7 +104,7 @@ def _data(data: dict[str, Any]) -> str:
         for name in data["images"]
     ]
     return (
-        f"`{data['name']}`, digest `{data['digest'][:16]}`; {data['left_out']} files left out.\n\n"
+        f"`{data['name']}`, digest `{data['digest'][:16]}`; {data['skipped']} files left out.\n\n"
         + _table(["class", "images", "training", "validation"], rows)
     )
 
@@ -117,7 +117,7 @@ def _validation(figures: dict[str, Any]) -> str:
         ["specificity at 90% sensitivity", f"{figures['specificity_at_sensitivity_90']:.3f}"],
         ["accuracy", f"{figures['accuracy']:.3f}"],
         ["Brier score", f"{figures['brier']:.3f}"],
-        ["calibration error", f"{figures['calibration_error']:.3f}"],
+        ["calibration error", f"{figures['expected_calibration_error']:.3f}"],
         ["temperature that would calibrate", f"{figures['temperature']:.2f}"],
     ]
     return _table(["figure", "value"], rows)
@@ -164,9 +164,9 @@ def _cross_validation(found: dict[str, Any], own: str) -> list[str]:
     return parts
 
 
-def _maps(description: Description) -> list[str]:
+def _maps(metadata: ModelMetadata) -> list[str]:
     """How far its maps can be believed, where the training measured it."""
-    training = description.training
+    training = metadata.training
     if "ranking" not in training:
         return []
     ranking = training["ranking"]
@@ -183,7 +183,7 @@ def _maps(description: Description) -> list[str]:
         )
     parts = [
         "## Heatmaps",
-        f"The default is `{description.default_layer}` with {description.default_method}: the most faithful "
+        f"The default is `{metadata.default_layer}` with {metadata.default_method}: the most faithful "
         f"on {ranking['images']} validation images. Faithfulness is what the score loses when the hottest "
         "places are taken away rather than the coldest, in units of the score (insertion, deletion and ROAD, "
         "averaged; 95% intervals). A map that does not beat the last two rows says nothing.",

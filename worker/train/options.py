@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from db.errors import UnknownModel
+from db.errors import ModelNotFound
 from db.ledger import Ledger
 from db.models import get_model
 from db.trainings import Training
@@ -53,6 +53,6 @@ def is_taken(ledger: Ledger, store: ModelStore, version: str) -> bool:
     """Whether the ledger or the store has a model of this name."""
     try:
         get_model(ledger, version)
-    except UnknownModel:
-        return store.holds(version)
+    except ModelNotFound:
+        return store.exists(version)
     return True

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 from sklearn.metrics import roc_curve
 
-from worker.images.preprocess import network_input
+from worker.images.preprocess import preprocess
 from worker.model.metadata import Preprocessing
-from worker.train.dataset import Labelled
+from worker.train.dataset import LabelledDataset
 from worker.train.metrics import Metrics, softmax
 
 mpl.use("Agg")
@@ -22,7 +22,7 @@ mpl.use("Agg")
 _CAPTION = 16  # pixels below each image of a grid
 
 
-def learning_curves(history: Sequence[dict[str, Any]], file: Path) -> None:
+def plot_learning_curves(history: Sequence[dict[str, Any]], file: Path) -> None:
     """Loss and AUC by epoch, from epochs as stored (see `worker.train.fit.Epoch`)."""
     figure = Figure(figsize=(9, 3.5), layout="constrained")
     losses, aucs = figure.subplots(1, 2)
@@ -42,7 +42,7 @@ def learning_curves(history: Sequence[dict[str, Any]], file: Path) -> None:
     figure.savefig(file, dpi=120)
 
 
-def roc_picture(labels: Any, scores: Any, classes: Sequence[str], file: Path) -> None:
+def plot_roc(labels: Any, scores: Any, classes: Sequence[str], file: Path) -> None:
     """The ROC curve of the second of two classes, or of each class against the rest."""
     labels, probabilities = np.asarray(labels), softmax(scores)
     figure = Figure(figsize=(4.5, 4.5), layout="constrained")
@@ -56,7 +56,7 @@ def roc_picture(labels: Any, scores: Any, classes: Sequence[str], file: Path) ->
     figure.savefig(file, dpi=120)
 
 
-def confusion_picture(metrics: Metrics, file: Path) -> None:
+def plot_confusion_matrix(metrics: Metrics, file: Path) -> None:
     """Counts of true class by predicted class."""
     counts = np.array(metrics.confusion)
     side = 2.5 + 0.6 * len(metrics.classes)
@@ -73,7 +73,7 @@ def confusion_picture(metrics: Metrics, file: Path) -> None:
     figure.savefig(file, dpi=120)
 
 
-def reliability_picture(metrics: Metrics, file: Path) -> None:
+def plot_reliability(metrics: Metrics, file: Path) -> None:
     """Stated against observed probability, the size of a point showing its images."""
     figure = Figure(figsize=(4.5, 4.5), layout="constrained")
     axes = figure.subplots()
@@ -85,8 +85,14 @@ def reliability_picture(metrics: Metrics, file: Path) -> None:
     figure.savefig(file, dpi=120)
 
 
-def worst_mistakes(
-    dataset: Labelled, indices: Sequence[int], scores: Any, file: Path, *, count: int = 8, side: int = 224
+def plot_worst_mistakes(
+    dataset: LabelledDataset,
+    indices: Sequence[int],
+    scores: Any,
+    file: Path,
+    *,
+    count: int = 8,
+    side: int = 224,
 ) -> None:
     """The images whose true class got the least probability, worst first, each with what it was taken for.
 
@@ -101,7 +107,7 @@ def worst_mistakes(
         taken = int(probabilities[row].argmax())
         said = f"{dataset.classes[true[row]]}, not {dataset.classes[taken]} ({probabilities[row, taken]:.2f})"
         radiograph = dataset.radiograph(indices[row])
-        cells.append((network_input(radiograph, Preprocessing(size=side)), said))
+        cells.append((preprocess(radiograph, Preprocessing(size=side)), said))
     _grid([cells] if cells else [[(np.zeros((side, side), np.uint8), "no mistakes")]]).save(file)
 
 

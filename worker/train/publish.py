@@ -12,19 +12,19 @@ from db.ledger import Ledger
 from db.models import add_model
 from tools.make_starter import save_version
 from worker.errors import ModelError
-from worker.model.metadata import METRICS_FILE, Description, check_folder, digest_of, read_description
+from worker.model.metadata import METRICS_FILE, ModelMetadata, check_folder, digest_of, read_metadata
 from worker.model.store import ModelStore
-from worker.train.annotations import Regions
-from worker.train.cam_evaluation import MapFigures
+from worker.train.annotations import FindingAnnotations
+from worker.train.cam_evaluation import CamEvaluation
 from worker.train.dataset import Split
-from worker.train.evaluation import Measured
+from worker.train.evaluation import EvaluationResult
 from worker.train.fit import Trained
 from worker.train.options import TrainOptions
-from worker.train.plots import learning_curves
+from worker.train.plots import plot_learning_curves
 from worker.train.recipe import Recipe
 
 
-def ready_folder(folder: Path, options: TrainOptions) -> Path | None:
+def find_finished_build(folder: Path, options: TrainOptions) -> Path | None:
     """The model folder that an earlier start of this training wrote whole below `folder`, if any."""
     ready = folder / "ready"
     try:
@@ -40,10 +40,10 @@ def write_version(
     trained: Trained,
     parts: Split,
     recipe: Recipe,
-    validation: Measured,
-    test: Measured | None,
-    regions: Regions | None,
-    maps: MapFigures,
+    validation: EvaluationResult,
+    test: EvaluationResult | None,
+    regions: FindingAnnotations | None,
+    maps: CamEvaluation,
 ) -> Path:
     """Write the model folder of a training, with figures and pictures, below the training's own `folder`.
 
@@ -66,13 +66,13 @@ def write_version(
         default_method=maps.method,
         figures=figures,
     )
-    learning_curves([asdict(epoch) for epoch in trained.history], building / "learning_curves.png")
+    plot_learning_curves([asdict(epoch) for epoch in trained.history], building / "learning_curves.png")
     validation.draw(building)
     if test is not None:
         test.draw(building, "test_")
     found = {
         "dataset": str(validation.dataset.root),
-        "left_out": validation.left_out,
+        "skipped": validation.skipped,
         "validation": validation.figures,
         "test": figures.get("test"),
         "history": [asdict(epoch) for epoch in trained.history],
@@ -82,44 +82,44 @@ def write_version(
     return building.rename(ready)
 
 
-def _of_test(test: Measured) -> dict[str, Any]:
+def _of_test(test: EvaluationResult) -> dict[str, Any]:
     return test.figures | {
         "folder": str(test.dataset.root),
-        "left_out": test.left_out,
+        "skipped": test.skipped,
         "also_in_dataset": len(test.dataset) - len(test.indices),
     }
 
 
-def publish(ledger: Ledger, store: ModelStore, folder: Path, *, source: str, promote: bool) -> Description:
+def publish(ledger: Ledger, store: ModelStore, folder: Path, *, source: str, promote: bool) -> ModelMetadata:
     """Copy a model folder into the store, check the copy, then name it in the ledger.
 
     Doing it again does no harm. Raises ModelError if the store holds another model of this name.
     """
-    description = read_description(folder)
+    metadata = read_metadata(folder)
     digest = digest_of(folder)
     store.publish(folder)
-    store.fetch(description.version, digest)
+    store.fetch(metadata.version, digest)
     add_model(
         ledger,
-        version=description.version,
+        version=metadata.version,
         digest=digest,
-        classes=description.classes,
+        classes=metadata.classes,
         source=source,
-        metrics=_figures(description),
+        metrics=_figures(metadata),
         promote=promote,
     )
-    return description
+    return metadata
 
 
-def _figures(description: Description) -> dict[str, Any]:
+def _figures(metadata: ModelMetadata) -> dict[str, Any]:
     """What a list of models shows; the rest is in the folder."""
-    left_out = ("classes", "reliability", "by_class", "confusion", "youden")
-    validation = description.training["validation"]
-    figures = {name: value for name, value in validation.items() if name not in left_out}
-    test = description.training.get("test")
+    skipped = ("classes", "reliability", "by_class", "confusion", "youden")
+    validation = metadata.training["validation"]
+    figures = {name: value for name, value in validation.items() if name not in skipped}
+    test = metadata.training.get("test")
     figures |= {"test_auc": test["auc"]} if test else {}
-    figures["layer"], figures["method"] = description.default_layer, description.default_method
-    repeated = description.training.get("repeatability")
+    figures["layer"], figures["method"] = metadata.default_layer, metadata.default_method
+    repeated = metadata.training.get("repeatability")
     if repeated is not None:
         figures["repeatability"] = {
             "with": repeated["with"],

@@ -16,7 +16,7 @@ from worker.errors import XraycamError
 from worker.train.checkpoint import Position, load_checkpoint, save_checkpoint
 from worker.train.dataset import Split
 from worker.train.learner import Arrays, Learner
-from worker.train.metrics import area_under_curve, log_loss, softmax
+from worker.train.metrics import log_loss, roc_auc, softmax
 from worker.train.recipe import Recipe, Stage
 from worker.train.views import Views
 
@@ -165,7 +165,7 @@ class Session:
                 epochs=self.recipe.epochs,
                 loss=loss,
                 val_loss=log_loss(self.truth, probabilities),
-                val_auc=area_under_curve(self.truth, probabilities),
+                val_auc=roc_auc(self.truth, probabilities),
                 val_accuracy=float((probabilities.argmax(1) == self.truth).mean()),
                 seconds=seconds,
             )

@@ -9,10 +9,10 @@ from typing import Any
 import keras
 
 from worker.errors import XraycamError
-from worker.model.metadata import DESCRIPTION_FILE
+from worker.model.metadata import METADATA_FILE
 from worker.model.network import load_model
 
-SETTING = "--start-from (XRAYCAM_START_FROM)"
+SETTING = "--init-weights (XRAYCAM_INIT_WEIGHTS)"
 
 
 class StartWeightsError(XraycamError):
@@ -32,7 +32,7 @@ def load_start_weights(network: Any, source: str, *, alpha: float) -> str:
         _take_over(network, _imagenet(alpha))
         return "ImageNet (Keras's download)"
     path = Path(source)
-    if (path / DESCRIPTION_FILE).is_file():
+    if (path / METADATA_FILE).is_file():
         return _from_version(network, path)
     if not path.is_file():
         raise StartWeightsError(

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import logging
 
-from db.errors import LedgerError, LedgerUnreachable
+from db.errors import DatabaseUnavailable, LedgerError
 from db.ledger import Ledger
 from db.trainings import fail_training, renew_training, start_training
-from db.workers import note_worker
+from db.workers import update_worker
 from worker.errors import XraycamError
-from worker.serve.guards import LeaseKeeper
+from worker.serve.guards import LeaseRenewer
 from worker.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -27,21 +27,21 @@ def run_training(settings: Settings, ledger: Ledger, owner: str, training_id: in
     Whatever goes wrong is noted in the ledger. A training that is cancelled meanwhile, or taken from us,
     stops after the batch in hand and publishes nothing.
     """
-    training = start_training(ledger, training_id, owner, settings.lease_seconds)
+    training = start_training(ledger, training_id, owner, settings.lease_timeout)
     if training is None:
         log.warning("training %d is not queued: there is nothing to do", training_id)
         return
 
     def renew() -> bool:
-        return renew_training(ledger, training, settings.lease_seconds)
+        return renew_training(ledger, training, settings.lease_timeout)
 
-    period = min(LOOK_SECONDS, settings.lease_seconds / 3)
-    with LeaseKeeper(renew, period, f"training {training_id}") as keeper:
+    period = min(LOOK_SECONDS, settings.lease_timeout / 3)
+    with LeaseRenewer(renew, period, f"training {training_id}") as keeper:
         try:
-            from worker.train.job import TrainingWork
+            from worker.train.job import TrainingJob
 
-            TrainingWork(settings, ledger, owner, training, keeper).run()
-        except LedgerUnreachable:
+            TrainingJob(settings, ledger, owner, training, keeper).run()
+        except DatabaseUnavailable:
             raise
         except (XraycamError, LedgerError) as error:
             log.warning("training %d: %s", training_id, error)
@@ -53,4 +53,4 @@ def run_training(settings: Settings, ledger: Ledger, owner: str, training_id: in
             fail_training(
                 ledger, training, f"{type(error).__name__}: {cause}; the log of worker {owner} tells more"
             )
-    note_worker(ledger, owner, doing=None)
+    update_worker(ledger, owner, doing=None)

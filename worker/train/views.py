@@ -15,10 +15,10 @@ import tensorflow as tf
 from PIL import Image
 
 from worker.explain.forward import scale
-from worker.images.preprocess import Pixels, network_input
-from worker.train.annotations import Regions
+from worker.images.preprocess import Pixels, preprocess
+from worker.train.annotations import FindingAnnotations
 from worker.train.augment import chest_view
-from worker.train.dataset import Labelled
+from worker.train.dataset import LabelledDataset
 from worker.train.random_layers import RandomLayers
 from worker.train.recipe import ChestAugmentation, KerasAugmentation, Recipe
 
@@ -38,11 +38,11 @@ class Views:
 
     def __init__(
         self,
-        dataset: Labelled,
+        dataset: LabelledDataset,
         recipe: Recipe,
         front: Any | None,
         memory: int,
-        regions: Regions | None = None,
+        regions: FindingAnnotations | None = None,
     ) -> None:
         """`memory`: bytes that kept features may take."""
         self._regions = regions
@@ -97,7 +97,7 @@ class Views:
                 self._kept[key] = (feature.copy(), area)
 
     def _input(self, index: int) -> Pixels:
-        return network_input(self._dataset.radiograph(int(index)), self._recipe.preprocessing)
+        return preprocess(self._dataset.radiograph(int(index)), self._recipe.preprocessing)
 
     def _view(self, key: tuple[int, int]) -> _View:
         recipe = self._recipe

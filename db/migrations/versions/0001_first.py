@@ -17,8 +17,8 @@ SELECT images.run_id AS run,
             ELSE 'pending' END AS status,
        results."class" AS "class",
        results.probability AS probability,
-       results.explained_class AS explained_class,
-       results.score AS score,
+       results.target_class AS target_class,
+       results.logit AS logit,
        results.layer AS layer,
        results.method AS method,
        results.blank AS blank,
@@ -67,14 +67,14 @@ def upgrade() -> None:
             "signature", sa.String(length=64), nullable=False, comment="SHA-256 of folder, model and options"
         ),
         sa.Column(
-            "serial", sa.Integer(), nullable=False, comment="counts the forced repeats of one signature"
+            "repeat", sa.Integer(), nullable=False, comment="counts the forced repeats of one signature"
         ),
         sa.Column("chunk_size", sa.Integer(), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False, comment="scanning, open or cancelled"),
         sa.Column("created_at", Timestamp(), nullable=False),
         sa.Column("scanned_at", Timestamp(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
-        sa.UniqueConstraint("signature", "serial", name="runs_signature"),
+        sa.UniqueConstraint("signature", "repeat", name="runs_signature"),
     )
     op.create_table(
         "workers",
@@ -84,10 +84,10 @@ def upgrade() -> None:
         sa.Column("device", sa.String(length=32), nullable=False),
         sa.Column("queues", sa.Text(), nullable=False),
         sa.Column("model_version", sa.String(length=64), nullable=True),
-        sa.Column("doing", sa.Text(), nullable=True),
-        sa.Column("fault", sa.Text(), nullable=True),
+        sa.Column("activity", sa.Text(), nullable=True),
+        sa.Column("last_error", sa.Text(), nullable=True),
         sa.Column("started_at", Timestamp(), nullable=False),
-        sa.Column("seen_at", Timestamp(), nullable=False),
+        sa.Column("last_heartbeat_at", Timestamp(), nullable=False),
         sa.PrimaryKeyConstraint("name"),
     )
     op.create_table(
@@ -98,11 +98,13 @@ def upgrade() -> None:
         sa.Column("done", sa.Integer(), server_default="0", nullable=False),
         sa.Column("failed", sa.Integer(), server_default="0", nullable=False),
         sa.Column("owner", sa.String(length=255), nullable=True, comment="the worker that holds the lease"),
-        sa.Column("lease_until", Timestamp(), nullable=True),
+        sa.Column("lease_expires_at", Timestamp(), nullable=True),
         sa.Column(
             "leases", sa.Integer(), server_default="0", nullable=False, comment="how often it was leased"
         ),
-        sa.Column("sent_at", Timestamp(), nullable=True, comment="when a message for it was last published"),
+        sa.Column(
+            "published_at", Timestamp(), nullable=True, comment="when a message for it was last published"
+        ),
         sa.Column("finished_at", Timestamp(), nullable=True),
         sa.ForeignKeyConstraint(["run_id"], ["runs.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("run_id", "number"),
@@ -144,8 +146,8 @@ def upgrade() -> None:
         sa.Column("class", sa.Text(), nullable=True, comment="the predicted class"),
         sa.Column("probability", sa.Double(), nullable=True, comment="of the predicted class"),
         sa.Column("probabilities", sa.JSON(), nullable=True, comment="of every class"),
-        sa.Column("explained_class", sa.Text(), nullable=True),
-        sa.Column("score", sa.Double(), nullable=True, comment="of the explained class, before the softmax"),
+        sa.Column("target_class", sa.Text(), nullable=True),
+        sa.Column("logit", sa.Double(), nullable=True, comment="of the explained class, before the softmax"),
         sa.Column(
             "layer", sa.Text(), nullable=True, comment="the heatmap's layer; several are separated by commas"
         ),

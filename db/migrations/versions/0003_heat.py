@@ -15,14 +15,14 @@ SELECT images.run_id AS run,
             ELSE 'pending' END AS status,
        results."class" AS "class",
        results.probability AS probability,
-       results.explained_class AS explained_class,
-       results.score AS score,
+       results.target_class AS target_class,
+       results.logit AS logit,
        results.layer AS layer,
        results.method AS method,
        results.blank AS blank,
-       results.heat_border AS heat_border,
-       results.heat_corner AS heat_corner,
-       results.heat_marked AS heat_marked,
+       results.cam_border_fraction AS cam_border_fraction,
+       results.cam_corner_fraction AS cam_corner_fraction,
+       results.cam_mask_fraction AS cam_mask_fraction,
        results.overlay AS overlay,
        results.heatmap AS heatmap,
        results.model_version AS model_version,
@@ -37,9 +37,9 @@ LEFT JOIN results ON results.image_id = images.id
 """
 
 HEAT = {
-    "heat_border": "share of the heat in a frame an eighth of the side wide",
-    "heat_corner": "share of the heat in the corners, each a quarter of the side",
-    "heat_marked": "share of the heat in the marked area, where masks were given",
+    "cam_border_fraction": "share of the heat in a frame an eighth of the side wide",
+    "cam_corner_fraction": "share of the heat in the corners, each a quarter of the side",
+    "cam_mask_fraction": "share of the heat in the marked area, where masks were given",
 }
 
 
