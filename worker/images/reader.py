@@ -6,7 +6,6 @@ import hashlib
 import io
 import os
 import stat
-import threading
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from worker.errors import ImageError
 from worker.file_names import printable
-from worker.images.dicom import is_dicom
+from worker.images.dicom import DicomFacts, decode_dicom, is_dicom
+from worker.images.limits import LARGE_PIXELS as LARGE_PIXELS
+from worker.images.limits import Limits as Limits
+from worker.images.limits import one_large_at_a_time as one_large_at_a_time
 from worker.safe_files import open_beneath, raise_if_source_unavailable
 
 if TYPE_CHECKING:
@@ -33,15 +35,6 @@ _ROWS = 64
 _BEGINNINGS = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"GIF8", b"RIFF", b"\0\0\0\x0cjP")
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What one file may cost. Sides and areas in pixels."""
-
-    max_pixels: int = 100_000_000
-    max_bytes: int = 200_000_000
-    min_side: int = 16
-
-
 def limits_of(settings: Settings) -> Limits:
     """The limits that the settings name."""
     return Limits(max_pixels=settings.max_pixels, max_bytes=settings.max_bytes)
@@ -49,30 +42,33 @@ def limits_of(settings: Settings) -> Limits:
 
 @dataclass(frozen=True)
 class Radiograph:
-    """A decoded image. `pixels` is a loaded Pillow image of mode L, upright, `width` x `height`."""
+    """A decoded image. `pixels` is a loaded Pillow image of mode L, upright, `width` x `height`. `dicom`: what
+    the header of a DICOM file says, None for other files."""
 
     pixels: Image.Image
     width: int
     height: int
     sha256: str
+    dicom: DicomFacts | None = None
 
 
-# A decoded image of more pixels may take a gigabyte, so that such are decoded and drawn one at a time.
-LARGE_PIXELS = 8_000_000
-one_large_at_a_time = threading.RLock()
-
-
-def read_radiograph(file: Path, limits: Limits, root: Path | None = None) -> Radiograph:
+def read_radiograph(
+    file: Path, limits: Limits, root: Path | None = None, accept: frozenset[str] = frozenset()
+) -> Radiograph:
     """Read `file` once, hash its content (SHA-256, hexadecimal) and decode it to 8-bit gray.
 
     With `root`, a real folder, no file is read that lies outside, nor through a link.
     Colour becomes luma (ITU-R 601), transparency is ignored, the EXIF orientation is applied, of several
-    frames the first is taken. More than 8 bits are scaled linearly, see `to_gray`.
+    frames the first is taken. More than 8 bits are scaled linearly, see `to_gray`. Of DICOM, frontal
+    radiographs of the chest are read and what `accept` adds to them, see `decode_dicom`.
     Raises ImageError for every file that cannot be explained, StorageError if nothing below `root` can be
     read at present, and nothing else.
     """
     shown = printable(file)
     content = _content(file, shown, limits, root)
+    if is_dicom(content):
+        decoded = decode_dicom(content, shown, limits, accept)
+        return Radiograph(decoded.pixels, *decoded.size, hashlib.sha256(content).hexdigest(), decoded.facts)
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             _check_size(image, shown, limits)
@@ -151,8 +147,6 @@ def _content(file: Path, shown: str, limits: Limits, root: Path | None) -> bytes
         raise ImageError("unreadable", f"{shown} cannot be read: {reason}") from error
     if not content:
         raise ImageError("empty", f"{shown} is empty (0 bytes); copy it again from its source")
-    if is_dicom(content):
-        raise ImageError("unsupported", f"{shown} is DICOM, which is not read yet; export it as PNG")
     return content
 
 

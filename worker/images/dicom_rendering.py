@@ -1,0 +1,219 @@
+"""From stored values to gray of 8 bits, as one table over all values that can be stored.
+
+Order (PS3.3, C.11.1 and C.11.2): modality LUT or rescale, then VOI LUT or window, of several the first, then
+inversion for MONOCHROME1. Padding is left out of the range of values and becomes black at the end.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from worker.errors import ImageError
+from worker.images.dicom_frames import Frame, PixelFormat
+from worker.images.dicom_header import Elements, Header
+
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+Values = np.ndarray[Any, np.dtype[Any]]
+
+_ROUNDING = 1e-6  # gray is cut to whole numbers, but not for an error of the floats
+_BLOCK = 262_144  # values looked up at once: their indices stay in the cache of the processor
+
+
+def render(
+    header: Header, form: PixelFormat, frame: Frame, shown: str
+) -> tuple[Image.Image, str, tuple[str, ...]]:
+    """`frame` as a mode L image of the stored matrix, the name of the rendering, and notes on it.
+
+    Raises ImageError `unsupported` where the values cannot be understood, `no-pixels` where all are padding.
+    """
+    if frame.model == "stored":
+        table, rendering, notes = _table(header.elements, form, frame, shown)
+        return Image.fromarray(look_up(table, frame.values)), rendering, notes
+    values = frame.values
+    if values.dtype.itemsize > 1:
+        values = (values >> max(min(frame.precision, form.stored) - 8, 0)).clip(0, 255).astype(np.uint8)
+    if frame.model == "luma":
+        return Image.fromarray(values), "luma of YBR", ()
+    return Image.fromarray(values).convert("L"), "luma of RGB", ()
+
+
+def look_up(table: Values, values: Values) -> Values:
+    """`table[values]`, for unsigned integers below its length."""
+    flat = values.reshape(-1)
+    found = np.empty(flat.shape, table.dtype)
+    for start in range(0, len(flat), _BLOCK):
+        end = start + _BLOCK
+        np.take(table, flat[start:end], out=found[start:end], mode="clip")
+    return found.reshape(values.shape)
+
+
+def stored_values(form: PixelFormat, frame: Frame) -> Values:
+    """For each pattern of bits in `frame.values`, the value stored: without the bits above HighBit and below
+    those stored, with its sign. int64, of 256 or 65,536 entries."""
+    patterns = np.arange(256 if frame.values.dtype.itemsize == 1 else 65536)
+    mask = (1 << form.stored) - 1
+    shift = form.high - form.stored + 1
+    # A compressed stream of no more bits than are stored has them at the low end.
+    stored = patterns >> shift if frame.precision > form.high else patterns
+    if frame.is_lossy and shift == 0 and not form.is_signed:
+        return np.asarray(np.minimum(stored, mask))  # white that overshot, which must not become black
+    stored = stored & mask
+    return np.where(stored > mask >> 1, stored - mask - 1, stored) if form.is_signed else stored
+
+
+def _table(
+    elements: Elements, form: PixelFormat, frame: Frame, shown: str
+) -> tuple[Values, str, tuple[str, ...]]:
+    stored = stored_values(form, frame)
+    padding = _padding(elements, form, stored)
+    notes: list[str] = []
+    if form.photometric == "PALETTE COLOR":
+        return _palette(elements, stored, shown), "luma of the palette", ()
+    values, is_changed = _modality_values(elements, form, stored, shown)
+    gray, rendering = _voi(elements, values, notes)
+    if gray is None and form.stored == 8 and not form.is_signed and not is_changed:
+        gray, rendering = values, "no window: stored values of 8 bits as they are"
+    if gray is None or padding.any():
+        used = _present(frame.values, len(stored)) & ~padding
+        if not used.any():
+            raise ImageError("no-pixels", f"{shown} holds nothing but padding; export it anew")
+        if gray is None:
+            low, high = float(values[used].min()), float(values[used].max())
+            gray = (values - low) / ((high - low) or 1) * 255
+            rendering = f"no window: minimum to maximum, {low:.6g} to {high:.6g}"
+    gray = np.clip(gray, 0, 255)
+    if form.photometric == "MONOCHROME1":
+        gray = 255 - gray
+        rendering += ", inverted (MONOCHROME1)"
+    shades = (gray + _ROUNDING).astype(np.uint8)
+    if padding.any():
+        shades[padding] = 0
+        rendering += ", padding black"
+    if not form.photometric:
+        notes.append("the header does not say whether high values are bright: taken as MONOCHROME2")
+    return shades, rendering, tuple(notes)
+
+
+def _present(values: Values, patterns: int) -> Values:
+    """Which patterns of bits occur, as booleans."""
+    present = np.zeros(patterns, np.bool_)
+    flat = values.reshape(-1)
+    for start in range(0, len(flat), _BLOCK):
+        present[flat[start : start + _BLOCK]] = True
+    return present
+
+
+def _padding(elements: Elements, form: PixelFormat, stored: Values) -> Values:
+    """For each pattern of bits, whether it is padding (PS3.3, C.7.5.1.1.2)."""
+    first = elements.words("PixelPaddingValue")
+    if not len(first):
+        return np.zeros(len(stored), np.bool_)
+    last = elements.words("PixelPaddingRangeLimit")
+    low, high = int(first[0]), int(last[0] if len(last) else first[0])
+    patterns = np.arange(len(stored))
+    is_exact = patterns == low  # with bits set above those stored
+    if form.is_signed:
+        low, high = low - (low >> 15 << 16), high - (high >> 15 << 16)
+    low, high = min(low, high), max(low, high)
+    is_within = np.asarray((stored >= low) & (stored <= high))
+    return is_within if is_within.any() else is_exact
+
+
+def _modality_values(
+    elements: Elements, form: PixelFormat, stored: Values, shown: str
+) -> tuple[Floats, bool]:
+    """Stored values by the modality LUT or rescale, and whether that changes them."""
+    for item in elements.items("ModalityLUTSequence")[:1]:
+        lut = _read_lut(item, form.is_signed)
+        if lut is None:
+            raise ImageError("unsupported", f"{shown} has a modality LUT that cannot be read; export it anew")
+        data, first, _ = lut
+        return data[np.clip(stored - first, 0, len(data) - 1)].astype(np.float64), True
+    slope = elements.floats("RescaleSlope") if elements.text("RescaleSlope") else [1.0]
+    intercept = elements.floats("RescaleIntercept") if elements.text("RescaleIntercept") else [0.0]
+    if not slope or not intercept or slope[0] == 0:
+        raise ImageError("unsupported", f"{shown} has a rescale slope that is no number; export it anew")
+    values = stored * slope[0] + intercept[0]
+    return values, (slope[0], intercept[0]) != (1, 0)
+
+
+def _voi(elements: Elements, values: Floats, notes: list[str]) -> tuple[Floats | None, str]:
+    """Gray from 0 to 255 by the VOI LUT, or else the window; None without either. The LUT goes first where
+    both are there, alternatives by the standard: the curves of radiography are far from linear."""
+    for item in elements.items("VOILUTSequence")[:1]:
+        lut = _read_lut(item, bool(values.min() < 0))
+        if lut is not None:
+            data, first, bits = lut
+            at = np.clip(np.rint(values).astype(np.int64) - first, 0, len(data) - 1)
+            return data[at] / ((1 << bits) - 1) * 255.0, f"VOI LUT of {len(data)} entries, {bits} bits"
+        notes.append("its VOI LUT cannot be read and was left out")
+    centers, widths = elements.floats("WindowCenter"), elements.floats("WindowWidth")
+    function = elements.text("VOILUTFunction").upper()
+    if not centers or not widths:
+        if elements.text("WindowCenter") and elements.text("WindowWidth"):
+            notes.append("its window is no number and was left out")
+        return None, ""
+    gray = window(values, centers[0], widths[0], function)
+    if gray is None:
+        notes.append("its window has no width and was left out")
+        return None, ""
+    kind = {"SIGMOID": "sigmoid window", "LINEAR_EXACT": "exact linear window"}.get(function, "window")
+    return gray, f"{kind} {centers[0]:g}/{widths[0]:g}"
+
+
+def window(values: Floats, center: float, width: float, function: str) -> Floats | None:
+    """Gray, 0 to 255 where not clipped, by the window of PS3.3, C.11.2.1.2.1 (LINEAR, the default)
+    and C.11.2.1.3 (LINEAR_EXACT, SIGMOID); None for a width that is no window."""
+    if width <= 0 or (width < 1 and function not in ("SIGMOID", "LINEAR_EXACT")):
+        return None
+    if function == "SIGMOID":
+        return 255 / (1 + np.exp(np.clip(-4 * (values - center) / width, -700, 700)))
+    if function == "LINEAR_EXACT":
+        return ((values - center) / width + 0.5) * 255
+    if width == 1:
+        return np.where(values > center - 0.5, 255.0, 0.0)
+    return ((values - (center - 0.5)) / (width - 1) + 0.5) * 255
+
+
+def _read_lut(item: Elements, is_signed: bool) -> tuple[Values, int, int] | None:
+    """Entries, first value mapped and bits of a LUT (PS3.3, C.11.1.1); None if it cannot be read."""
+    descriptor = item.words("LUTDescriptor")
+    data = item.words("LUTData")
+    if len(descriptor) < 3 or not len(data):
+        return None
+    entries, first, bits = int(descriptor[0]) or 65536, int(descriptor[1]), int(descriptor[2])
+    if is_signed or _is_signed_short(item):
+        first -= first >> 15 << 16
+    if len(data) < entries <= 2 * len(data) and bits <= 8:  # two entries to a word
+        data = np.frombuffer(item.content("LUTData"), np.uint8)
+    if len(data) < entries:
+        return None
+    data = data[:entries].astype(np.int64)
+    # Descriptors that name too few bits are met; so are 16 of bits that only hold 12.
+    return data, first, max(min(bits, 16), int(data.max()).bit_length(), 1)
+
+
+def _is_signed_short(item: Elements) -> bool:
+    element = item.raw("LUTDescriptor")
+    return element is not None and element.VR == "SS"
+
+
+def _palette(elements: Elements, stored: Values, shown: str) -> Values:
+    """Luma of the colours of a palette (PS3.3, C.7.6.3.1.5 and .6)."""
+    luma = np.zeros(len(stored))
+    for colour, weight in (("Red", 0.299), ("Green", 0.587), ("Blue", 0.114)):
+        descriptor = elements.words(f"{colour}PaletteColorLookupTableDescriptor")
+        data: Values = elements.words(f"{colour}PaletteColorLookupTableData")
+        entries = (int(descriptor[0]) or 65536) if len(descriptor) >= 3 else 0
+        if entries and len(data) < entries <= 2 * len(data) and descriptor[2] == 8:
+            data = np.frombuffer(elements.content(f"{colour}PaletteColorLookupTableData"), np.uint8)
+        if not entries or len(data) < entries:
+            raise ImageError("unsupported", f"{shown} has a palette that cannot be read; export it as gray")
+        bits = max(8, int(data.max()).bit_length())
+        full = 255 if bits == 8 else 65535
+        shades = data[np.clip(stored - int(descriptor[1]), 0, entries - 1)].astype(np.float64)
+        luma += weight * shades * (255 / full)
+    return np.clip(luma + 0.5, 0, 255).astype(np.uint8)
