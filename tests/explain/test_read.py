@@ -77,9 +77,9 @@ BARE_DICOM_EXPLICIT = (
         (b"\xff\xd8\xff\xe0", "truncated", "is cut short"),
         (png(noise(1, 200)), "too-small", "is 1 x 200 pixels; at least 16 on each side"),
         (png(noise(200, 15)), "too-small", "is 200 x 15 pixels"),
-        (bytes(128) + b"DICM" + bytes(100), "unsupported", "which is not read yet; export it as PNG"),
-        (BARE_DICOM, "unsupported", "is DICOM"),
-        (BARE_DICOM_EXPLICIT, "unsupported", "is DICOM"),
+        (bytes(128) + b"DICM", "truncated", "is DICOM cut short in its header"),
+        (BARE_DICOM, "not-an-image", "begins like DICOM but holds no image"),
+        (BARE_DICOM_EXPLICIT, "truncated", "is DICOM cut short in its header"),
     ],
 )
 def test_bad_content_is_refused_with_its_reason(

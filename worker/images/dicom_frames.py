@@ -188,7 +188,9 @@ def _shaped(values: Values, form: PixelFormat, is_planar: bool, shown: str) -> F
     if form.samples == 1:
         return Frame(values.reshape(form.rows, form.columns), "stored", form.allocated, False)
     if form.photometric == "YBR_FULL_422":
-        return Frame(values[::2].reshape(form.rows, form.columns), "luma", form.allocated, False)
+        # Two lumas before the two chromas that they share.
+        luma = np.ascontiguousarray(values[: len(values) // 4 * 4].reshape(-1, 4)[:, :2])
+        return Frame(luma.reshape(form.rows, form.columns), "luma", form.allocated, False)
     if form.photometric not in ("RGB", "YBR_FULL"):
         raise ImageError("unsupported", f"{shown} has a photometric interpretation that is not read")
     if is_planar:
@@ -291,7 +293,7 @@ def _run_lengths(stream: bytes, form: PixelFormat, shown: str) -> Frame:
     decoded = bytearray(expected)  # of known size, so that runs cannot fill the memory
     try:
         length = len(imagecodecs.dicomrle_decode(stream, kind, out=decoded))
-    except (imagecodecs.ImcdError, ValueError) as error:
+    except (RuntimeError, ValueError) as error:
         if "TOO_SMALL" in str(error):
             raise _contradiction(shown, f"{form.columns} x {form.rows} pixels, and there are more") from None
         raise _cut(shown) from None

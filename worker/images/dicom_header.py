@@ -169,6 +169,8 @@ def read_header(content: bytes, shown: str, limits: Limits) -> Header:
         dataset = read_dataset(stream, implicit, little, stop_when=is_pixel_data)
     except (struct.error, EOFError):
         dataset = Dataset()
+    if stream.was_short:
+        _drop_cut_element(dataset)
     elements = Elements(dataset)
     end = stream.tell()
     pixel_start = end if _tag_at(content, end, little) in _PIXEL_DATA else None
@@ -217,6 +219,8 @@ def _meta_elements(content: bytes, start: int) -> Iterator[tuple[int, bytes, int
         else:  # against the standard, implicit
             length, header = struct.unpack_from("<I", content, start + 4)[0], 8
         end = start + header + length
+        if end > len(content):
+            return
         yield number, content[start + header : end][:256], end
         start = end
 
@@ -227,6 +231,14 @@ def _encoding(content: bytes, start: int, syntax: str) -> tuple[bool, bool]:
         return syntax == IMPLICIT, syntax != BIG_ENDIAN
     is_little = content[start + 1 : start + 2] == b"\0"
     return not content[start + 4 : start + 6].isalpha(), is_little
+
+
+def _drop_cut_element(dataset: Dataset) -> None:
+    """Leave out the last element if the data ended in its value, which may then be read as another."""
+    last = next(reversed(list(dataset.keys())), None)
+    element = dataset.get_item(last) if last is not None else None
+    if isinstance(element, RawDataElement) and len(element.value or b"") < element.length != 0xFFFFFFFF:
+        del dataset[element.tag]
 
 
 def _tag_at(content: bytes, start: int, little: bool) -> int:

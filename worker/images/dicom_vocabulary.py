@@ -49,7 +49,7 @@ CHEST = _words(
     "chest, thorax, thoracic cavity, thorac, torax, torace, torac, toraks, toratsi, tx thorax, lung, pulm, "
     "pulmon, polmon, poumon, plamani, plamini, pluca, plice, plic, pluc, pludi, longen, lunge, lungor, "
     "keuhko, kopsud, tudo, akciger, cxr, chst, pect, pecho, peito, petto, poitrine, thorakal, brustkorb, "
-    "brust, borst, borstkas, klatka piersiowa, klp, hrudnik, hrudni, grudni kos, grudna, prsni kos, "
+    "brust, borst, borstkas, klatk, piersiow, klp, hrudn, grudni kos, grudna, prsni kos, "
     "mellkas, rinta, rindkere, bryst, brost, brostkorg, krutine, krutis, krusu, gogus, dada, paru, nguc, "
     "phoi, dibdib, mediastin, pleura, bronch, heart, herz, coeur, cuore, corazon, coracao, грудная, "
     "грудной клетки, грудн, груди, гкл, огк, огп, орг груд, лёгк, легк, легени, θώρακ, πνευμον, 胸, 肺, "
