@@ -18,7 +18,7 @@ from pydicom.charset import python_encoding
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.filereader import read_dataset
+from pydicom.filereader import read_dataset, read_sequence_item
 from pydicom.tag import BaseTag
 from pydicom.uid import UID_dictionary
 
@@ -37,7 +37,7 @@ IMPLICIT = "1.2.840.10008.1.2"
 DIRECTORY = "1.2.840.10008.1.3.10"
 _PIXEL_DATA = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 _MAX_READS = 400_000  # some 150,000 elements: of a hostile file, whose reading would take minutes
-_MAX_SEQUENCE = 4_000_000
+_MAX_ITEMS = 16
 
 
 class Elements:
@@ -119,15 +119,21 @@ class Elements:
         return int(words[0]) if len(words) else None
 
     def items(self, keyword: str) -> list[Elements]:
-        """The items of a sequence."""
+        """The items of a sequence, the first few of a long one."""
         raw = self.raw(keyword)
-        if raw is not None and raw.length > _MAX_SEQUENCE:
-            return []
         try:
-            sequence = self._dataset[_tag(keyword)].value
-            return [Elements(item) for item in sequence if isinstance(item, Dataset)]
+            if raw is None:
+                sequence = self._dataset[_tag(keyword)].value if keyword in self else []
+            else:
+                sequence = _first_items(raw)
+            return [Elements(item) for item in sequence[:_MAX_ITEMS] if isinstance(item, Dataset)]
         except Exception:  # of damaged sequences, many kinds
             return []
+
+    def holds(self, keyword: str) -> bool:
+        """Whether there is an element that is not empty, readable or not."""
+        raw = self.raw(keyword)
+        return bool(raw.value) if raw is not None else bool(self.items(keyword))
 
 
 @dataclass(frozen=True)
@@ -190,6 +196,19 @@ def name_of_uid(uid: str) -> str:
     if uid in UID_dictionary:
         return str(UID_dictionary[uid][0])
     return "".join(letter for letter in uid[:64] if letter in "0123456789.")
+
+
+def _first_items(sequence: RawDataElement) -> list[Dataset]:
+    """Items of a sequence of defined length (PS3.5, 7.5). One of unknown representation is implicit."""
+    stream = _CountedStream(sequence.value or b"", "it")
+    is_implicit = sequence.is_implicit_VR or sequence.VR == "UN"
+    items: list[Dataset] = []
+    while len(items) < _MAX_ITEMS and stream.tell() < sequence.length:
+        item = read_sequence_item(stream, is_implicit, sequence.is_little_endian, "iso8859")
+        if item is None:
+            break
+        items.append(item)
+    return items
 
 
 def _tag(keyword: str) -> int:

@@ -19,6 +19,7 @@ Floats = np.ndarray[Any, np.dtype[np.float64]]
 Values = np.ndarray[Any, np.dtype[Any]]
 
 _ROUNDING = 1e-6  # gray is cut to whole numbers, but not for an error of the floats
+_LARGEST = 1e9  # of rescaled values that a detector could mean
 _BLOCK = 262_144  # values looked up at once: their indices stay in the cache of the processor
 
 
@@ -126,16 +127,16 @@ def _modality_values(
     elements: Elements, form: PixelFormat, stored: Values, shown: str
 ) -> tuple[Floats, bool]:
     """Stored values by the modality LUT or rescale, and whether that changes them."""
-    for item in elements.items("ModalityLUTSequence")[:1]:
-        lut = _read_lut(item, form.is_signed)
+    if elements.holds("ModalityLUTSequence"):
+        lut = _read_lut(elements.items("ModalityLUTSequence"), form.is_signed)
         if lut is None:
             raise ImageError("unsupported", f"{shown} has a modality LUT that cannot be read; export it anew")
         data, first, _ = lut
         return data[np.clip(stored - first, 0, len(data) - 1)].astype(np.float64), True
     slope = elements.floats("RescaleSlope") if elements.text("RescaleSlope") else [1.0]
     intercept = elements.floats("RescaleIntercept") if elements.text("RescaleIntercept") else [0.0]
-    if not slope or not intercept or slope[0] == 0:
-        raise ImageError("unsupported", f"{shown} has a rescale slope that is no number; export it anew")
+    if not slope or not intercept or not 0 < abs(slope[0]) < _LARGEST or abs(intercept[0]) > _LARGEST:
+        raise ImageError("unsupported", f"{shown} has a rescale slope that makes no sense; export it anew")
     values = stored * slope[0] + intercept[0]
     return values, (slope[0], intercept[0]) != (1, 0)
 
@@ -143,8 +144,8 @@ def _modality_values(
 def _voi(elements: Elements, values: Floats, notes: list[str]) -> tuple[Floats | None, str]:
     """Gray from 0 to 255 by the VOI LUT, or else the window; None without either. The LUT goes first where
     both are there, alternatives by the standard: the curves of radiography are far from linear."""
-    for item in elements.items("VOILUTSequence")[:1]:
-        lut = _read_lut(item, bool(values.min() < 0))
+    if elements.holds("VOILUTSequence"):
+        lut = _read_lut(elements.items("VOILUTSequence"), bool(values.min() < 0))
         if lut is not None:
             data, first, bits = lut
             at = np.clip(np.rint(values).astype(np.int64) - first, 0, len(data) - 1)
@@ -178,8 +179,11 @@ def window(values: Floats, center: float, width: float, function: str) -> Floats
     return ((values - (center - 0.5)) / (width - 1) + 0.5) * 255
 
 
-def _read_lut(item: Elements, is_signed: bool) -> tuple[Values, int, int] | None:
-    """Entries, first value mapped and bits of a LUT (PS3.3, C.11.1.1); None if it cannot be read."""
+def _read_lut(items: list[Elements], is_signed: bool) -> tuple[Values, int, int] | None:
+    """Entries, first value mapped and bits of the first LUT (PS3.3, C.11.1.1); None if it cannot be read."""
+    if not items:
+        return None
+    item = items[0]
     descriptor = item.words("LUTDescriptor")
     data = item.words("LUTData")
     if len(descriptor) < 3 or not len(data):

@@ -65,6 +65,8 @@ def decode_stream(
         raise _cut(shown)
     try:
         head = _read_jpeg2000(stream) if is_jpeg2000 else _read_jpeg(stream)
+    except _Incomplete:
+        raise _cut(shown) from None
     except (struct.error, IndexError, ValueError):
         raise ImageError(
             "not-an-image", f"{shown} is damaged: its compressed pixels have no header"
@@ -197,9 +199,27 @@ def _read_jpeg2000(stream: bytes) -> StreamHeader | None:
         if length < 2:
             raise ValueError("no length")
         at += 2 + length
+    if _tiles_of(stream, at) < tiles:  # the decoder paints the missing ones black
+        raise _Incomplete
     precision = max(depth[0] & 0x7F for depth in depths) + 1
     is_ycbcr = False if is_mixed else None
     return StreamHeader("JPEG 2000", xsize - xoff, ysize - yoff, components, precision, is_lossy, is_ycbcr)
+
+
+def _tiles_of(stream: bytes, at: int) -> int:
+    """How many tiles there are in the tile parts from `at` on (T.800, A.4.2)."""
+    tiles = set()
+    while stream[at : at + 2] == b"\xff\x90":
+        tile, length = struct.unpack_from(">HI", stream, at + 4)
+        if length and (length < 14 or at + length + len(_END) > len(stream)):
+            raise _Incomplete
+        tiles.add(tile)
+        at = at + length if length else len(stream)
+    return len(tiles)
+
+
+class _Incomplete(Exception):
+    """Raised where parts of a code stream are missing."""
 
 
 def _cut(shown: str) -> ImageError:
