@@ -1,0 +1,312 @@
+"""Members of zip and tar archives, listed and read in place: nothing is ever unpacked to the disk.
+
+A member is called `archive.zip!/a/b.dcm`. An archive inside an archive is listed but not opened, and of a tar
+that is compressed as a whole no member can be read without all before it, so that such are refused.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import struct
+import tarfile
+import threading
+import zipfile
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+from worker.errors import ImageError
+from worker.file_names import escape_path
+from worker.images.limits import Limits
+
+SEPARATOR = "!/"
+MAX_MEMBERS = 200_000
+_DIRECTORY_BYTES = 200  # of a zip's directory, for each member
+_LONGEST_NAME = 1500  # bytes, so that archive and member fit an index of the ledger
+_LARGEST_READ = 64_000_000  # of the headers of a tar
+_KEPT_OPEN = 4
+_NESTED = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar", ".zst", ".jar", ".iso")
+_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
+_DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, ValueError, RuntimeError, EOFError)
+_END_OF_ZIP, _END_OF_ZIP64, _LOCATOR_OF_ZIP64 = b"PK\5\6", b"PK\6\6", b"PK\6\7"
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file in an archive. `size` in bytes, not compressed; `offset`, where its header begins in a zip, its
+    content in a tar. `refusal` says why it cannot be read: `encrypted`, `nested-archive`, `unsafe-name`,
+    `not-a-file`, `compression` (a method that is not read), or None."""
+
+    name: str
+    size: int
+    mtime_ns: int
+    offset: int
+    refusal: str | None = None
+
+
+def archive_kind(content: bytes) -> str | None:
+    """`zip`, `tar` or `compressed` by the first 512 bytes of a file; None if it is none of these."""
+    if content.startswith((b"PK\3\4", _END_OF_ZIP)):
+        return "zip"
+    if content[257:262] == b"ustar":
+        return "tar"
+    return "compressed" if content.startswith(_COMPRESSED) else None
+
+
+def member_path(archive: str, member: str) -> str:
+    """How a member is called in the ledger."""
+    return f"{archive}{SEPARATOR}{member}"
+
+
+def split_member_path(path: str, root: Path) -> tuple[str, str] | None:
+    """Archive and member of a path below `root`; None if it is that of a file, or of nothing.
+
+    A file of just that name comes first, and so does the outermost archive.
+    """
+    if SEPARATOR not in path or os.path.lexists(root / path):
+        return None
+    at = path.find(SEPARATOR)
+    while at > 0:
+        if (root / path[:at]).is_file():
+            return path[:at], path[at + len(SEPARATOR) :]
+        at = path.find(SEPARATOR, at + 1)
+    return None
+
+
+def list_members(descriptor: int, shown: str) -> Iterator[Member]:
+    """The files in the archive opened as `descriptor`, those that cannot be read with their `refusal`.
+
+    Folders and hidden files are passed over. Of several of one name, the last counts, as it does for those
+    who unpack it. `shown` is the archive's name in messages. Raises ImageError `not-an-image` for a damaged
+    archive, `too-large` for one of too many members, `unsupported` for one that is compressed as a whole.
+    """
+    yield from _opened(descriptor, shown).members()
+
+
+def read_member(descriptor: int, member: str, shown: str, limits: Limits) -> bytes:
+    """The content of `member` of the archive opened as `descriptor`; no other member is read.
+
+    Raises ImageError: `missing`, `too-large`, `unsupported` for one with a `refusal`,
+    `truncated` for content that is cut short or damaged, and what `list_members` does; OSError where
+    the archive cannot be read. `shown` is the name of archive and member in messages.
+    """
+    archive = _opened(descriptor, shown)
+    found = archive.find(member)
+    if found is None:
+        raise ImageError("missing", f"{shown} is no longer in its archive; restore it and retry")
+    if found.refusal is not None:
+        what = {
+            "encrypted": "is encrypted; unpack it with its password",
+            "nested-archive": "is an archive inside an archive; unpack the outer one",
+            "unsafe-name": "has a name that leads out of its archive; unpack it under another",
+            "not-a-file": "is no regular file in its archive",
+            "compression": "is compressed by a method other than deflate; unpack it",
+        }[found.refusal]
+        raise ImageError("unsupported", f"{shown} {what}")
+    if found.size > limits.max_bytes:
+        raise ImageError("too-large", f"{shown} has {found.size:,} bytes; the limit is {limits.max_bytes:,}")
+    content = archive.read(descriptor, found, found.size, shown)
+    if len(content) != found.size:
+        raise ImageError("truncated", f"{shown} is cut short in its archive; copy the archive again")
+    return content
+
+
+def member_head(descriptor: int, member: Member, shown: str, size: int = 1024) -> bytes:
+    """The first `size` bytes of a member without refusal, or all there are; raises as `read_member` does."""
+    return _opened(descriptor, shown).read(descriptor, member, min(size, member.size), shown)
+
+
+class _Zip:
+    """The directory of a zip, which stays open."""
+
+    def __init__(self, stream: IO[bytes], shown: str) -> None:
+        try:
+            self._file = zipfile.ZipFile(stream)
+        except _DAMAGED:
+            raise _damaged(shown) from None
+        self._infos = {_name(info.filename): info for info in self._file.infolist() if not info.is_dir()}
+        if len(self._file.infolist()) > MAX_MEMBERS:
+            raise _too_many(shown)
+
+    def members(self) -> Iterator[Member]:
+        for name in self._infos:
+            found = self.find(name)
+            if found is not None and not _is_hidden(name):
+                yield found
+
+    def find(self, name: str) -> Member | None:
+        info = self._infos.get(name)
+        if info is None:
+            return None
+        refusal = "encrypted" if info.flag_bits & 0x41 else _refusal(name)
+        if info.external_attr >> 28 not in (0, 8):  # of Unix: neither unsaid nor a regular file
+            refusal = "not-a-file"
+        # Python bounds what comes of a piece of deflated data, and of no other.
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            refusal = refusal or "compression"
+        return Member(name, info.file_size, _nanoseconds(info.date_time), info.header_offset, refusal)
+
+    def read(self, descriptor: int, member: Member, size: int, shown: str) -> bytes:  # noqa: ARG002
+        try:
+            with self._file.open(self._infos[member.name]) as stream:
+                return stream.read(size)
+        except (*_DAMAGED, OSError) as error:
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:  # which a wrong offset gives
+                raise
+            raise ImageError(
+                "truncated", f"{shown} is damaged in its archive; copy the archive again"
+            ) from None
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _Tar:
+    """Where the members of a tar begin."""
+
+    def __init__(self, stream: io.FileIO, shown: str) -> None:
+        self._members: dict[str, Member] = {}
+        count = 0
+        with stream:
+            try:
+                with tarfile.TarFile(fileobj=_Bounded(stream)) as archive:
+                    while (info := archive.next()) is not None:
+                        archive.members = []  # type: ignore[attr-defined] # which would hold them all
+                        count += 1
+                        if count > MAX_MEMBERS:
+                            raise _too_many(shown)
+                        if not info.isdir():
+                            self._add(info)
+                    # Where a header is damaged, or the file cut before one, tarfile ends without a word.
+                    stream.seek(archive.offset)
+                    is_at_end = stream.read(512) == bytes(512)
+                    size = stream.seek(0, os.SEEK_END)
+            except (tarfile.TarError, EOFError, ValueError, OverflowError):
+                raise _damaged(shown) from None
+        if not is_at_end or any(member.offset + member.size > size for member in self._members.values()):
+            raise _damaged(shown)
+
+    def _add(self, info: tarfile.TarInfo) -> None:
+        name = _name(info.name)
+        refusal = _refusal(name) if info.isreg() and info.sparse is None else "not-a-file"
+        self._members.pop(name, None)
+        modified = max(-(2**62), min(int(info.mtime * 1e9), 2**62))
+        self._members[name] = Member(name, info.size, modified, info.offset_data, refusal)
+
+    def members(self) -> Iterator[Member]:
+        return (member for name, member in self._members.items() if not _is_hidden(name))
+
+    def find(self, name: str) -> Member | None:
+        return self._members.get(name)
+
+    def read(self, descriptor: int, member: Member, size: int, shown: str) -> bytes:  # noqa: ARG002
+        parts = []
+        at = member.offset
+        while size > 0 and (part := os.pread(descriptor, size, at)):
+            parts.append(part)
+            at, size = at + len(part), size - len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def close(self) -> None:
+        pass
+
+
+class _Bounded(io.BufferedReader):
+    """A stream of which no header is read that would fill the memory."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or not 0 <= size <= _LARGEST_READ:
+            raise tarfile.ReadError("a header of too many bytes")
+        return super().read(size)
+
+
+_open_archives: OrderedDict[tuple[int, int, int, int], _Zip | _Tar] = OrderedDict()
+_lock = threading.Lock()
+
+
+def _opened(descriptor: int, shown: str) -> _Zip | _Tar:
+    """The archive, whose directory is read once as long as the file does not change."""
+    status = os.fstat(descriptor)
+    key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    with _lock:
+        if key in _open_archives:
+            _open_archives.move_to_end(key)
+            return _open_archives[key]
+        kind = archive_kind(os.pread(descriptor, 512, 0))
+        if kind == "compressed":
+            raise ImageError(
+                "unsupported",
+                f"{shown}: an archive compressed as a whole is not read; unpack it or use zip",
+            )
+        if kind == "zip":
+            _require_small_directory(descriptor, status.st_size, shown)
+            archive: _Zip | _Tar = _Zip(os.fdopen(os.dup(descriptor), "rb"), shown)
+        elif kind == "tar":
+            archive = _Tar(io.FileIO(os.dup(descriptor), "rb"), shown)
+        else:
+            raise ImageError("not-an-image", f"{shown} is no archive that is read: zip, tar")
+        _open_archives[key] = archive
+        while len(_open_archives) > _KEPT_OPEN:
+            _open_archives.popitem(last=False)[1].close()
+        return archive
+
+
+def _require_small_directory(descriptor: int, size: int, shown: str) -> None:
+    """Look at the sizes at the end of a zip (APPNOTE 4.3.14 to 4.3.16) before its directory is read."""
+    end = os.pread(descriptor, 65_557, max(size - 65_557, 0))
+    at = end.rfind(_END_OF_ZIP)
+    if at < 0 or len(end) - at < 22:
+        raise _damaged(shown)
+    entries, length = struct.unpack_from("<HI", end, at + 10)
+    locator = end[max(at - 20, 0) : at]
+    if locator.startswith(_LOCATOR_OF_ZIP64):
+        record = os.pread(descriptor, 56, min(struct.unpack_from("<Q", locator, 8)[0], size))
+        if len(record) == 56 and record.startswith(_END_OF_ZIP64):
+            entries, length = struct.unpack_from("<QQ", record, 32)
+    if entries > MAX_MEMBERS or length > MAX_MEMBERS * _DIRECTORY_BYTES:
+        raise _too_many(shown)
+
+
+def _name(name: str) -> str:
+    """The path as in the ledger; archives made on Windows may have its separators."""
+    path = escape_path(name.replace("\\", "/") if "/" not in name else name)
+    while path.startswith("./"):
+        path = path[2:]
+    return path
+
+
+def _refusal(name: str) -> str | None:
+    parts = name.split("/")
+    if name.startswith("/") or ".." in parts or "" in parts or "." in parts or name[1:2] == ":":
+        return "unsafe-name"
+    if len(name.encode()) > _LONGEST_NAME or not name.replace("\t", "").isprintable():
+        return "unsafe-name"
+    return "nested-archive" if name.lower().endswith(_NESTED) else None
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") and part not in (".", "..") for part in name.split("/"))
+
+
+def _nanoseconds(date: tuple[int, int, int, int, int, int]) -> int:
+    """A time of a zip, which knows no zones: as if of UTC, so that every machine sees the same."""
+    try:
+        return int(datetime(*date, tzinfo=UTC).timestamp()) * 1_000_000_000
+    except ValueError:
+        return 0
+
+
+def _damaged(shown: str) -> ImageError:
+    return ImageError("not-an-image", f"{shown}: the archive is damaged or cut short; copy it again")
+
+
+def _too_many(shown: str) -> ImageError:
+    return ImageError(
+        "too-large", f"{shown}: the archive has more than {MAX_MEMBERS:,} members; split it or unpack it"
+    )
