@@ -42,7 +42,7 @@ SYNTAXES: dict[str, tuple[str, int, Callable[[Values], bytes] | None]] = {
     "explicit": ("1.2.840.10008.1.2.1", 15, None),
     "big endian": ("1.2.840.10008.1.2.2", 15, None),
     "deflated": ("1.2.840.10008.1.2.1.99", 15, None),
-    "RLE": (RLELossless, 15, lambda values: b""),
+    "RLE": (RLELossless, 15, lambda _: b""),
     "JPEG, 8 bit": (_JPEG + "50", 8, lambda values: imagecodecs.jpeg8_encode(values, level=92)),
     "JPEG, 12 bit": (
         _JPEG + "51",

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_dicom import FOUR, decode, dicom, gray, lut, picture, refused
+from made_dicom import FOUR, TINY, decode, dicom, gray, lut, picture, refused
+
+from worker.images.dicom import decode_dicom
 
 # From stored values to gray
 
@@ -58,6 +60,13 @@ def test_eight_bits_stored_in_sixteen_are_gray_already() -> None:
 
 def test_constant_picture_is_black() -> None:
     assert gray(np.full((2, 2), 700, np.uint16)) == [0, 0, 0, 0]
+
+
+def test_window_that_is_no_number_is_left_out_and_told() -> None:
+    content = dicom(FOUR, WindowCenter="150", WindowWidth="20123")
+    image = decode_dicom(content.replace(b"20123", b"20x23"), "a.dcm", TINY)
+    assert list(np.asarray(image.pixels).ravel()) == [0, 85, 170, 255]
+    assert any("no number" in note for note in image.facts.notes)
 
 
 def test_rescale_goes_before_the_window() -> None:

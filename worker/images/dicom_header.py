@@ -98,6 +98,14 @@ class Elements:
             return []
         return numbers if all(map(math.isfinite, numbers)) else []
 
+    def first_float(self, keyword: str) -> float | None:
+        """The first number of an element of decimal strings; None if there is none that is finite."""
+        try:
+            number = float(self.text(keyword))
+        except ValueError:
+            return None
+        return number if math.isfinite(number) else None
+
     def words(self, keyword: str) -> np.ndarray[tuple[int], np.dtype[np.uint16]]:
         """The value as unsigned numbers of 16 bits, whatever the representation is called."""
         element = self.raw(keyword)

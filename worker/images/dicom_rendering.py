@@ -93,6 +93,8 @@ def _table(
     if padding.any():
         shades[padding] = 0
         rendering += ", padding black"
+    if frame.is_lossy and frame.precision < form.stored:
+        notes.append(f"its header says {form.stored} bits, its compressed pixels have {frame.precision}")
     if not form.photometric:
         notes.append("the header does not say whether high values are bright: taken as MONOCHROME2")
     return shades, rendering, tuple(notes)
@@ -133,12 +135,12 @@ def _modality_values(
             raise ImageError("unsupported", f"{shown} has a modality LUT that cannot be read; export it anew")
         data, first, _ = lut
         return data[np.clip(stored - first, 0, len(data) - 1)].astype(np.float64), True
-    slope = elements.floats("RescaleSlope") if elements.text("RescaleSlope") else [1.0]
-    intercept = elements.floats("RescaleIntercept") if elements.text("RescaleIntercept") else [0.0]
-    if not slope or not intercept or not 0 < abs(slope[0]) < _LARGEST or abs(intercept[0]) > _LARGEST:
+    slope = elements.first_float("RescaleSlope") if elements.text("RescaleSlope") else 1.0
+    intercept = elements.first_float("RescaleIntercept") if elements.text("RescaleIntercept") else 0.0
+    if slope is None or intercept is None or not 0 < abs(slope) < _LARGEST or abs(intercept) > _LARGEST:
         raise ImageError("unsupported", f"{shown} has a rescale slope that makes no sense; export it anew")
-    values = stored * slope[0] + intercept[0]
-    return values, (slope[0], intercept[0]) != (1, 0)
+    values = stored * slope + intercept
+    return values, (slope, intercept) != (1, 0)
 
 
 def _voi(elements: Elements, values: Floats, notes: list[str]) -> tuple[Floats | None, str]:
@@ -151,18 +153,18 @@ def _voi(elements: Elements, values: Floats, notes: list[str]) -> tuple[Floats |
             at = np.clip(np.rint(values).astype(np.int64) - first, 0, len(data) - 1)
             return data[at] / ((1 << bits) - 1) * 255.0, f"VOI LUT of {len(data)} entries, {bits} bits"
         notes.append("its VOI LUT cannot be read and was left out")
-    centers, widths = elements.floats("WindowCenter"), elements.floats("WindowWidth")
+    center, width = elements.first_float("WindowCenter"), elements.first_float("WindowWidth")
     function = elements.text("VOILUTFunction").upper()
-    if not centers or not widths:
-        if elements.text("WindowCenter") and elements.text("WindowWidth"):
+    if center is None or width is None:
+        if elements.holds("WindowCenter") or elements.holds("WindowWidth"):
             notes.append("its window is no number and was left out")
         return None, ""
-    gray = window(values, centers[0], widths[0], function)
+    gray = window(values, center, width, function)
     if gray is None:
         notes.append("its window has no width and was left out")
         return None, ""
     kind = {"SIGMOID": "sigmoid window", "LINEAR_EXACT": "exact linear window"}.get(function, "window")
-    return gray, f"{kind} {centers[0]:g}/{widths[0]:g}"
+    return gray, f"{kind} {center:g}/{width:g}"
 
 
 def window(values: Floats, center: float, width: float, function: str) -> Floats | None:
