@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import zipfile
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pydicom
 import pytest
 
 from worker.errors import ImageError
+from worker.images.archive import list_members, read_member
 from worker.images.dicom import is_dicom
 from worker.images.dicom_frames import Frame, PixelFormat, first_frame, read_format
 from worker.images.dicom_header import read_header
@@ -106,6 +108,19 @@ def test_gray_is_that_of_the_reference(name: str) -> None:
     if name.endswith("sc_rgb_film.dcm") or "550/1024" in entry["rendering"]:
         return  # where gray is on whole numbers, and cut to either side
     assert hashlib.sha256(values.tobytes()).hexdigest() == entry["sha256"] or entry["sha256"] is None
+
+
+def test_samples_in_an_archive_are_the_same(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed:
+        for name in expected():
+            packed.write(SAMPLES / name, name)
+    descriptor = os.open(tmp_path / "a.zip", os.O_RDONLY)
+    try:
+        names = [member.name for member in list_members(descriptor, "a.zip")]
+        contents = {name: read_member(descriptor, name, name, Limits()) for name in names}
+    finally:
+        os.close(descriptor)
+    assert contents == {name: (SAMPLES / name).read_bytes() for name in expected()}
 
 
 def reference(rendering: str, content: bytes, form: PixelFormat, frame: Frame) -> Any:

@@ -293,7 +293,7 @@ def _inflated(deflated: bytes, shown: str, limits: Limits) -> bytes:
 
 
 class _CountedStream(io.BytesIO):
-    """Notices a read beyond the end, and ends the reading of headers made to take for ever."""
+    """Notices a read beyond the end, and ends the reading of headers made to take hours."""
 
     def __init__(self, content: bytes, shown: str) -> None:
         super().__init__(content)

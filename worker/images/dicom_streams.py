@@ -109,7 +109,7 @@ def _decoded(stream: bytes, head: StreamHeader, photometric: str) -> tuple[Value
         # Of the two decoders of HTJ2K this is the one that reports damage.
         values = imagecodecs.jpeg2k_decode(stream, numthreads=1)
         if values.dtype.kind == "i":
-            # The sign goes on through the bits that the stream leaves out.
+            # The sign is extended through the bits that the stream leaves out.
             values = values.astype(np.int16).view(np.uint16)
     elif head.kind == "JPEG-LS":
         values = imagecodecs.jpegls_decode(stream)
