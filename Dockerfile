@@ -28,11 +28,20 @@ RUN pip install --no-deps --no-build-isolation .
 FROM python:${PYTHON}-slim
 ARG UID=1000
 ARG GID=1000
-RUN groupadd --gid "$GID" xraycam \
-    && useradd --uid "$UID" --gid "$GID" --no-create-home --home-dir /data --shell /usr/sbin/nologin xraycam \
-    && install --directory --mode 0750 --owner "$UID" --group "$GID" /data /var/lib/flower
+# Any numbers will do, also those that the system gave to others (20 is dialout, 100 is users): a name is made
+# where there is none. --no-log-init: the log of logins is a file as long as the highest number.
+# The program needs no name: `docker run --user` may give other numbers, who can then write to /var/lib/flower.
+RUN set -eu; \
+    getent group "$GID" > /dev/null || groupadd --gid "$GID" xraycam; \
+    getent passwd "$UID" > /dev/null \
+      || useradd --no-log-init --uid "$UID" --gid "$GID" --no-create-home --home-dir /tmp \
+           --shell /usr/sbin/nologin xraycam; \
+    install --directory --mode 0750 --owner "$UID" --group "$GID" /data /images; \
+    install --directory --mode 1777 /var/lib/flower
 COPY --from=build /opt/xraycam /opt/xraycam
 ENV PATH=/opt/xraycam/bin:$PATH \
+    HOME=/tmp \
+    LANG=C.UTF-8 \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     XRAYCAM_HOME=/data \
@@ -41,7 +50,6 @@ ENV PATH=/opt/xraycam/bin:$PATH \
     NVIDIA_VISIBLE_DEVICES=void \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 WORKDIR /data
-VOLUME /data
-USER xraycam
+USER $UID:$GID
 ENTRYPOINT ["xraycam"]
 CMD ["--help"]

@@ -80,11 +80,15 @@ class Postgres:
     USER = "xraycam"
 
     def __init__(
-        self, address: str = "127.0.0.1", network: str | None = None, inside: Sequence[str] = ()
+        self,
+        address: str = "127.0.0.1",
+        network: str | None = None,
+        inside: Sequence[str] = (),
+        password: str = "",
     ) -> None:
         self.address = address
         self._inside = inside
-        self.password = secrets.token_hex(8)
+        self.password = password or secrets.token_hex(8)
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._count = 0

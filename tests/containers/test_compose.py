@@ -1,180 +1,196 @@
-"""What `docker compose up` promises, read from the files: an engine may be missing where tests run."""
+"""What the compose files promise, as Docker Compose itself resolves them with a person's `.env`."""
 
 from __future__ import annotations
 
 import re
 import subprocess
 import sys
-from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
+from compose import FILES, PASSWORD, ROOT, Project, Refused
+from pydantic import SecretStr
 
 from worker.queue.messages import QUEUES
 from worker.settings import PREFIX, Settings
 
-ROOT = Path(__file__).resolve().parents[2]
-COMPOSE = (ROOT / "docker-compose.yml").read_text()
-SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(COMPOSE)["services"]
-RUN_ONCE = {"migrate", "cli"}
-WORKERS = {"worker", "worker-cpu", "trainer", "trainer-cpu"}
-OURS = WORKERS | RUN_ONCE | {"flower"}
-# ${NAME}, ${NAME:-default}, ${NAME:?message}; $$ is a dollar for the container's own shell.
-VARIABLE = re.compile(r"(?<!\$)\$\{(\w+)(?:(:[-?])([^}]*))?\}")
+ALL = ("cpu", "gpu", "cli")
+RUN_ONCE = {"check", "migrate", "cli"}
+WORKERS = {"worker": "gpu", "trainer": "gpu", "worker-cpu": "cpu", "trainer-cpu": "cpu"}
+OURS = {*WORKERS, "migrate", "cli", "flower"}
+MUST_BE_SET = ("VALKEY_PASSWORD", "POSTGRES_PASSWORD", "FLOWER_USER", "FLOWER_PASSWORD", "XRAYCAM_IMAGES",
+               "DATA_FOLDER", "COMPOSE_PROFILES")  # fmt: skip
 
 
-def seconds(duration: str) -> int:
-    parts = re.fullmatch(r"(?:(\d+)m)?(?:(\d+)s)?", duration)
-    assert parts, duration
-    return 60 * int(parts[1] or 0) + int(parts[2] or 0)
+def seconds(duration: str) -> float:
+    return sum(
+        float(number) * (60 if unit == "m" else 1) for number, unit in re.findall(r"([\d.]+)([ms])", duration)
+    )
 
 
-def env_example() -> dict[str, str]:
-    lines = (ROOT / ".env.example").read_text().splitlines()
-    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
-
-
-def test_compose_file_fits_the_compose_specification() -> None:
-    pytest.importorskip("check_jsonschema", reason="brings the schema of the Compose specification")
+@pytest.mark.parametrize("name", FILES)
+def test_compose_file_fits_the_compose_specification(name: str) -> None:
     schema = ["--builtin-schema", "vendor.compose-spec"]
-    check = [sys.executable, "-m", "check_jsonschema", *schema, str(ROOT / "docker-compose.yml")]
+    check = [sys.executable, "-m", "check_jsonschema", *schema, str(ROOT / name)]
     done = subprocess.run(check, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_all_that_was_promised_is_there() -> None:
-    assert set(SERVICES) == OURS | {"valkey", "postgres"}
+def test_no_service_is_root_or_can_become_root_or_writes_to_its_image(project: Project) -> None:
+    for name, service in project.services(profiles=ALL).items():
+        assert service["user"].split(":")[0] not in ("", "0", "root"), name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["read_only"], name
+        assert "/tmp" in service["tmpfs"], name  # noqa: S108 - in the container
 
 
-@pytest.mark.parametrize("name", SERVICES)
-def test_no_service_runs_as_root_or_may_become_root(name: str) -> None:
-    service = SERVICES[name]
-    user = VARIABLE.sub(lambda found: found[3], service["user"])
-    assert user.split(":")[0] not in ("", "0", "root")
-    assert service["cap_drop"] == ["ALL"]
-    assert "no-new-privileges:true" in service["security_opt"]
-    assert not service.get("privileged")
+def test_what_runs_for_long_is_checked_and_started_again_and_may_be_scaled(project: Project) -> None:
+    services = project.services(profiles=ALL)
+    for name in set(services) - RUN_ONCE:
+        assert services[name]["healthcheck"]["test"], name
+        assert services[name]["restart"] == "unless-stopped", name
+    for name in RUN_ONCE:
+        assert services[name].get("restart", "no") == "no", name
+    for name in WORKERS:
+        assert not {"container_name", "hostname", "ports"} & set(services[name]), name
 
 
-@pytest.mark.parametrize("name", sorted(set(SERVICES) - RUN_ONCE))
-def test_long_lived_service_has_a_health_check_and_is_restarted(name: str) -> None:
-    assert SERVICES[name]["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL")
-    assert SERVICES[name]["restart"] == "unless-stopped"
+def test_servers_wait_for_the_check_and_the_program_for_servers_and_tables(project: Project) -> None:
+    services = project.services(profiles=ALL)
+
+    def waits(name: str) -> dict[str, str]:
+        return {other: wait["condition"] for other, wait in services[name]["depends_on"].items()}
+
+    assert waits("valkey") == waits("postgres") == {"check": "service_completed_successfully"}
+    assert waits("migrate") == {"postgres": "service_healthy"}
+    for name in OURS - {"migrate"}:
+        assert waits(name) == {
+            "valkey": "service_healthy",
+            "postgres": "service_healthy",
+            "migrate": "service_completed_successfully",
+        }, name
 
 
-@pytest.mark.parametrize("name", sorted(OURS - {"migrate"}))
-def test_program_starts_when_servers_answer_and_the_ledger_is_migrated(name: str) -> None:
-    conditions = {other: wait["condition"] for other, wait in SERVICES[name]["depends_on"].items()}
-    assert conditions == {
-        "valkey": "service_healthy",
-        "postgres": "service_healthy",
-        "migrate": "service_completed_successfully",
-    }
-
-
-@pytest.mark.parametrize("name", sorted(WORKERS))
-def test_worker_has_time_to_finish_or_give_back_its_chunk(name: str) -> None:
-    service = SERVICES[name]
-    # The launcher gives its workers the setting's time, then 10 s and 10 s more.
-    needed = int(service["environment"]["XRAYCAM_SHUTDOWN_GRACE_PERIOD"]) + 20
-    assert needed > 60
-    assert seconds(service["stop_grace_period"]) > needed
-    assert service["init"]
-
-
-@pytest.mark.parametrize("name", sorted(WORKERS))
-def test_worker_can_be_scaled(name: str) -> None:
-    assert "container_name" not in SERVICES[name]
-    assert "hostname" not in SERVICES[name]
-    assert "ports" not in SERVICES[name]
-
-
-def queue_of(service: dict[str, Any]) -> str:
-    command = service["command"]
-    return str(command[command.index("--queues") + 1])
-
-
-def test_each_queue_has_a_worker_with_and_without_gpu() -> None:
-    queues = {
-        profile: {queue_of(SERVICES[name]) for name in WORKERS if SERVICES[name]["profiles"] == [profile]}
-        for profile in ("cpu", "gpu")
-    }
-    assert queues == {"cpu": set(QUEUES), "gpu": set(QUEUES)}
-
-
-def test_only_the_gpu_profile_asks_for_gpus() -> None:
-    for name, service in SERVICES.items():
+@pytest.mark.parametrize("profile", ["cpu", "gpu"])
+def test_one_service_builds_the_image_that_all_use_and_nobody_pulls_it(
+    project: Project, profile: str
+) -> None:
+    project.set(COMPOSE_PROFILES=profile)
+    services = project.services(profiles=())
+    assert [name for name, service in services.items() if "build" in service] == ["migrate"]
+    assert services["migrate"]["build"]["args"]["ACCELERATOR"] == profile
+    ours = {name: service for name, service in services.items() if name in OURS}
+    assert set(ours) == {"migrate", "flower", *(name for name in WORKERS if WORKERS[name] == profile)}
+    assert {service["image"] for service in ours.values()} == {f"xraycam:{profile}"}
+    assert {service["pull_policy"] for service in ours.values()} == {"never"}
+    for name, service in services.items():
         devices = service.get("deploy", {}).get("resources", {}).get("reservations", {}).get("devices", [])
-        wants_gpu = any("gpu" in device["capabilities"] for device in devices)
-        assert wants_gpu == (service.get("profiles") == ["gpu"]), name
-        if name in OURS:
-            accelerator = "gpu" if wants_gpu else "cpu"
-            assert service["image"] == f"xraycam:{accelerator}"
-            assert service["build"]["args"]["ACCELERATOR"] == accelerator
+        assert bool(devices) == (WORKERS.get(name) == "gpu"), name
+    commands = [service["command"] for name, service in ours.items() if name in WORKERS]
+    assert {command[command.index("--queues") + 1] for command in commands} == set(QUEUES)
 
 
-def test_nothing_is_published_beyond_loopback_unless_asked_for() -> None:
-    assert SERVICES["flower"]["ports"] == ["127.0.0.1:5555:5555"]
-    for service in SERVICES.values():
-        for port in service.get("ports", []):
-            assert VARIABLE.sub(lambda found: found[3], port).startswith("127.0.0.1:")
+@pytest.mark.parametrize("given", ["", "5", "300.5"])
+def test_a_worker_has_longer_to_stop_than_its_setting_whatever_that_is(project: Project, given: str) -> None:
+    project.set(XRAYCAM_SHUTDOWN_GRACE_PERIOD=given)
+    services = project.services(profiles=ALL)
+    for name in WORKERS:
+        told = float(services[name]["environment"]["XRAYCAM_SHUTDOWN_GRACE_PERIOD"])
+        assert told == float(given or 90)
+        # After the setting's time the supervisor gives its workers 10 s, and 10 s more.
+        assert seconds(services[name]["stop_grace_period"]) >= told + 20 + 30, name
+        assert services[name]["init"], name
 
 
-def test_flower_asks_for_a_login() -> None:
-    login = SERVICES["flower"]["environment"]["FLOWER_BASIC_AUTH"]
-    assert [found[0] for found in VARIABLE.findall(login)] == ["FLOWER_USER", "FLOWER_PASSWORD"]
+def test_every_setting_reaches_every_service_from_the_env_file(project: Project) -> None:
+    values = {PREFIX + name.upper(): f"value-of-{name}" for name in Settings.model_fields if name != "home"}
+    values["XRAYCAM_SHUTDOWN_GRACE_PERIOD"] = "7"  # part of a duration
+    project.set(**values)
+    services = project.services(profiles=ALL)
+    for name in OURS:
+        environment = services[name]["environment"]
+        assert {key: environment.get(key) for key in values} == values, name
+        assert environment["XRAYCAM_HOME"] == "/data", name
 
 
-def test_broker_keeps_its_messages_and_asks_for_a_password() -> None:
-    script = " ".join(SERVICES["valkey"]["command"])
-    for part in ("requirepass", "--appendonly yes", "--maxmemory-policy noeviction"):
-        assert part in script
-    assert "broker:/data" in SERVICES["valkey"]["volumes"]
+def test_an_empty_setting_is_as_good_as_none(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.set(**{PREFIX + name.upper(): "" for name in Settings.model_fields if name != "home"})
+    environment = project.services()["worker-cpu"]["environment"]
+    for name in [key for key in environment if key.startswith(PREFIX)]:
+        monkeypatch.setenv(name, environment[name])
+    found = Settings()
+    assert found.broker == f"redis://:{PASSWORD}@valkey:6379/0"
+    assert found.database == f"postgresql+psycopg://xraycam:{PASSWORD}@postgres:5432/xraycam"
+    defaults = {name: field.default for name, field in Settings.model_fields.items()}
+    changed = {name for name, value in found if value != defaults[name] and not isinstance(value, SecretStr)}
+    assert changed == {"home", "shutdown_grace_period"}
 
 
-def test_images_cannot_be_changed_and_results_are_shared() -> None:
+@pytest.mark.parametrize("name", MUST_BE_SET)
+def test_what_must_be_set_is_asked_for_by_name(project: Project, name: str) -> None:
+    project.set(**{name: ""})
+    with pytest.raises(Refused, match=rf"required variable {name} is missing a value: set it in \.env"):
+        project.services()
+
+
+def test_the_example_sets_nothing_that_a_person_must_decide() -> None:
+    example = dict(
+        line.split("=", 1)
+        for line in (ROOT / ".env.example").read_text().splitlines()
+        if line and not line.startswith("#")
+    )
+    assert {name for name, value in example.items() if not value} == set(MUST_BE_SET) - {"COMPOSE_PROFILES"}
+    used = set(re.findall(r"(?<!\$)\$\{(\w+)", "".join((ROOT / name).read_text() for name in FILES)))
+    said = set(re.findall(r"^#?([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    assert used <= said
+
+
+def test_images_are_read_only_and_results_are_in_a_folder_of_the_persons(project: Project) -> None:
+    services = project.services(profiles=ALL)
     for name in OURS - {"flower"}:
-        images, home = (
-            next(volume for volume in SERVICES[name]["volumes"] if target in volume)
-            for target in (":/images", ":/data")
-        )
-        assert images.endswith(":/images:ro")
-        assert home == "${DATA_FOLDER:-home}:/data"
+        images, data = services[name]["volumes"]
+        assert (images["source"], images["target"]) == (str(project.images), "/images"), name
+        assert images["read_only"], name
+        assert (data["type"], data["source"], data["target"]) == ("bind", str(project.data), "/data"), name
+    # A folder that is missing is refused by the engine, not made as root's.
+    assert (ROOT / FILES[0]).read_text().count("bind: {create_host_path: false}") == 2
 
 
-def test_no_secret_is_written_into_the_compose_file() -> None:
-    for name, service in SERVICES.items():
-        for key, value in service.get("environment", {}).items():
-            if re.search(r"PASSWORD|AUTH|_URL", key):
-                secrets = [found for found in VARIABLE.findall(value) if "PASSWORD" in found[0]]
-                assert secrets, f"{name}: {key}"
-                assert "PASSWORD" not in VARIABLE.sub("", value).upper()
-    for variable, operator, _ in VARIABLE.findall(COMPOSE):
-        if "PASSWORD" in variable:
-            assert operator == ":?", f"{variable} must have no default"
+def test_flower_is_published_to_this_machine_alone_and_the_servers_only_when_asked(project: Project) -> None:
+    def published(*files: str) -> set[tuple[str, str, str]]:
+        services = project.services(*files, profiles=ALL)
+        return {
+            (name, port["host_ip"], port["published"])
+            for name, service in services.items()
+            for port in service.get("ports", [])
+        }
+
+    flower = ("flower", "127.0.0.1", "5555")
+    assert published() == {flower}
+    with pytest.raises(Refused, match="required variable SERVERS_ADDRESS is missing"):
+        published(*FILES)
+    project.set(SERVERS_ADDRESS="10.0.0.5")
+    assert published(*FILES) == {flower, ("valkey", "10.0.0.5", "6379"), ("postgres", "10.0.0.5", "5432")}
 
 
-def test_every_variable_is_explained_in_the_example_and_no_other() -> None:
-    used = {found[0] for found in VARIABLE.findall(COMPOSE)}
-    assert set(env_example()) - {"COMPOSE_PROFILES"} == used
+def test_each_service_is_given_only_the_passwords_that_it_needs(project: Project) -> None:
+    names = ("VALKEY_PASSWORD", "POSTGRES_PASSWORD", "FLOWER_PASSWORD")
+    project.set(**{name: f"{name.lower()}-is-this" for name in names})
+    for name, service in project.services(profiles=ALL).items():
+        text = str(service["environment"])
+        assert ("flower_password-is-this" in text) == (name in ("flower", "check")), name
+        assert "password-is-this" not in str(service["command"]), name
 
 
-def test_defaults_are_the_same_in_the_example_and_in_the_compose_file() -> None:
-    example = env_example()
-    for variable, operator, default in VARIABLE.findall(COMPOSE):
-        if operator == ":-":
-            assert example[variable] == default
+def test_broker_keeps_its_messages_and_asks_for_a_password(project: Project) -> None:
+    valkey = project.services()["valkey"]
+    for part in ("requirepass", "--appendonly yes", "--maxmemory-policy noeviction"):
+        assert part in valkey["command"][0]
+    assert valkey["volumes"][0]["target"] == "/data"
 
 
 def test_the_file_with_secrets_is_ignored_by_git_and_kept_out_of_the_image() -> None:
     assert "/.env" in (ROOT / ".gitignore").read_text().splitlines()
-    allowed = (ROOT / ".dockerignore").read_text().splitlines()
-    assert "*" in allowed
-    assert not any(line.startswith("!.env") for line in allowed)
-
-
-def test_containers_set_only_settings_that_exist() -> None:
-    known = {PREFIX + name.upper() for name in Settings.model_fields}
-    for name in OURS:
-        assert {key for key in SERVICES[name]["environment"] if key.startswith(PREFIX)} <= known
+    let_in = (ROOT / ".dockerignore").read_text().splitlines()
+    assert "*" in let_in
+    assert not any(line.startswith("!.env") for line in let_in)

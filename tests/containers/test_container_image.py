@@ -7,6 +7,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from container import Container
+from dockerfile import read_image
+from network import Host
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -71,10 +74,24 @@ def test_build_tool_of_the_project_is_locked_too() -> None:
     assert requirement.specifier.contains(version)
 
 
-def test_image_runs_as_nobody_special() -> None:
-    users = re.findall(r"^USER\s+(\S+)", DOCKERFILE, re.MULTILINE)
-    assert users
-    assert users[-1].split(":")[0] not in ("root", "0")
+@pytest.mark.parametrize(
+    "user",
+    # Ordinary; a Mac's; Debian's `users`, `www-data` and `nobody`; root's group; one of a directory service.
+    ["1000:1000", "501:20", "1000:100", "33:33", "65534:65534", "1234:0", "2000000001:2000000002"],
+)
+def test_image_is_made_for_any_user_and_group(user: str, host: Host) -> None:
+    show = "id -u; id -g; id -un > /dev/null && id -gn > /dev/null && stat -c %u:%g:%a /data /var/lib/flower"
+    service = {"image": "xraycam:cpu", "user": user, "entrypoint": ["sh", "-c", show]}
+    done = Container(service, "image", host).run()
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [*user.split(":"), f"{user}:750", "0:0:1777"]
+
+
+def test_image_runs_as_the_user_it_was_made_for() -> None:
+    image = read_image()
+    assert image.user == "$UID:$GID"
+    assert int(image.arguments["UID"]) > 0
+    assert image.environment["HOME"] == "/tmp"  # noqa: S108 - in the container, where all else is read-only
 
 
 def test_image_installs_only_what_the_lock_has_hashes_for() -> None:
