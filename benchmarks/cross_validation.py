@@ -26,9 +26,9 @@ from worker.images.preprocess import preprocess
 from worker.train.annotations import FindingAnnotations, find_annotations
 from worker.train.cam_evaluation import unsaved_metadata
 from worker.train.dataset import LabelledDataset, fold_splits, load_labelled_folder
-from worker.train.fit import Epoch, Trainer
 from worker.train.metrics import measure, roc_auc, softmax
 from worker.train.recipe import Recipe, recipe_named
+from worker.train.training import Epoch, Trainer
 
 LAYERS = (
     "block_12_add",
@@ -114,7 +114,7 @@ def cross_validate(
         "started_from": trainer.started_from,
         "fold_seed": seed,
         "findings_used_in_training": trainer.regions is not None,
-        "epoch_chosen_on_held_out_images": recipe.keep != "last" or recipe.patience > 0,
+        "epoch_chosen_on_held_out_images": recipe.monitor != "last" or recipe.patience > 0,
         "folds": fold_figures,
         "fold_auc": aucs,
         "mean_auc": float(np.mean(aucs)),

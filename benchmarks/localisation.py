@@ -32,9 +32,9 @@ from worker.map_evaluation.ranking import METHODS, centred_blobs, layers_to_rank
 from worker.train.annotations import FindingAnnotations, find_annotations
 from worker.train.cam_evaluation import unsaved_metadata
 from worker.train.dataset import LabelledDataset, Split, fold_splits, load_labelled_folder
-from worker.train.fit import Trainer
 from worker.train.metrics import roc_auc, softmax
 from worker.train.recipe import recipe_named
+from worker.train.training import Trainer
 
 REFERENCE = ("block_1_project", "block_2_add", "block_7_project", "block_10_project")
 CHOSEN = "chosen by faithfulness"

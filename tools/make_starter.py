@@ -20,16 +20,16 @@ from worker.train.annotations import FindingAnnotations, find_annotations
 from worker.train.cam_evaluation import evaluate_cams
 from worker.train.dataset import DatasetError, LabelledDataset, Split, load_labelled_folder, train_val_split
 from worker.train.evaluation import predict_logits
-from worker.train.fit import Epoch, Trained, fit
 from worker.train.metrics import measure
 from worker.train.model_card import model_card, training_record
 from worker.train.recipe import Recipe, recipe_named
+from worker.train.training import Epoch, TrainingResult, fit
 
 STARTER = Path(__file__).parents[1] / "model" / "starter"
 
 
 def save_version(
-    trained: Trained,
+    trained: TrainingResult,
     dataset: LabelledDataset,
     parts: Split,
     recipe: Recipe,
@@ -49,7 +49,7 @@ def save_version(
         recipe,
         started_from=trained.started_from,
         history=[asdict(epoch) for epoch in trained.history],
-        kept=trained.kept,
+        best_epoch=trained.best_epoch,
         validation=measure(labels, trained.scores, dataset.classes),
     )
     metadata = save_model(
@@ -96,7 +96,7 @@ def main() -> None:
         _describe_anew(arguments.out, dataset, figures)
         return
     parts = train_val_split(dataset, share=recipe.validation_share, seed=recipe.seed)
-    marked = find_annotations(arguments.dataset) if recipe.region_loss else None
+    marked = find_annotations(arguments.dataset) if recipe.localisation_loss_weight else None
     regions = None if marked is None else FindingAnnotations(marked, dataset)
     trained = fit(
         dataset, parts, recipe, init_weights=arguments.init_weights, regions=regions, progress=_tell

@@ -41,9 +41,9 @@ def tiny_recipe() -> Recipe:
         seed=3,
         min_per_class=4,
         batch=8,
-        views=2,
-        frozen_through="block_14_add",
-        stages=(Stage(epochs=1, rate=1e-2, head_only=True), Stage(epochs=2, rate=1e-3)),
+        cached_augmentations=2,
+        freeze_until="block_14_add",
+        stages=(Stage(epochs=1, learning_rate=1e-2, head_only=True), Stage(epochs=2, learning_rate=1e-3)),
     )
 
 

@@ -28,9 +28,9 @@ def test_the_reference_recipe_is_the_reference() -> None:
     assert (REFERENCE.head.units, REFERENCE.head.dropout, REFERENCE.head.l2) == (128, 0.8, 0.1)
     (stage,) = REFERENCE.stages
     for epoch in (0, 7, 49):
-        assert stage.rate * stage.decay**epoch == pytest.approx(1e-5 * 0.99 ** (epoch + 50))
-    assert (stage.epochs, REFERENCE.patience, REFERENCE.keep) == (50, 10, "val_accuracy")
-    assert (REFERENCE.optimizer, REFERENCE.frozen_through) == ("adam", None)
+        assert stage.learning_rate * stage.decay**epoch == pytest.approx(1e-5 * 0.99 ** (epoch + 50))
+    assert (stage.epochs, REFERENCE.patience, REFERENCE.monitor) == (50, 10, "val_accuracy")
+    assert (REFERENCE.optimizer, REFERENCE.freeze_until) == ("adam", None)
 
 
 def test_the_default_recipe_keeps_chests_upright_and_judges_no_epoch_by_what_it_reports() -> None:
@@ -49,5 +49,7 @@ def test_a_recipe_survives_json() -> None:
 def test_an_unknown_recipe_or_number_is_refused_by_name() -> None:
     with pytest.raises(RecipeError, match=r"'defualt'.*did you mean default"):
         recipe_named("defualt")
+    with pytest.raises(ValidationError, match="patience needs a monitor"):
+        Recipe.model_validate({**DEFAULT.model_dump(), "patience": 3})
     with pytest.raises(ValidationError, match="leraning"):
         Recipe.model_validate({**DEFAULT.model_dump(), "leraning": 1})

@@ -15,10 +15,10 @@ from worker.model.metadata import Head
 from worker.model.network import build_network, load_model
 from worker.train.annotations import FindingAnnotations
 from worker.train.dataset import load_labelled_folder, train_val_split
-from worker.train.fit import Trained, fit
 from worker.train.metrics import softmax
 from worker.train.recipe import Recipe
-from worker.train.start_weights import StartWeightsError, load_start_weights
+from worker.train.split_network import InitialWeightsError, load_initial_weights
+from worker.train.training import TrainingResult, fit
 
 MakeFolder = Callable[..., Path]
 
@@ -29,7 +29,7 @@ def network(classes: int = 2) -> Any:
     return build_network(64, classes, HEAD, 0.35)
 
 
-def names_of(trained: Trained) -> list[str]:
+def names_of(trained: TrainingResult) -> list[str]:
     return [v.path for v in trained.network.variables if "seed_generator" not in v.path]
 
 
@@ -62,7 +62,7 @@ def test_a_version_in_half_precision_predicts_the_same_and_has_a_card(
     assert Recipe.model_validate(loaded.training["recipe"]) == tiny_recipe
 
     started = network()
-    assert load_start_weights(started, str(tmp_path / "v1"), alpha=0.35) == "version v1 without its head"
+    assert load_initial_weights(started, str(tmp_path / "v1"), alpha=0.35) == "version v1 without its head"
     same = network()
     same.get_layer("Conv1").set_weights(again.get_layer("Conv1").get_weights())
     np.testing.assert_array_equal(
@@ -100,7 +100,7 @@ def test_weights_come_from_a_file_without_top(tmp_path: Path) -> None:
     file = tmp_path / "base.weights.h5"
     base.save_weights(file)
     mine = network()
-    assert load_start_weights(mine, str(file), alpha=0.35) == "the file base.weights.h5"
+    assert load_initial_weights(mine, str(file), alpha=0.35) == "the file base.weights.h5"
     for name in ("Conv1", "block_16_project_BN"):
         for a, b in zip(base.get_layer(name).get_weights(), mine.get_layer(name).get_weights(), strict=True):
             np.testing.assert_array_equal(a, b)
@@ -109,10 +109,10 @@ def test_weights_come_from_a_file_without_top(tmp_path: Path) -> None:
 def test_a_file_that_does_not_fit_is_refused_by_name(tmp_path: Path) -> None:
     file = tmp_path / "other.weights.h5"
     keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]).save_weights(file)
-    with pytest.raises(StartWeightsError, match=r"other\.weights\.h5.*does not hold MobileNetV2"):
-        load_start_weights(network(), str(file), alpha=0.35)
-    with pytest.raises(StartWeightsError, match=r"no file and no model folder; give imagenet"):
-        load_start_weights(network(), str(tmp_path / "missing"), alpha=0.35)
+    with pytest.raises(InitialWeightsError, match=r"other\.weights\.h5.*does not hold MobileNetV2"):
+        load_initial_weights(network(), str(file), alpha=0.35)
+    with pytest.raises(InitialWeightsError, match=r"no file and no model folder; give imagenet"):
+        load_initial_weights(network(), str(tmp_path / "missing"), alpha=0.35)
 
 
 def test_a_download_that_fails_names_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,5 +122,5 @@ def test_a_download_that_fails_names_the_setting(monkeypatch: pytest.MonkeyPatch
 
     mine = network()
     monkeypatch.setattr(keras.applications, "MobileNetV2", unreachable)
-    with pytest.raises(StartWeightsError, match=r"cannot be downloaded \(Name or service.*--init-weights"):
-        load_start_weights(mine, "imagenet", alpha=0.35)
+    with pytest.raises(InitialWeightsError, match=r"cannot be downloaded \(Name or service.*--init-weights"):
+        load_initial_weights(mine, "imagenet", alpha=0.35)

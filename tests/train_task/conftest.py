@@ -55,9 +55,9 @@ def tiny_recipe() -> Recipe:
             "min_per_class": 4,
             "validation_share": 0.25,
             "batch": 2,
-            "views": 0,
-            "frozen_through": "block_12_add",
-            "stages": [{"epochs": 2, "rate": 1e-3}],
+            "cached_augmentations": 0,
+            "freeze_until": "block_12_add",
+            "stages": [{"epochs": 2, "learning_rate": 1e-3}],
         }
     )
 

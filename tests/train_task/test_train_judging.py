@@ -187,9 +187,10 @@ def test_a_training_that_cannot_be_done_says_why_in_its_row(
 def test_a_training_that_diverges_publishes_nothing(
     known: Ledger, settings: Settings, store: ModelStore, dataset: LabelledDataset, tiny_recipe: Recipe
 ) -> None:
-    stages = ({"epochs": 3, "rate": 1e30, "schedule": "constant"},)
+    stages = ({"epochs": 3, "learning_rate": 1e30, "schedule": "constant"},)
     recipe = Recipe.model_validate(
-        tiny_recipe.model_dump() | {"stages": stages, "clip_norm": 0.0, "averaging": 0.0, "settle_on": 0}
+        tiny_recipe.model_dump()
+        | {"stages": stages, "clip_norm": 0.0, "ema_decay": 0.0, "bn_recalibration_images": 0}
     )
     training = ask(known, dataset.root, recipe, promote="always")
     run_training(settings, known, "trainer", training.id)

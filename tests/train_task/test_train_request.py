@@ -122,11 +122,13 @@ def test_a_version_folder_without_a_row_takes_its_name_too(known: Ledger, settin
 def test_a_recipe_comes_by_name_from_a_file_and_with_changes(tmp_path: Path) -> None:
     assert recipe_from("reference") == REFERENCE
     file = tmp_path / "mine.json"
-    file.write_text(json.dumps({"name": "mine", "batch": 4, "stages": [{"epochs": 3, "rate": 1e-3}]}))
+    file.write_text(
+        json.dumps({"name": "mine", "batch": 4, "stages": [{"epochs": 3, "learning_rate": 1e-3}]})
+    )
     assert (recipe_from(str(file)).batch, recipe_from(str(file)).seed) == (4, DEFAULT.seed)
-    changed = recipe_from(str(file), ["seed=5", 'augmentation={"kind": "keras"}', "frozen_through=null"])
+    changed = recipe_from(str(file), ["seed=5", 'augmentation={"kind": "keras"}', "freeze_until=null"])
     assert (changed.name, changed.seed, changed.augmentation.kind) == ("mine", 5, "keras")
-    assert changed.frozen_through is None
+    assert changed.freeze_until is None
 
 
 @pytest.mark.parametrize(
@@ -137,7 +139,7 @@ def test_a_recipe_comes_by_name_from_a_file_and_with_changes(tmp_path: Path) -> 
         ("stages.9.epochs=3", "'9' is not one of 0 to"),
         ("batch.size=3", "no 'size' there; there are none below it"),
         ("batch=1", "--set batch=1: batch: Input should be greater than or equal to 2"),
-        ("keep=best", "keep: Input should be 'last'"),
+        ("monitor=best", "monitor: Input should be 'last'"),
     ],
 )
 def test_a_wrong_change_of_a_recipe_is_refused_with_its_name(change: str, message: str) -> None:

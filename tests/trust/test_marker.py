@@ -19,8 +19,8 @@ from worker.model.store import STARTER, ModelStore
 from worker.train.cam_evaluation import CamEvaluation, evaluate_cams
 from worker.train.dataset import LabelledDataset, load_labelled_folder, train_val_split
 from worker.train.evaluation import predict_logits
-from worker.train.fit import fit
 from worker.train.recipe import ChestAugmentation, Recipe, Stage
+from worker.train.training import fit
 
 STILL = ChestAugmentation(
     flip=0, rotation=0, window=(1, 1), aspect=0, shift=0, gamma=0.2, contrast=0.2, blur=0, noise=0, erase=0,
@@ -31,12 +31,12 @@ RECIPE = Recipe(
     preprocessing=Preprocessing(size=160),
     head=Head(units=128, dropout=0.5, l2=1e-3),
     batch=16,
-    views=1,
+    cached_augmentations=1,
     augmentation=STILL,
-    frozen_through="block_5_add",
-    stages=(Stage(epochs=3, rate=1e-3, head_only=True), Stage(epochs=12, rate=3e-4)),
-    region_loss=0,
-    averaging=0,
+    freeze_until="block_5_add",
+    stages=(Stage(epochs=3, learning_rate=1e-3, head_only=True), Stage(epochs=12, learning_rate=3e-4)),
+    localisation_loss_weight=0,
+    ema_decay=0,
 )
 
 

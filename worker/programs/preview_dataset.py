@@ -19,8 +19,8 @@ from worker.file_names import printable
 from worker.images.reader import limits_of
 from worker.settings import load_settings
 from worker.train.dataset import LabelledDataset, load_labelled_folder
+from worker.train.feature_cache import FeatureCache
 from worker.train.recipe import Recipe
-from worker.train.views import Views
 
 TILE_INCHES = 1.9
 
@@ -42,14 +42,13 @@ def draw_preview(dataset: LabelledDataset, recipe: Recipe, chosen: list[list[int
         figsize=(TILE_INCHES * columns, 2 * TILE_INCHES * 1.15 * len(chosen)), layout="constrained"
     )
     grid = figure.subplots(2 * len(chosen), columns, squeeze=False)
-    views = Views(dataset, recipe, None, 0)
-    views.begin_epoch(recipe.seed)
+    cache = FeatureCache(dataset, recipe, None, 0)
     for label, indices in enumerate(chosen):
         name = dataset.classes[label]
         for start in range(0, len(indices), recipe.batch):
             part = indices[start : start + recipe.batch]
-            _row(grid[2 * label][start:], views.plain(part), name, [dataset.files[i].name for i in part])
-            augmented, _ = views.augmented(part, [0] * len(part))
+            _row(grid[2 * label][start:], cache.plain(part), name, [dataset.files[i].name for i in part])
+            augmented, _ = cache.augmented(part, [0] * len(part), recipe.seed)
             _row(grid[2 * label + 1][start:], augmented, name, ["augmented"] * len(part))
     for axes in grid.flat:
         axes.axis("off")

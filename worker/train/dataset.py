@@ -11,18 +11,47 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
 from worker.errors import ImageError, XraycamError
 from worker.file_names import is_sidecar, printable
-from worker.images.reader import Limits, Radiograph
-from worker.train.pixels import Pixels
+from worker.images.reader import Limits, Radiograph, read_radiograph
 
 
 class DatasetError(XraycamError):
     """Raised when a labelled folder cannot be trained or measured on."""
+
+
+class ImageCache:
+    """Reads images and keeps them decoded while they fit; what does not fit is read again each time.
+
+    Usable by several threads at once.
+    """
+
+    def __init__(self, limits: Limits, memory: int) -> None:
+        """`memory`: bytes that decoded images may take together."""
+        self._limits = limits
+        self._memory_left = memory
+        self._cached: dict[Path, Radiograph] = {}
+        self._lock = Lock()
+
+    def read(self, file: Path) -> Radiograph:
+        """Decode `file` and keep it if it fits. Raises ImageError for every file that is no good."""
+        radiograph = read_radiograph(file, self._limits)
+        size = radiograph.width * radiograph.height
+        with self._lock:
+            if file not in self._cached and size <= self._memory_left:
+                self._memory_left -= size
+                self._cached[file] = radiograph
+        return radiograph
+
+    def radiograph(self, file: Path) -> Radiograph:
+        """`file` decoded, from memory where it is kept."""
+        cached = self._cached.get(file)
+        return self.read(file) if cached is None else cached
 
 
 @dataclass(frozen=True)
@@ -46,14 +75,14 @@ class LabelledDataset:
     sha256: tuple[str, ...]
     groups: tuple[int, ...]
     skipped: tuple[SkippedFile, ...]
-    pixels: Pixels
+    images: ImageCache
 
     def __len__(self) -> int:
         return len(self.files)
 
     def radiograph(self, index: int) -> Radiograph:
         """The image at `index` as it is on disk. Raises ImageError if it has since become unreadable."""
-        return self.pixels.radiograph(self.files[index])
+        return self.images.radiograph(self.files[index])
 
     def counts(self, indices: Sequence[int] | None = None) -> dict[str, int]:
         """Images by class, of all or of those at `indices`."""
@@ -86,11 +115,11 @@ def load_labelled_folder(
     pattern = _compiled(group_by)
     names = _class_names(folder, classes)
     found = [(label, file) for label, name in enumerate(names) for file in _files_below(folder / name)]
-    pixels = Pixels(limits or Limits(), memory)
+    images = ImageCache(limits or Limits(), memory)
 
     def read(item: tuple[int, Path]) -> str | SkippedFile:
         try:
-            return pixels.read(item[1]).sha256
+            return images.read(item[1]).sha256
         except ImageError as error:
             return SkippedFile(item[1], error.reason, str(error))
 
@@ -108,7 +137,7 @@ def load_labelled_folder(
         sha256=tuple(sha for _, _, sha in good),
         groups=_groups([(_patient(pattern, file), sha) for _, file, sha in good]),
         skipped=(*skipped, *contradictions),
-        pixels=pixels,
+        images=images,
     )
 
 

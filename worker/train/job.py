@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import shutil
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
 from db.ledger import Ledger
 from db.models import current_model, get_model
@@ -29,11 +27,12 @@ from worker.train.annotations import FindingAnnotations, find_annotations
 from worker.train.cam_evaluation import evaluate_cams
 from worker.train.dataset import DatasetError, LabelledDataset, Split, load_labelled_folder, train_val_split
 from worker.train.evaluation import EvaluationResult, measured, predict_logits
-from worker.train.fit import Epoch, Trained, TrainingStopped, fit
 from worker.train.options import TrainOptions, version_name
 from worker.train.promotion import decide_promotion
 from worker.train.publish import find_finished_build, publish, write_version
 from worker.train.recipe import Recipe
+from worker.train.training import Epoch, TrainingResult, TrainingStopped, fit
+from worker.train.training_callbacks import epochs_in
 
 log = logging.getLogger(__name__)
 
@@ -157,13 +156,19 @@ class TrainingJob:
     def _regions(self, dataset: LabelledDataset) -> FindingAnnotations | None:
         """The findings marked in a file beside the class folders, if there is one and the recipe uses it."""
         source = find_annotations(dataset.root)
-        return FindingAnnotations(source, dataset) if source is not None and self.recipe.region_loss else None
+        return (
+            FindingAnnotations(source, dataset)
+            if source is not None and self.recipe.localisation_loss_weight
+            else None
+        )
 
-    def _fit(self, dataset: LabelledDataset, parts: Split, regions: FindingAnnotations | None) -> Trained:
+    def _fit(
+        self, dataset: LabelledDataset, parts: Split, regions: FindingAnnotations | None
+    ) -> TrainingResult:
         checkpoint = self.folder / CHECKPOINT_FILE
         if checkpoint.exists():
             # It may be ahead of the ledger, which takes no epoch of a training that was cancelled.
-            self.history = _epochs_in(checkpoint) or self.history
+            self.history = epochs_in(checkpoint) or self.history
         elif self.history:
             log.warning("training %d starts anew: there is no %s here", self.training.id, checkpoint)
         trained = fit(
@@ -192,7 +197,7 @@ class TrainingJob:
         if not math.isfinite(epoch.loss) or not math.isfinite(epoch.val_loss):
             raise Diverged(
                 f"the loss of epoch {epoch.epoch} is not a number: the training diverged; train anew with "
-                "lower rates: --set stages.0.rate=..."
+                "lower learning rates: --set stages.0.learning_rate=..."
             )
         self.history = [known for known in self.history if known["epoch"] < epoch.epoch] + [asdict(epoch)]
         # The first epoch of a stage compiles its step, and says little about those that follow.
@@ -206,20 +211,13 @@ class TrainingJob:
         )
 
     def _tested(
-        self, test: tuple[LabelledDataset, list[int]] | None, trained: Trained, validation: EvaluationResult
+        self,
+        test: tuple[LabelledDataset, list[int]] | None,
+        trained: TrainingResult,
+        validation: EvaluationResult,
     ) -> EvaluationResult | None:
         if test is None:
             return None
         folder, unseen = test
         scores = predict_logits(trained.network, self.recipe.preprocessing, folder, unseen)
         return measured(folder, unseen, scores, validation.metrics.temperature)
-
-
-def _epochs_in(checkpoint: Path) -> list[dict[str, Any]]:
-    """The epochs that a checkpoint holds; none if it cannot be read, which `fit` will say."""
-    try:
-        with safe_open(checkpoint, framework="numpy") as stored:
-            position = json.loads((stored.metadata() or {})["position"])
-    except (SafetensorError, OSError, KeyError, ValueError):
-        return []
-    return list(position["history"])

@@ -1,4 +1,4 @@
-"""Figures of a model's predictions on labelled images. No TensorFlow here.
+"""Figures of a model's predictions on labelled images.
 
 For two classes the second, in the order of the names, is the positive one. For more, each class against the
 rest, and the mean over classes.
@@ -9,11 +9,18 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import scipy.special
+from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict
+from scipy.optimize import minimize_scalar
 from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
+from sklearn.utils import resample
 
 TARGET_SENSITIVITY = 0.9  # WHO 2014, minimal profile of a triage test: 90% with a specificity of 70%
-Array = Any
+TEMPERATURES = (0.05, 20.0)  # what a temperature may be
+
+Labels = NDArray[np.integer[Any]]
+Floats = NDArray[np.float64]
 
 
 class _Figures(BaseModel):
@@ -71,8 +78,8 @@ class Metrics(_Figures):
 
 
 def measure(
-    labels: Array,
-    scores: Array,
+    labels: ArrayLike,
+    scores: ArrayLike,
     classes: tuple[str, ...],
     *,
     temperature: float | None = None,
@@ -113,19 +120,18 @@ def measure(
     )
 
 
-def softmax(scores: Array) -> Array:
+def softmax(scores: ArrayLike) -> Floats:
     """Probabilities float64 (N, classes)."""
-    shifted = np.asarray(scores, np.float64) - np.max(scores, axis=-1, keepdims=True)
-    powers = np.exp(shifted)
-    return powers / powers.sum(axis=-1, keepdims=True)
+    probabilities: Floats = scipy.special.softmax(np.asarray(scores, np.float64), axis=-1)
+    return probabilities
 
 
-def log_loss(labels: Array, probabilities: Array) -> float:
-    """Mean of minus the logarithm of the true class's probability."""
+def log_loss(labels: Labels, probabilities: Floats) -> float:
+    """Mean of minus the logarithm of the true class's probability; NaN if a probability is not a number."""
     return float(-np.log(np.maximum(probabilities[np.arange(len(labels)), labels], 1e-12)).mean())
 
 
-def roc_auc(labels: Array, probabilities: Array) -> float:
+def roc_auc(labels: ArrayLike, probabilities: Floats) -> float:
     """Of the ROC curve; for more than two classes the mean of each against the rest. NaN when only one
     class is present."""
     labels = np.asarray(labels)
@@ -135,41 +141,40 @@ def roc_auc(labels: Array, probabilities: Array) -> float:
 
 
 def auc_interval(
-    labels: Array, probabilities: Array, *, resamples: int = 1000, seed: int = 0
+    labels: ArrayLike, probabilities: Floats, *, resamples: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
     """The 95% percentile interval of `roc_auc` over images drawn anew within each class."""
-    labels, rng = np.asarray(labels), np.random.default_rng(seed)
-    members = [np.flatnonzero(labels == n) for n in np.unique(labels)]
-    found = []
-    for _ in range(resamples):
-        drawn = np.concatenate([rng.choice(part, len(part)) for part in members])
-        found.append(roc_auc(labels[drawn], probabilities[drawn]))
+    labels, random = np.asarray(labels), np.random.RandomState(seed)
+    found = [
+        roc_auc(*resample(labels, probabilities, stratify=labels, random_state=random))
+        for _ in range(resamples)
+    ]
     low, high = np.percentile(found, [2.5, 97.5])
     return float(low), float(high)
 
 
-def fit_temperature(labels: Array, scores: Array) -> float:
-    """The T > 0 for which softmax(scores / T) has the least log loss (Guo et al. 2017, arXiv 1706.04599).
+def fit_temperature(labels: ArrayLike, scores: ArrayLike) -> float:
+    """The temperature T, of 0.05 to 20, for which softmax(scores / T) has the least log loss.
 
-    The loss is convex in 1/T; its slope is halved in on, within 0.05..20.
+    Guo et al. 2017, arXiv 1706.04599. Of log(T) the loss has one minimum: it is convex in 1 / T.
     """
-    scores = np.asarray(scores, np.float64)
-    true = scores[np.arange(len(labels)), labels]
-    low, high = np.log(1 / 20), np.log(1 / 0.05)
-    for _ in range(60):
-        middle = (low + high) / 2
-        slope = ((softmax(np.exp(middle) * scores) * scores).sum(1) - true).mean()
-        low, high = (low, middle) if slope > 0 else (middle, high)
-    return float(np.exp(-(low + high) / 2))
+    scores, true = np.asarray(scores, np.float64), np.asarray(labels)[:, np.newaxis]
+
+    def loss(log_temperature: float) -> float:
+        logs = scipy.special.log_softmax(scores / np.exp(log_temperature), axis=1)
+        return float(-np.take_along_axis(logs, true, axis=1).mean())
+
+    found = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded", options={"xatol": 1e-8})
+    return float(np.exp(found.x))
 
 
-def _auc(positive: Array, probability: Array) -> float:
+def _auc(positive: NDArray[np.bool_], probability: Floats) -> float:
     if positive.all() or not positive.any():
         return float("nan")
     return float(roc_auc_score(positive, probability))
 
 
-def _against_rest(positive: Array, probability: Array) -> ClassFigures:
+def _against_rest(positive: NDArray[np.bool_], probability: Floats) -> ClassFigures:
     false_alarms, hits, thresholds = roc_curve(positive, probability, drop_intermediate=False)
     enough = int(np.argmax(hits >= TARGET_SENSITIVITY))
     best = int(np.argmax(hits - false_alarms))
@@ -194,12 +199,12 @@ def _against_rest(positive: Array, probability: Array) -> ClassFigures:
     )
 
 
-def _brier(labels: Array, probabilities: Array) -> float:
+def _brier(labels: Labels, probabilities: Floats) -> float:
     truth = np.eye(probabilities.shape[1])[labels]
     return float(((probabilities - truth) ** 2).sum(1).mean() / 2)
 
 
-def _reliability(labels: Array, probabilities: Array) -> tuple[tuple[Bin, ...], float]:
+def _reliability(labels: Labels, probabilities: Floats) -> tuple[tuple[Bin, ...], float]:
     """Tenths of the probability of the positive class, or with more classes of the predicted one; and the
     mean distance of predicted and observed over images."""
     if probabilities.shape[1] == 2:

@@ -18,7 +18,7 @@ def training_record(
     *,
     started_from: str,
     history: Sequence[dict[str, Any]],
-    kept: int,
+    best_epoch: int,
     validation: Metrics,
 ) -> dict[str, Any]:
     """The `training` field of a model's metadata, in JSON's types."""
@@ -34,7 +34,7 @@ def training_record(
         },
         "started_from": started_from,
         "epochs": len(history),
-        "kept": kept,
+        "best_epoch": best_epoch,
         "last_epoch": dict(history[-1]),
         "validation": validation.model_dump(mode="json"),
     }
@@ -248,7 +248,7 @@ def _recipe(training: dict[str, Any]) -> str:
     recipe = training["recipe"]
     return (
         f"`{recipe['name']}`, {training['epochs']} epochs, seed {recipe['seed']}, weights of epoch "
-        f"{training['kept']}. Every number is in `model.json` under `training.recipe`."
+        f"{training['best_epoch']}. Every number is in `model.json` under `training.recipe`."
     )
 
 

@@ -1,4 +1,4 @@
-"""What a training and its figures look like: curves, matrices, images. No TensorFlow here."""
+"""What a training and its figures look like: curves, matrices, images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CAPTION = 16  # pixels below each image of a grid
 
 
 def plot_learning_curves(history: Sequence[dict[str, Any]], file: Path) -> None:
-    """Loss and AUC by epoch, from epochs as stored (see `worker.train.fit.Epoch`)."""
+    """Loss and AUC by epoch, from epochs as stored (see `worker.train.training.Epoch`)."""
     figure = Figure(figsize=(9, 3.5), layout="constrained")
     losses, aucs = figure.subplots(1, 2)
     epochs = [epoch["epoch"] for epoch in history]

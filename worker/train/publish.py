@@ -18,10 +18,10 @@ from worker.train.annotations import FindingAnnotations
 from worker.train.cam_evaluation import CamEvaluation
 from worker.train.dataset import Split
 from worker.train.evaluation import EvaluationResult
-from worker.train.fit import Trained
 from worker.train.options import TrainOptions
 from worker.train.plots import plot_learning_curves
 from worker.train.recipe import Recipe
+from worker.train.training import TrainingResult
 
 
 def find_finished_build(folder: Path, options: TrainOptions) -> Path | None:
@@ -37,7 +37,7 @@ def find_finished_build(folder: Path, options: TrainOptions) -> Path | None:
 def write_version(
     folder: Path,
     version: str,
-    trained: Trained,
+    trained: TrainingResult,
     parts: Split,
     recipe: Recipe,
     validation: EvaluationResult,

@@ -1,4 +1,4 @@
-"""How a model is trained: every number a setting, stored with the version it made. No TensorFlow here."""
+"""How a model is trained: every number a setting, stored with the version it made."""
 
 from __future__ import annotations
 
@@ -54,12 +54,14 @@ Augmentation = Annotated[KerasAugmentation | ChestAugmentation, Field(discrimina
 
 
 class Stage(_Part):
-    """A stretch of training with its own rate of learning."""
+    """A stretch of training with its own learning rate and a fresh optimizer."""
 
     epochs: int = Field(ge=1, le=1000)
-    rate: float = Field(gt=0.0, description="learning rate at its highest")
+    learning_rate: float = Field(gt=0.0, description="at its highest")
     schedule: Literal["constant", "cosine", "exponential"] = "cosine"
-    warmup: float = Field(0.1, ge=0.0, lt=1.0, description="share of a cosine stage in which the rate rises")
+    warmup: float = Field(
+        0.1, ge=0.0, lt=1.0, description="share of a cosine stage in which the learning rate rises"
+    )
     decay: float = Field(1.0, gt=0.0, le=1.0, description="exponential: factor per epoch")
     head_only: bool = Field(False, description="only the head learns")
 
@@ -76,33 +78,32 @@ class Recipe(_Part):
     min_per_class: int = Field(10, ge=2, description="images a class must have")
     batch: int = Field(32, ge=2)
     augmentation: Augmentation = ChestAugmentation()
-    views: int = Field(16, ge=0, description="augmented views per image; 0: a new one in every epoch")
-    frozen_through: str | None = Field(
-        "block_9_add", description="layer up to which weights stay as they are"
+    cached_augmentations: int = Field(
+        16, ge=0, description="augmented copies per image, computed once; 0: a new one in every epoch"
     )
+    freeze_until: str | None = Field("block_9_add", description="layer up to which weights stay as they are")
     batch_norm: Literal["frozen", "released"] = Field("frozen", description="of the network, not of the head")
     stages: tuple[Stage, ...] = Field(min_length=1, description="those of the head alone first")
     optimizer: Literal["adam", "adamw"] = "adamw"
     weight_decay: float = Field(1e-4, ge=0.0, description="adamw: not on biases and batch norms")
     clip_norm: float = Field(5.0, ge=0.0, description="of the whole gradient; 0: no limit")
     label_smoothing: float = Field(0.05, ge=0.0, lt=1.0)
-    region_loss: float = Field(
+    localisation_loss_weight: float = Field(
         1.0, ge=0.0, description="weight of finding the marked areas, where the data has them; 0: not used"
     )
-    region_layers: tuple[str, ...] = Field(
+    localisation_layers: tuple[str, ...] = Field(
         ("out_relu",), description="layers from whose map the marked areas must be found"
     )
     class_weights: bool = Field(True, description="rare classes count as much as frequent ones")
-    averaging: float = Field(
-        0.98, ge=0.0, lt=1.0, description="decay of the weights' moving average; 0: none"
+    ema_decay: float = Field(
+        0.98, ge=0.0, lt=1.0, description="of the weights' exponential moving average over steps; 0: none"
     )
-    runs: int = Field(
-        1, ge=1, le=20, description="trainings that go on from one head, whose weights are averaged at last"
+    bn_recalibration_images: int = Field(
+        1024,
+        ge=0,
+        description="training images on which the head's batch norms are measured anew before evaluation",
     )
-    settle_on: int = Field(
-        1024, ge=0, description="training images the head's batch norms are measured on at last; 0: none"
-    )
-    keep: Literal["last", "val_loss", "val_auc", "val_accuracy"] = Field(
+    monitor: Literal["last", "val_loss", "val_auc", "val_accuracy"] = Field(
         "last", description="the epoch whose weights are kept: the last, or the best on the validation part"
     )
     patience: int = Field(0, ge=0, description="epochs without a better one until a stage ends; 0: never")
@@ -112,19 +113,14 @@ class Recipe(_Part):
         of_head = [stage.head_only for stage in self.stages]
         if of_head != sorted(of_head, reverse=True):
             raise ValueError("stages of the head alone must come first")
-        if self.runs > 1 and all(of_head):
-            raise ValueError("runs > 1 needs a stage that is not of the head alone")
+        if self.patience and self.monitor == "last":
+            raise ValueError("patience needs a monitor: val_loss, val_auc or val_accuracy")
         return self
 
     @property
-    def head_stages(self) -> int:
-        """How many stages are of the head alone."""
-        return sum(stage.head_only for stage in self.stages)
-
-    @property
     def epochs(self) -> int:
-        """Epochs of all runs, at most. Stages of the head are done once for all of them."""
-        return sum(stage.epochs * (1 if stage.head_only else self.runs) for stage in self.stages)
+        """Epochs of all stages, at most."""
+        return sum(stage.epochs for stage in self.stages)
 
 
 REFERENCE = Recipe(
@@ -135,18 +131,18 @@ REFERENCE = Recipe(
     validation_share=0.2,
     batch=32,
     augmentation=KerasAugmentation(),
-    views=0,
-    frozen_through=None,
+    cached_augmentations=0,
+    freeze_until=None,
     batch_norm="released",
-    stages=(Stage(epochs=50, rate=1e-5 * 0.99**50, schedule="exponential", decay=0.99),),
+    stages=(Stage(epochs=50, learning_rate=1e-5 * 0.99**50, schedule="exponential", decay=0.99),),
     optimizer="adam",
     clip_norm=0.0,
     label_smoothing=0.0,
-    region_loss=0.0,
+    localisation_loss_weight=0.0,
     class_weights=False,
-    averaging=0.0,
-    settle_on=0,
-    keep="val_accuracy",
+    ema_decay=0.0,
+    bn_recalibration_images=0,
+    monitor="val_accuracy",
     patience=10,
 )
 
@@ -154,7 +150,7 @@ DEFAULT = Recipe(
     name="default",
     preprocessing=Preprocessing(size=224, margin=0.05),
     head=Head(units=128, dropout=0.5, l2=1e-3),
-    stages=(Stage(epochs=6, rate=1e-3, head_only=True), Stage(epochs=40, rate=2e-4)),
+    stages=(Stage(epochs=6, learning_rate=1e-3, head_only=True), Stage(epochs=40, learning_rate=2e-4)),
 )
 
 RECIPES = {recipe.name: recipe for recipe in (DEFAULT, REFERENCE)}

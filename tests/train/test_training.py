@@ -1,4 +1,4 @@
-"""Training is staged, repeatable, stoppable, and goes on where it was."""
+"""Training is staged, repeatable, stoppable, and resumes where it was."""
 
 from __future__ import annotations
 
@@ -6,14 +6,25 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from worker.train.checkpoint import CheckpointError
-from worker.train.dataset import LabelledDataset, Split, load_labelled_folder, train_val_split
-from worker.train.fit import Epoch, Trained, Trainer, TrainingStopped, fit
+from worker.model.network import build_network
+from worker.train.dataset import LabelledDataset, Split, load_labelled_folder, split
 from worker.train.metrics import softmax
 from worker.train.recipe import REFERENCE, KerasAugmentation, Recipe, RecipeError, Stage
+from worker.train.split_network import split_at_layer
+from worker.train.training import (
+    Epoch,
+    Trainer,
+    TrainingResult,
+    TrainingStopped,
+    fit,
+    localisation_loss,
+)
+from worker.train.training_callbacks import CheckpointError, EvaluateEpoch, EvaluationData
 
 MakeFolder = Callable[..., Path]
 
@@ -21,10 +32,10 @@ MakeFolder = Callable[..., Path]
 @pytest.fixture
 def data(make_folder: MakeFolder) -> tuple[LabelledDataset, Split]:
     dataset = load_labelled_folder(make_folder(Clear=14, Opaque=14), min_per_class=4)
-    return dataset, train_val_split(dataset, share=0.25, seed=0)
+    return dataset, split(dataset, share=0.25, seed=0)
 
 
-def weights_of(trained: Trained) -> list[np.ndarray]:
+def weights_of(trained: TrainingResult) -> list[np.ndarray]:
     return [np.asarray(v) for v in trained.network.variables if "seed_generator" not in v.path]
 
 
@@ -33,12 +44,12 @@ def test_a_training_learns_an_obvious_difference(
 ) -> None:
     # From random weights there is nothing to keep: all layers learn, batch norms too.
     everything = {
-        "frozen_through": None,
+        "freeze_until": None,
         "batch_norm": "released",
-        "averaging": 0.0,
+        "ema_decay": 0.0,
         "label_smoothing": 0.0,
         "head": tiny_recipe.head.model_copy(update={"l2": 0.0}),
-        "stages": (Stage(epochs=12, rate=3e-3),),
+        "stages": (Stage(epochs=16, learning_rate=3e-3),),
     }
     trained = fit(*data, tiny_recipe.model_copy(update=everything), init_weights="none")
     assert trained.history[0].loss > 0.5
@@ -71,7 +82,7 @@ def test_same_seed_and_data_give_the_same_weights(
 
 def stopped_and_resumed(
     data: tuple[LabelledDataset, Split], recipe: Recipe, checkpoint: Path, stop_after: int
-) -> Trained:
+) -> TrainingResult:
     done: list[Epoch] = []
     with suppress(TrainingStopped):  # stopped after its last epoch, it only has to be finished
         fit(
@@ -89,39 +100,22 @@ def stopped_and_resumed(
 def test_a_resumed_training_equals_one_that_was_not_stopped(
     data: tuple[LabelledDataset, Split], tiny_recipe: Recipe, tmp_path: Path
 ) -> None:
-    recipe = tiny_recipe.model_copy(update={"keep": "val_loss"})
+    recipe = tiny_recipe.model_copy(update={"monitor": "val_loss"})
     whole = fit(*data, recipe, init_weights="none")
     expected = weights_of(whole)
     for stop_after in (1, 2, 3):  # between two stages, within one, after the last
         resumed = stopped_and_resumed(data, recipe, tmp_path / f"{stop_after}.safetensors", stop_after)
         assert [e.val_loss for e in resumed.history] == [e.val_loss for e in whole.history]
-        assert resumed.kept == whole.kept
+        assert resumed.best_epoch == whole.best_epoch
         for a, b in zip(expected, weights_of(resumed), strict=True):
             np.testing.assert_array_equal(a, b)
-
-
-def test_the_weights_of_several_runs_are_averaged_and_resume(
-    data: tuple[LabelledDataset, Split], tiny_recipe: Recipe, tmp_path: Path
-) -> None:
-    stages = (tiny_recipe.stages[0], Stage(epochs=1, rate=1e-3))
-    recipe = tiny_recipe.model_copy(update={"runs": 2, "stages": stages})
-    assert recipe.epochs == 3
-    whole = fit(*data, recipe, init_weights="none")
-    expected = weights_of(whole)
-    assert [e.stage for e in whole.history] == ["head", "network", "network"]
-    for stop_after in (2, 3):
-        resumed = stopped_and_resumed(data, recipe, tmp_path / f"{stop_after}.safetensors", stop_after)
-        for a, b in zip(expected, weights_of(resumed), strict=True):
-            np.testing.assert_array_equal(a, b)
-    alone = weights_of(fit(*data, recipe.model_copy(update={"runs": 1}), init_weights="none"))
-    assert any((a != b).any() for a, b in zip(expected, alone, strict=True))
 
 
 def test_two_splits_of_one_trainer_do_not_touch_each_other(
     data: tuple[LabelledDataset, Split], tiny_recipe: Recipe
 ) -> None:
     trainer = Trainer(data[0], tiny_recipe, init_weights="none")
-    other = train_val_split(data[0], share=0.25, seed=9)
+    other = split(data[0], share=0.25, seed=9)
     expected = weights_of(trainer.fit(data[1]))
     trainer.fit(other)
     for a, b in zip(expected, weights_of(trainer.fit(data[1])), strict=True):
@@ -163,16 +157,16 @@ def test_features_that_do_not_fit_into_memory_give_the_same_result(
     np.testing.assert_allclose(softmax(anew.scores), softmax(scores), atol=1e-5)
 
 
-def test_the_best_epoch_is_kept_and_patience_ends_the_training(
-    data: tuple[LabelledDataset, Split], tiny_recipe: Recipe
+def test_the_best_epoch_is_kept_and_patience_ends_the_training_resumed_or_not(
+    data: tuple[LabelledDataset, Split], tiny_recipe: Recipe, tmp_path: Path
 ) -> None:
     recipe = tiny_recipe.model_copy(
-        update={"keep": "val_accuracy", "patience": 2, "stages": (Stage(epochs=9, rate=1e-9),)}
+        update={"monitor": "val_accuracy", "patience": 2, "stages": (Stage(epochs=9, learning_rate=1e-9),)}
     )
-    trained = fit(*data, recipe, init_weights="none")
+    trained = stopped_and_resumed(data, recipe, tmp_path / "training.safetensors", 2)
     best = max(e.val_accuracy for e in trained.history)
-    assert trained.history[trained.kept - 1].val_accuracy == best
-    assert len(trained.history) == trained.kept + 2 < 9
+    assert trained.history[trained.best_epoch - 1].val_accuracy == best
+    assert len(trained.history) == trained.best_epoch + 2 < 9
     labels = np.array(data[0].labels)[list(data[1].validation)]
     assert (trained.scores.argmax(1) == labels).mean() == best
 
@@ -183,9 +177,10 @@ def test_the_reference_recipes_random_layers_train_and_resume(
     recipe = REFERENCE.model_copy(
         update={
             "preprocessing": tiny_recipe.preprocessing,
+            "freeze_until": tiny_recipe.freeze_until,
             "alpha": 0.35,
             "batch": 8,
-            "stages": (Stage(epochs=2, rate=1e-4, schedule="exponential", decay=0.99),),
+            "stages": (Stage(epochs=2, learning_rate=1e-4, schedule="exponential", decay=0.99),),
         }
     )
     assert isinstance(recipe.augmentation, KerasAugmentation)
@@ -207,7 +202,47 @@ def test_the_reference_recipes_random_layers_train_and_resume(
         np.testing.assert_array_equal(a, b)
 
 
-def test_a_cut_through_a_block_is_refused(data: tuple[LabelledDataset, Split], tiny_recipe: Recipe) -> None:
+def test_a_split_through_a_block_is_refused(data: tuple[LabelledDataset, Split], tiny_recipe: Recipe) -> None:
     for name in ("block_5_expand", "nowhere"):
         with pytest.raises(RecipeError, match=f"'{name}'.*end of a block"):
-            fit(*data, tiny_recipe.model_copy(update={"frozen_through": name}), init_weights="none")
+            fit(*data, tiny_recipe.model_copy(update={"freeze_until": name}), init_weights="none")
+
+
+def test_the_localisation_loss_is_the_cross_entropy_of_each_known_cell_by_hand() -> None:
+    areas, logits = np.zeros((2, 4, 4, 1), np.float32), np.zeros((2, 2, 2, 1), np.float32)
+    areas[0, :2, 0] = 1  # half of the first cell: counts as all of it
+    areas[1] = -1  # nobody looked
+    logits[0, :, :, 0] = [[2, -1], [0, -3]]
+    losses = [np.log1p(np.exp(-2)), np.log1p(np.exp(-1)), np.log(2), np.log1p(np.exp(-3))]
+    found = localisation_loss(areas, logits).numpy()
+    np.testing.assert_allclose(found, [5 * np.mean(losses), 0], rtol=1e-5)
+
+
+def test_the_next_epoch_starts_from_the_trained_weights_not_from_their_average(tiny_recipe: Recipe) -> None:
+    network = build_network(64, 2, tiny_recipe.head, tiny_recipe.alpha)
+    split_network = split_at_layer(network, tiny_recipe)
+    split_network.set_trainable(head_only=True, batch_norm=False)
+    model, optimizer = split_network.trainable, keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.75)
+    model.compile(optimizer)
+    optimizer.build(model.trainable_variables)
+    features = np.random.default_rng(0).normal(size=(6, 2, 2, 56)).astype(np.float32)
+    data = EvaluationData(features, np.array([0, 1] * 3), features)
+    evaluate = EvaluateEpoch(split_network, tiny_recipe, data, [])
+    evaluate.set_model(model)
+    score = network.get_layer("score").bias
+    values = []
+    for _ in range(3):
+        optimizer.apply([tf.ones_like(v) for v in model.trainable_variables], model.trainable_variables)
+        values.append(score.numpy())
+    logs: dict[str, float] = {}
+    evaluate.on_epoch_end(0, logs)
+    # The average is the first value at first, then 3/4 of itself and 1/4 of the value.
+    average = 0.75 * (0.75 * values[0] + 0.25 * values[1]) + 0.25 * values[2]
+    np.testing.assert_allclose(score.numpy(), average, rtol=1e-6)
+    pooled = split_network.pooled.predict(features, verbose=0)
+    norm = network.get_layer("head_pool_BN")
+    np.testing.assert_allclose(norm.moving_mean.numpy(), pooled.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(norm.moving_variance.numpy(), pooled.var(0), rtol=1e-4)
+    assert set(logs) == {"val_loss", "val_auc", "val_accuracy", "seconds"}
+    evaluate.on_epoch_begin(1)
+    np.testing.assert_array_equal(score.numpy(), values[2])

@@ -1,4 +1,4 @@
-"""Views: what augmentation may and may not do to a chest."""
+"""Augmentation: what augmentation may and may not do to a chest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.placement import mask_in_input, placement
 from worker.images.preprocess import preprocess
 from worker.images.reader import Radiograph
 from worker.model.metadata import Preprocessing
-from worker.train.augment import chest_view
+from worker.train.augmentation import augment
 from worker.train.dataset import load_labelled_folder
 from worker.train.metrics import measure
 from worker.train.plots import (
@@ -55,25 +55,25 @@ def ramp() -> Radiograph:
     return radiograph_of(np.linspace(20, 230, 200)[:, None].repeat(160, 1).astype(np.uint8))
 
 
-def test_a_view_of_no_change_is_the_networks_input(ramp: Radiograph) -> None:
-    view, area = chest_view(ramp, PREPROCESSING, STILL, (0, 0, 0))
-    np.testing.assert_array_equal(view, preprocess(ramp, PREPROCESSING))
+def test_a_copy_of_no_change_is_the_networks_input(ramp: Radiograph) -> None:
+    copy, area = augment(ramp, PREPROCESSING, STILL, (0, 0, 0))
+    np.testing.assert_array_equal(copy, preprocess(ramp, PREPROCESSING))
     assert area is None
 
 
-def test_equal_keys_give_equal_views_and_others_differ(ramp: Radiograph) -> None:
+def test_equal_keys_give_equal_copies_and_others_differ(ramp: Radiograph) -> None:
     settings = ChestAugmentation()
-    first, _ = chest_view(ramp, PREPROCESSING, settings, (1, 2, 3))
-    again, _ = chest_view(ramp, PREPROCESSING, settings, (1, 2, 3))
-    other, _ = chest_view(ramp, PREPROCESSING, settings, (1, 2, 4))
+    first, _ = augment(ramp, PREPROCESSING, settings, (1, 2, 3))
+    again, _ = augment(ramp, PREPROCESSING, settings, (1, 2, 3))
+    other, _ = augment(ramp, PREPROCESSING, settings, (1, 2, 4))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
 
 
-def test_no_view_is_upside_down(ramp: Radiograph) -> None:
+def test_no_copy_is_upside_down(ramp: Radiograph) -> None:
     settings = ChestAugmentation(erase=0, border=0)
-    for view in range(30):
-        pixels, _ = chest_view(ramp, PREPROCESSING, settings, (0, 0, view))
+    for copy in range(30):
+        pixels, _ = augment(ramp, PREPROCESSING, settings, (0, 0, copy))
         assert pixels[8:24].mean() < pixels[40:56].mean()
 
 
@@ -85,22 +85,20 @@ def test_the_marked_area_moves_with_the_image() -> None:
         update={"flip": 0.5, "rotation": 15, "window": (0.8, 1.2), "aspect": 0.2, "shift": 0.1}
     )
     for number in range(10):
-        view, area = chest_view(radiograph_of(pixels), PREPROCESSING, settings, (0, 0, number), marked)
+        copy, area = augment(radiograph_of(pixels), PREPROCESSING, settings, (0, 0, number), marked)
         assert area is not None
         inside = area > 127
-        assert view[inside].mean() > 200
-        assert (area[view < 30] < 127).all()
+        assert copy[inside].mean() > 200
+        assert (area[copy < 30] < 127).all()
 
 
 def test_what_is_painted_over_is_no_longer_marked() -> None:
     pixels = np.full((128, 128), 255, np.uint8)
     settings = STILL.model_copy(update={"erase": 1.0, "border": 1.0})
-    view, area = chest_view(
-        radiograph_of(pixels), PREPROCESSING, settings, (0, 0, 1), Image.fromarray(pixels)
-    )
+    copy, area = augment(radiograph_of(pixels), PREPROCESSING, settings, (0, 0, 1), Image.fromarray(pixels))
     assert area is not None
-    assert (area[view != 255] == 0).all()
-    assert (view != 255).any()
+    assert (area[copy != 255] == 0).all()
+    assert (copy != 255).any()
 
 
 def test_heat_placement_by_hand() -> None:
