@@ -108,14 +108,14 @@ def memory_of(process: int) -> float:
         status = Path(f"/proc/{process}/status").read_text()
     except OSError:
         return 0.0
-    return int(status.partition("VmRSS:")[2].train_val_split()[0]) / 1e3 if "VmRSS:" in status else 0.0
+    return int(status.partition("VmRSS:")[2].split()[0]) / 1e3 if "VmRSS:" in status else 0.0
 
 
 def family_of(process: int) -> list[int]:
     found = [process]
     for number in found:
         for task in Path(f"/proc/{number}/task").glob("*/children"):
-            found += map(int, task.read_text().train_val_split())
+            found += map(int, task.read_text().split())
     return found
 
 

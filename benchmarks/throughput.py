@@ -110,7 +110,7 @@ def _in_child(settings: Settings, folder: Path, model_folder: Path, out: Path) -
         text=True,
     )
     shutil.rmtree(out)
-    return float(answer.stdout.train_val_split()[-1])
+    return float(answer.stdout.split()[-1])
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.corruptions import CHANGES, MARKERS_HIDDEN, corrupted_inputs
+from benchmarks.corruptions import CORRUPTIONS, MARKERS_HIDDEN, corrupted_inputs
 from benchmarks.placement import mask_in_input, placement
 from worker.images.preprocess import preprocess
 from worker.images.reader import Radiograph
@@ -124,9 +124,10 @@ def test_the_area_is_cut_as_the_image_is() -> None:
 def test_changed_copies_keep_the_size_and_hide_the_markers() -> None:
     pixels = np.full((100, 100), 40, np.uint8)
     pixels[2:6, 80:95] = 255
-    for change in CHANGES.values():
+    for change in CORRUPTIONS.values():
         assert corrupted_inputs([radiograph_of(pixels)], change, PREPROCESSING).shape == (1, 64, 64)
-    hidden = corrupted_inputs([radiograph_of(pixels)], CHANGES[MARKERS_HIDDEN], Preprocessing(size=100))[0]
+    change = CORRUPTIONS[MARKERS_HIDDEN]
+    hidden = corrupted_inputs([radiograph_of(pixels)], change, Preprocessing(size=100))[0]
     assert hidden.max() < 60
 
 

@@ -21,7 +21,7 @@ def test_cross_validation_gives_figures_of_every_fold_and_of_the_heat(
     make_folder: MakeFolder, tiny_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = dict(list(CORRUPTIONS.items())[:2])
-    monkeypatch.setattr("benchmarks.cross_validation.CHANGES", few)
+    monkeypatch.setattr("benchmarks.cross_validation.CORRUPTIONS", few)
     folder = make_folder(Clear=9, Opaque=9)
     for file in (folder / "Opaque").iterdir():
         file.rename(file.with_name(f"o{file.name}"))

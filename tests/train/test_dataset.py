@@ -84,7 +84,7 @@ def test_a_patients_files_stay_together(make_folder: MakeFolder) -> None:
         for number, file in enumerate(sorted(class_folder.iterdir())):
             file.rename(class_folder / f"patient{number // 3}-{class_folder.name}-{number}.png")
     dataset = load_labelled_folder(folder, min_per_class=2, group_by=r"^(patient\d+)-")
-    patients = tuple(file.name.train_val_split("-")[0] for file in dataset.files)
+    patients = tuple(file.name.split("-")[0] for file in dataset.files)
     for seed in range(5):
         assert_apart(patients, train_val_split(dataset, share=0.25, seed=seed))
     with pytest.raises(DatasetError, match="does not match"):

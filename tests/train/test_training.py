@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from worker.model.network import build_network
-from worker.train.dataset import LabelledDataset, Split, load_labelled_folder, split
+from worker.train.dataset import LabelledDataset, Split, load_labelled_folder, train_val_split
 from worker.train.metrics import softmax
 from worker.train.recipe import REFERENCE, KerasAugmentation, Recipe, RecipeError, Stage
 from worker.train.split_network import split_at_layer
@@ -32,7 +32,7 @@ MakeFolder = Callable[..., Path]
 @pytest.fixture
 def data(make_folder: MakeFolder) -> tuple[LabelledDataset, Split]:
     dataset = load_labelled_folder(make_folder(Clear=14, Opaque=14), min_per_class=4)
-    return dataset, split(dataset, share=0.25, seed=0)
+    return dataset, train_val_split(dataset, share=0.25, seed=0)
 
 
 def weights_of(trained: TrainingResult) -> list[np.ndarray]:
@@ -115,7 +115,7 @@ def test_two_splits_of_one_trainer_do_not_touch_each_other(
     data: tuple[LabelledDataset, Split], tiny_recipe: Recipe
 ) -> None:
     trainer = Trainer(data[0], tiny_recipe, init_weights="none")
-    other = split(data[0], share=0.25, seed=9)
+    other = train_val_split(data[0], share=0.25, seed=9)
     expected = weights_of(trainer.fit(data[1]))
     trainer.fit(other)
     for a, b in zip(expected, weights_of(trainer.fit(data[1])), strict=True):

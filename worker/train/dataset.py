@@ -264,7 +264,7 @@ def fold_splits(dataset: LabelledDataset, *, folds: int, seed: int) -> list[Spli
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         try:
-            parts = list(splitter.train_val_split(np.zeros(len(dataset)), dataset.labels, dataset.groups))
+            parts = list(splitter.split(np.zeros(len(dataset)), dataset.labels, dataset.groups))
         except (ValueError, UserWarning) as error:
             raise DatasetError(f"{dataset.root} cannot be cut into {folds} folds: {error}") from error
     return [_checked(dataset, [int(index) for index in held_out]) for _, held_out in parts]
