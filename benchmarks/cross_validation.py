@@ -26,7 +26,7 @@ from worker.images.preprocess import preprocess
 from worker.train.annotations import FindingAnnotations, find_annotations
 from worker.train.cam_evaluation import unsaved_metadata
 from worker.train.dataset import LabelledDataset, fold_splits, load_labelled_folder
-from worker.train.metrics import measure, roc_auc, softmax
+from worker.train.metrics import compute_metrics, roc_auc, softmax
 from worker.train.recipe import Recipe, recipe_named
 from worker.train.training import Epoch, Trainer
 
@@ -103,7 +103,7 @@ def cross_validate(
         fold_figures.append({"auc": auc, "images": len(held_out), "seconds": round(seconds, 1)})
         print(f"fold {number}/{folds}: AUC {auc:.4f} in {seconds:.0f} s", flush=True)
     aucs = [fold["auc"] for fold in fold_figures]
-    pooled = measure(labels, scores, dataset.classes)
+    pooled = compute_metrics(labels, scores, dataset.classes)
     return {
         "recipe": recipe.model_dump(mode="json"),
         "dataset": {

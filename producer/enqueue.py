@@ -15,7 +15,8 @@ from db.runs import Run, open_run
 from producer.scan import Folder, ScanCounts, resolve_folder, scan
 from producer.session import ensure_output_dir
 from worker.errors import XraycamError
-from worker.explain.options import ALL, AUTO, PREDICTED, ExplainOptions
+from worker.explain.names import ALL, AUTO, PREDICTED
+from worker.explain.options import ExplainOptions
 from worker.images.masks import load_masks
 from worker.model.metadata import read_metadata
 from worker.model.store import ensure_current_model, store_of

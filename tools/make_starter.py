@@ -3,73 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import shutil
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from worker.errors import XraycamError
-from worker.model.metadata import CARD_FILE, ModelMetadata, read_metadata, write_metadata
-from worker.model.network import round_to_stored_precision, save_model, spatial_layers
+from worker.model.metadata import CARD_FILE, read_metadata, write_metadata
+from worker.model.network import load_model, round_to_stored_precision
+from worker.model.store import STARTER
 from worker.train.annotations import FindingAnnotations, find_annotations
-from worker.train.cam_evaluation import evaluate_cams
-from worker.train.dataset import DatasetError, LabelledDataset, Split, load_labelled_folder, train_val_split
+from worker.train.cam_evaluation import evaluate_cams, measure_occlusion
+from worker.train.dataset import DatasetError, LabelledDataset, load_labelled_folder, train_val_split
 from worker.train.evaluation import predict_logits
-from worker.train.metrics import measure
-from worker.train.model_card import model_card, training_record
+from worker.train.model_card import model_card
+from worker.train.publish import save_version
 from worker.train.recipe import Recipe, recipe_named
-from worker.train.training import Epoch, TrainingResult, fit
-
-STARTER = Path(__file__).parents[1] / "model" / "starter"
-
-
-def save_version(
-    trained: TrainingResult,
-    dataset: LabelledDataset,
-    parts: Split,
-    recipe: Recipe,
-    folder: Path,
-    *,
-    version: str,
-    default_layer: str,
-    default_method: str = "gradcam",
-    figures: dict[str, Any],
-) -> ModelMetadata:
-    """Write a training's result as the model folder `folder`, with its card. `figures` go into the record
-    beside those of the validation part. Raises ModelError if `folder` exists."""
-    labels = np.array(dataset.labels)[list(parts.validation)]
-    record = training_record(
-        dataset,
-        parts,
-        recipe,
-        started_from=trained.started_from,
-        history=[asdict(epoch) for epoch in trained.history],
-        best_epoch=trained.best_epoch,
-        validation=measure(labels, trained.scores, dataset.classes),
-    )
-    metadata = save_model(
-        trained.network,
-        folder,
-        metadata={
-            "version": version,
-            "alpha": recipe.alpha,
-            "classes": dataset.classes,
-            "preprocessing": recipe.preprocessing,
-            "head": recipe.head,
-            "layers": spatial_layers(trained.network),
-            "default_layer": default_layer,
-            "default_method": default_method,
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "training": {**record, **figures},
-        },
-    )
-    (folder / CARD_FILE).write_text(model_card(metadata), encoding="utf-8")
-    return metadata
+from worker.train.training import Epoch, fit
 
 
 def main() -> None:
@@ -84,14 +36,16 @@ def main() -> None:
     parser.add_argument(
         "--describe-only",
         action="store_true",
-        help="train nothing: put new figures beside the weights",
+        help="train nothing: measure occlusion again and put new figures beside the weights",
     )
     arguments = parser.parse_args()
     recipe = recipe_named(arguments.recipe)
     found = [json.loads(file.read_text(encoding="utf-8")) for file in arguments.cross_validation]
     dataset = load_labelled_folder(arguments.dataset, min_per_class=recipe.min_per_class)
     _refuse_other_data(found, dataset)
-    figures: dict[str, Any] = {"cross_validation": {one["recipe"]["name"]: one for one in found}}
+    figures: dict[str, Any] = {}
+    if found:
+        figures["cross_validation"] = {one["recipe"]["name"]: one for one in found}
     if arguments.describe_only:
         _describe_anew(arguments.out, dataset, figures)
         return
@@ -125,6 +79,10 @@ def _describe_anew(folder: Path, dataset: LabelledDataset, figures: dict[str, An
     old = read_metadata(folder)
     if old.training["data"]["digest"] != dataset.digest:
         raise DatasetError(f"{folder} was not trained on {dataset.root}; train it anew")
+    recipe = Recipe.model_validate(old.training["recipe"])
+    parts = train_val_split(dataset, share=recipe.validation_share, seed=recipe.seed)
+    metadata, network = load_model(folder)
+    figures["reliance"] = measure_occlusion(metadata, network, dataset, parts.validation)
     new = old.model_copy(update={"training": {**old.training, **figures}})
     write_metadata(folder, new)
     (folder / CARD_FILE).write_text(model_card(new), encoding="utf-8")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from producer.commands.run import AUTO, COLORMAPS, METHODS
+from worker.explain.names import AUTO, COLORMAPS, METHODS
 
 if TYPE_CHECKING:
     from db.models import Model

@@ -15,8 +15,8 @@ import click
 from db.ledger import Ledger
 from db.results import Filter, read_predictions
 from db.runs import Run
-from producer.commands.run import COLORMAPS
 from worker.errors import XraycamError
+from worker.explain.names import COLORMAPS
 from worker.explain.options import ExplainOptions
 from worker.explain.overlay import encode, recolour, write_atomically
 from worker.images.reader import limits_of

@@ -8,14 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from worker.explain.names import AUTO, COLORMAPS, METHODS, OUTPUT_FORMATS
+
 if TYPE_CHECKING:
     from producer.enqueue import Enqueued, Request
     from producer.session import Session
-
-COLORMAPS = ("inferno", "magma", "viridis", "cividis", "turbo", "gray", "blue-red")
-METHODS = ("gradcam", "gradcam++", "hirescam", "layercam", "xgradcam", "eigencam", "scorecam")
-AUTO = "auto"
-FORMATS = ("jpeg", "png", "webp")
 
 _OPTIONS = (
     click.argument("folder", type=click.Path(path_type=Path)),
@@ -35,7 +32,7 @@ _OPTIONS = (
                  help="Colours of the heatmap; 'blue-red' as in the reference script."),
     click.option("--opacity", type=click.FloatRange(0, 1), default=0.5, show_default=True,
                  help="Share of colour where the heatmap is hottest."),
-    click.option("--output-format", type=click.Choice(FORMATS), default="jpeg", show_default=True,
+    click.option("--output-format", type=click.Choice(OUTPUT_FORMATS), default="jpeg", show_default=True,
                  help="File format of the overlays."),
     click.option("--heatmaps", is_flag=True, help="Keep the raw heatmaps (.npz) beside the overlays."),
     click.option("--model", help="Model version to use; without it, whichever is current."),

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from producer.commands.run import METHODS as OFFERED
 from worker.explain.cam import METHODS, MethodInput
 from worker.explain.explainer import Explainer, ScoreCamForward
+from worker.explain.names import METHODS as OFFERED
 from worker.images.preprocess import Pixels
 from worker.model.metadata import ModelMetadata
 

@@ -16,7 +16,7 @@ from worker.images.reader import Radiograph
 from worker.model.metadata import Preprocessing
 from worker.train.augmentation import augment
 from worker.train.dataset import load_labelled_folder
-from worker.train.metrics import measure
+from worker.train.metrics import compute_metrics
 from worker.train.plots import (
     plot_confusion_matrix,
     plot_learning_curves,
@@ -134,7 +134,7 @@ def test_changed_copies_keep_the_size_and_hide_the_markers() -> None:
 def test_pictures_are_written(make_folder: MakeFolder, tmp_path: Path) -> None:
     dataset = load_labelled_folder(make_folder(Clear=6, Opaque=6), min_per_class=2)
     scores = np.random.default_rng(0).normal(size=(12, 2))
-    metrics = measure(np.array(dataset.labels), scores, dataset.classes, resamples=20)
+    metrics = compute_metrics(np.array(dataset.labels), scores, dataset.classes, resamples=20)
     history = [
         {"stage": stage, "epoch": n, "loss": 1 / n, "val_loss": 1 / n, "val_auc": 0.8, "val_accuracy": 0.7}
         for n, stage in ((1, "head"), (2, "network"), (3, "network"))

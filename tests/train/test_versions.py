@@ -10,12 +10,12 @@ import keras
 import numpy as np
 import pytest
 
-from tools.make_starter import save_version
 from worker.model.metadata import Head
 from worker.model.network import build_network, load_model
 from worker.train.annotations import FindingAnnotations
 from worker.train.dataset import load_labelled_folder, train_val_split
 from worker.train.metrics import softmax
+from worker.train.publish import save_version
 from worker.train.recipe import Recipe
 from worker.train.split_network import InitialWeightsError, load_initial_weights
 from worker.train.training import TrainingResult, fit

@@ -21,7 +21,7 @@ from worker.model.store import ModelStore
 from worker.programs.evaluate_model import evaluate_model
 from worker.settings import Settings
 from worker.train.dataset import LabelledDataset
-from worker.train.metrics import measure
+from worker.train.metrics import compute_metrics
 from worker.train.options import TrainOptions, version_name
 from worker.train.publish import find_finished_build, publish
 from worker.train.recipe import Recipe
@@ -53,7 +53,7 @@ def test_evaluate_gives_the_figures_that_measure_gives(
     make_current(known, store, folder, "v-1", dataset.classes)
     (dataset.root / "Clear" / "broken.png").write_bytes(b"\x89PNG")
     found = evaluate_model(settings, get_model(known, "v-1"), store, dataset.root, tmp_path / "out")
-    expected = measure(
+    expected = compute_metrics(
         np.array(dataset.labels), reference_scores(folder, dataset), dataset.classes, temperature=1.5
     )
     assert found.metrics.confusion == expected.confusion

@@ -10,7 +10,7 @@ from versions_made import make_current, make_version, reference_scores
 from db.ledger import Ledger
 from worker.model.store import ModelStore
 from worker.train.dataset import LabelledDataset
-from worker.train.metrics import measure
+from worker.train.metrics import compute_metrics
 from worker.train.options import TrainOptions
 from worker.train.promotion import compared, decide_promotion
 from worker.train.recipe import Recipe
@@ -34,7 +34,7 @@ def test_a_version_is_compared_with_the_current_one_on_the_same_images(
     folder = make_version(tmp_path / "made", "before-1", tiny_recipe, dataset.classes)
     make_current(known, store, folder, "before-1", dataset.classes)
     images = (0, 1, 2, 10, 11, 12)
-    before = measure(
+    before = compute_metrics(
         np.array(dataset.labels)[list(images)],
         reference_scores(folder, dataset)[list(images)],
         dataset.classes,

@@ -12,13 +12,13 @@ from PIL import ImageDraw
 from db.migrate import migrate
 from db.models import add_model
 from producer.phantoms.folder import draw_phantom
-from tools.make_starter import save_version
 from worker.model.metadata import Head, Preprocessing, digest_of
 from worker.model.network import round_to_stored_precision
 from worker.model.store import STARTER, ModelStore
 from worker.train.cam_evaluation import CamEvaluation, evaluate_cams
 from worker.train.dataset import LabelledDataset, load_labelled_folder, train_val_split
 from worker.train.evaluation import predict_logits
+from worker.train.publish import save_version
 from worker.train.recipe import ChestAugmentation, Recipe, Stage
 from worker.train.training import fit
 

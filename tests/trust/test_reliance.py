@@ -10,7 +10,7 @@ import pytest
 
 from worker.images.preprocess import Pixels
 from worker.map_evaluation.occlusion import occlusion_sensitivity
-from worker.map_evaluation.reports import FEWEST, REGIONS, OcclusionReport, reliance
+from worker.map_evaluation.reports import MIN_IMAGES, REGIONS, OcclusionReport, reliance
 from worker.model.metadata import Layer, ModelMetadata, Preprocessing, Weights
 
 SIDE = 64
@@ -57,7 +57,7 @@ def test_model_that_looks_at_a_corner_is_told_of() -> None:
 
 
 def test_few_images_say_nothing_of_a_model() -> None:
-    (found,) = occlusion_sensitivity(*looking_at(CORNER), bright_at(CORNER, MIDDLE)[: FEWEST - 1])
+    (found,) = occlusion_sensitivity(*looking_at(CORNER), bright_at(CORNER, MIDDLE)[: MIN_IMAGES - 1])
     assert found.hidden["top left corner"].changed == 1
     assert found.warnings == []
 

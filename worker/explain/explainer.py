@@ -12,7 +12,8 @@ import tensorflow as tf
 from worker.errors import ModelError
 from worker.explain.cam import Method, MethodInput, require_method
 from worker.explain.forward import Step, Values, inference_steps, scale
-from worker.explain.options import ARGMAX_TARGET, AUTO, Explanation, Indices, Panel
+from worker.explain.names import AUTO
+from worker.explain.options import ARGMAX_TARGET, Explanation, Indices, Panel
 from worker.images.preprocess import Pixels
 from worker.model.metadata import ModelMetadata, Preprocessing
 

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-MethodName = Literal[
-    "auto", "gradcam", "gradcam++", "hirescam", "layercam", "xgradcam", "eigencam", "scorecam"
-]
-Colormap = Literal["inferno", "magma", "viridis", "cividis", "turbo", "gray", "blue-red"]
-OutputFormat = Literal["jpeg", "png", "webp"]
-PREDICTED = "predicted"
-ALL = "all"
-AUTO = "auto"
+from worker.explain.names import ALL, AUTO, COLORMAPS, METHODS, OUTPUT_FORMATS, PREDICTED
+
+
+def _one_of(names: tuple[str, ...]) -> AfterValidator:
+    def check(value: str) -> str:
+        if value not in names:
+            raise ValueError(f"is none of {', '.join(names)}")
+        return value
+
+    return AfterValidator(check)
+
+
+MethodName = Annotated[str, _one_of((AUTO, *METHODS))]
+Colormap = Annotated[str, _one_of(COLORMAPS)]
+OutputFormat = Annotated[str, _one_of(OUTPUT_FORMATS)]
 
 
 class ExplainOptions(BaseModel):

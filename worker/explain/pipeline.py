@@ -17,7 +17,8 @@ import numpy as np
 from worker.errors import ImageError, StorageError
 from worker.explain.attribution import AttributionShares, attribution_shares, mask_in_input
 from worker.explain.explainer import Explainer
-from worker.explain.options import ALL, ARGMAX_TARGET, PREDICTED, ExplainOptions, Explanation, Panel
+from worker.explain.names import ALL, PREDICTED
+from worker.explain.options import ARGMAX_TARGET, ExplainOptions, Explanation, Panel
 from worker.explain.overlay import encode, render, save_heatmaps, write_atomically
 from worker.file_names import printable
 from worker.images.masks import AnnotationMasks, load_masks

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from worker.explain.attribution import Mask, border, corner, middle
 from worker.map_evaluation.curves import Faithfulness
 from worker.map_evaluation.localisation import Localisation
 from worker.map_evaluation.similarity import Similarity
@@ -110,50 +112,26 @@ class Sanity(_Part):
         if self.passed:
             return f"passed: the maps depend on what the model has learned ({figures})"
         return (
-            "failed: the maps stay alike when the model forgets all it has learned, so that they do not show "
+            "failed: the maps stay alike when all weights are randomised, so that they do not show "
             f"what it has learned; do not believe them ({figures})"
         )
 
 
 # Of the advance of the predicted class, lost by hiding a corner, which is a sixteenth of the picture, or
 # the border.
-MUCH = 0.5
+LARGE_EFFECT = 0.5
 # What fewer images than this do together says nothing of a model.
-FEWEST = 8
+MIN_IMAGES = 8
 
 
-def _square(top: bool, left: bool) -> Callable[[int], Any]:
-    def place(side: int) -> Any:
-        mask = np.zeros((side, side), bool)
-        quarter = side // 4
-        rows = slice(quarter) if top else slice(-quarter, None)
-        mask[rows, slice(quarter) if left else slice(-quarter, None)] = True
-        return mask
-
-    return place
-
-
-def _middle(side: int) -> Any:
-    mask = np.zeros((side, side), bool)
-    mask[side // 4 : -(side // 4), side // 4 : -(side // 4)] = True
-    return mask
-
-
-def _border(side: int) -> Any:
-    mask = np.ones((side, side), bool)
-    frame = side // 10
-    mask[frame:-frame, frame:-frame] = False
-    return mask
-
-
-# Which pixels of a picture of some side each place covers. Corners are squares of a quarter of the side.
-REGIONS: dict[str, Callable[[int], Any]] = {
-    "top left corner": _square(True, True),
-    "top right corner": _square(True, False),
-    "bottom left corner": _square(False, True),
-    "bottom right corner": _square(False, False),
-    "border": _border,
-    "middle": _middle,
+# Which pixels of a picture of some side each region covers.
+REGIONS: dict[str, Callable[[int], Mask]] = {
+    "top left corner": partial(corner, top=True, left=True),
+    "top right corner": partial(corner, top=True, left=False),
+    "bottom left corner": partial(corner, top=False, left=True),
+    "bottom right corner": partial(corner, top=False, left=False),
+    "border": border,
+    "middle": middle,
 }
 
 
@@ -179,15 +157,16 @@ class OcclusionReport(BaseModel):
     @property
     def warnings(self) -> list[str]:
         """A sentence for each place outside the middle that much rests on; none from too few images."""
-        if self.images < FEWEST:
+        if self.images < MIN_IMAGES:
             return []
         return [
-            f"warning: the model looks at the {place}: hiding it takes {found.lost:.0%} of what "
-            f"{self.class_name} is ahead by, and {found.changed:.0%} of {self.images} images are then "
-            f"predicted as another class (hiding the middle: {self.hidden['middle'].lost:.0%} and "
-            f"{self.hidden['middle'].changed:.0%}). Side markers and film edges are there, not lungs"
+            f"warning: the model looks at the {place}: masking it cuts the {self.class_name} margin by "
+            f"{found.lost:.0%}, and {round(found.changed * self.images)} of {self.images} images are then "
+            f"predicted as another class (masking the middle: {self.hidden['middle'].lost:.0%} and "
+            f"{round(self.hidden['middle'].changed * self.images)}). Side markers and film edges "
+            "are there, not lungs"
             for place, found in self.hidden.items()
-            if place != "middle" and found.lost >= MUCH
+            if place != "middle" and found.lost >= LARGE_EFFECT
         ]
 
 

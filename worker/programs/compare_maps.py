@@ -11,7 +11,8 @@ from typing import Any
 
 from worker.errors import ImageError, XraycamError
 from worker.explain.explainer import Explainer
-from worker.explain.options import ARGMAX_TARGET, PREDICTED
+from worker.explain.names import PREDICTED
+from worker.explain.options import ARGMAX_TARGET
 from worker.explain.overlay import blend, encode, lookup_table, write_atomically
 from worker.images.preprocess import preprocess
 from worker.images.reader import Radiograph, limits_of, read_radiograph

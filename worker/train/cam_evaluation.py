@@ -61,12 +61,24 @@ def evaluate_cams(
     ranking = rank(metadata, network, pixels, seconds=seconds, progress=progress)
     figures: dict[str, Any] = {
         "ranking": ranking.model_dump(mode="json"),
-        "reliance": [one.model_dump(mode="json") for one in occlusion_sensitivity(metadata, network, pixels)],
+        "reliance": _occlusion(metadata, network, pixels),
     }
     repeated = None if before is None else _repeatability(network, dataset, chosen, metadata, ranking, before)
     if repeated is not None:
         figures["repeatability"] = repeated
     return CamEvaluation(ranking.best.layer, ranking.best.method, figures)
+
+
+def measure_occlusion(
+    metadata: ModelMetadata,
+    network: Any,
+    dataset: LabelledDataset,
+    indices: Sequence[int],
+    images: int = IMAGES,
+) -> list[dict[str, Any]]:
+    """The `reliance` that `evaluate_cams` measures, alone: an `OcclusionReport` in JSON's types per class."""
+    chosen = _balanced(dataset, indices, images)
+    return _occlusion(metadata, network, _pixels(dataset, chosen, metadata.preprocessing))
 
 
 def unsaved_metadata(
@@ -116,6 +128,10 @@ def _repeatability(
         "method": ranking.best.method,
         **similarity(*maps).model_dump(mode="json"),
     }
+
+
+def _occlusion(metadata: ModelMetadata, network: Any, pixels: Pixels) -> list[dict[str, Any]]:
+    return [one.model_dump(mode="json") for one in occlusion_sensitivity(metadata, network, pixels)]
 
 
 def _balanced(dataset: LabelledDataset, indices: Sequence[int], count: int) -> list[int]:

@@ -17,7 +17,7 @@ from worker.explain.forward import scale
 from worker.images.preprocess import Pixels, preprocess
 from worker.model.metadata import Preprocessing
 from worker.train.dataset import LabelledDataset
-from worker.train.metrics import Metrics, measure
+from worker.train.metrics import Metrics, compute_metrics
 from worker.train.plots import plot_confusion_matrix, plot_reliability, plot_roc, plot_worst_mistakes
 
 BATCH = 32
@@ -91,5 +91,5 @@ def measured(
     """Measure `scores` of the images at `indices`; `temperature` as for `measure`."""
     labels = np.array(dataset.labels)[list(indices)]
     return EvaluationResult(
-        dataset, indices, scores, measure(labels, scores, dataset.classes, temperature=temperature)
+        dataset, indices, scores, compute_metrics(labels, scores, dataset.classes, temperature=temperature)
     )

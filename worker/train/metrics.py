@@ -77,7 +77,7 @@ class Metrics(_Figures):
     by_class: dict[str, ClassFigures]
 
 
-def measure(
+def compute_metrics(
     labels: ArrayLike,
     scores: ArrayLike,
     classes: tuple[str, ...],

@@ -2,26 +2,82 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from db.ledger import Ledger
 from db.models import add_model
-from tools.make_starter import save_version
 from worker.errors import ModelError
-from worker.model.metadata import METRICS_FILE, ModelMetadata, check_folder, digest_of, read_metadata
+from worker.model.metadata import (
+    CARD_FILE,
+    METRICS_FILE,
+    ModelMetadata,
+    check_folder,
+    digest_of,
+    read_metadata,
+)
+from worker.model.network import save_model, spatial_layers
 from worker.model.store import ModelStore
 from worker.train.annotations import FindingAnnotations
 from worker.train.cam_evaluation import CamEvaluation
-from worker.train.dataset import Split
+from worker.train.dataset import LabelledDataset, Split
 from worker.train.evaluation import EvaluationResult
+from worker.train.metrics import compute_metrics
+from worker.train.model_card import model_card, training_record
 from worker.train.options import TrainOptions
 from worker.train.plots import plot_learning_curves
 from worker.train.recipe import Recipe
 from worker.train.training import TrainingResult
+
+
+def save_version(
+    trained: TrainingResult,
+    dataset: LabelledDataset,
+    parts: Split,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    version: str,
+    default_layer: str,
+    default_method: str = "gradcam",
+    figures: dict[str, Any],
+) -> ModelMetadata:
+    """Write a training's result as the model folder `folder`, with its card. `figures` go into the record
+    beside those of the validation part. Raises ModelError if `folder` exists."""
+    labels = np.array(dataset.labels)[list(parts.validation)]
+    record = training_record(
+        dataset,
+        parts,
+        recipe,
+        started_from=trained.started_from,
+        history=[asdict(epoch) for epoch in trained.history],
+        best_epoch=trained.best_epoch,
+        validation=compute_metrics(labels, trained.scores, dataset.classes),
+    )
+    metadata = save_model(
+        trained.network,
+        folder,
+        metadata={
+            "version": version,
+            "alpha": recipe.alpha,
+            "classes": dataset.classes,
+            "preprocessing": recipe.preprocessing,
+            "head": recipe.head,
+            "layers": spatial_layers(trained.network),
+            "default_layer": default_layer,
+            "default_method": default_method,
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "training": {**record, **figures},
+        },
+    )
+    (folder / CARD_FILE).write_text(model_card(metadata), encoding="utf-8")
+    return metadata
 
 
 def find_finished_build(folder: Path, options: TrainOptions) -> Path | None:
