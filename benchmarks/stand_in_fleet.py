@@ -86,7 +86,9 @@ def link_images(folder: Path, count: int) -> Path:
     originals = folder.with_name(f"{folder.name}-originals")
     originals.mkdir()
     for number in range(DIFFERENT):
-        Image.new("L", (32, 32), number * 255 // DIFFERENT).save(originals / f"{number}.png")
+        image = Image.linear_gradient("L").resize((32, 32))
+        image.putpixel((0, 0), number * 255 // DIFFERENT)
+        image.save(originals / f"{number}.png")
     for first in range(0, count, PER_FOLDER):
         below = folder / f"{first // PER_FOLDER:05d}"
         below.mkdir(parents=True)

@@ -185,5 +185,7 @@ def draw_many(folder: Path, count: int) -> Path:
     """A folder with very small images, all different, where only their number matters."""
     folder.mkdir()
     for number in range(count):
-        Image.new("L", (32, 32), number % 256).save(folder / f"image-{number:04}.png")
+        image = Image.linear_gradient("L").resize((32, 32))
+        image.putpixel((0, 0), number % 256)
+        image.save(folder / f"image-{number:04}.png")
     return folder

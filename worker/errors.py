@@ -11,8 +11,9 @@ class ImageError(XraycamError):
     """Raised when one file cannot be explained; the run goes on without it.
 
     `reason` is a stable word to count and to retry by: `empty`, `truncated`, `not-an-image`,
-    `too-small`, `too-large`, `unsupported`, `missing`, `unreadable`, `outside-root`, `write-failed`; of
-    DICOM also `not-radiograph`, `not-chest`, `not-frontal`, `for-processing`, `multi-frame`, `no-pixels`.
+    `too-small`, `too-large`, `no-contrast`, `unsupported`, `missing`, `unreadable`, `outside-root`,
+    `write-failed`; of DICOM also `not-radiograph`, `not-chest`, `not-frontal`, `for-processing`,
+    `multi-frame`, `no-pixels`.
     """
 
     def __init__(self, reason: str, message: str) -> None:

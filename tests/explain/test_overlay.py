@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from worker.errors import ImageError, XraycamError
+from worker.explain.names import COLORMAPS
 from worker.explain.options import ExplainOptions
 from worker.explain.overlay import (
-    COLORMAPS,
     encode,
     lookup_table,
     recolour,
@@ -21,7 +21,8 @@ from worker.explain.overlay import (
     save_heatmaps,
     write_atomically,
 )
-from worker.images.reader import Limits, Radiograph, read_radiograph
+from worker.images.limits import Limits
+from worker.images.reader import Radiograph, read_radiograph
 from worker.model.metadata import Preprocessing
 
 WHOLE = Preprocessing()

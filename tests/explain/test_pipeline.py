@@ -16,8 +16,9 @@ from worker.explain.explainer import Explainer
 from worker.explain.options import ExplainOptions
 from worker.explain.overlay import recolour
 from worker.explain.pipeline import ImageResult, ImageTask, Pipeline
+from worker.images.limits import Limits
 from worker.images.preprocess import preprocess
-from worker.images.reader import Limits, read_radiograph
+from worker.images.reader import read_radiograph
 from worker.model.metadata import ModelMetadata
 from worker.model.network import load_model
 

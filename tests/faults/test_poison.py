@@ -26,7 +26,7 @@ def test_poison_image_fails_after_three_attempts_and_its_neighbours_are_done(
 ) -> None:
     xrays = draw_xrays_of(distributed, chunk_size=32, image_timeout=4)
     distributed.sabotage(poison=poison)
-    Image.new("L", (77, 77)).save(xrays / "image-0150-poison.png")
+    Image.linear_gradient("L").resize((77, 77)).save(xrays / "image-0150-poison.png")
     distributed.start("worker")
     start = time.monotonic()
     enqueue(distributed, xrays)
@@ -44,7 +44,7 @@ def test_poison_image_fails_after_three_attempts_and_its_neighbours_are_done(
     assert failed == [("image-0150-poison.png", 3, "crashed-worker")]
     wait_until(lambda: len(children(distributed)) == 1, 30, "a healthy worker")
     (xrays / "image-0150-poison.png").unlink()
-    Image.new("L", (32, 32)).save(xrays / "later.png")
+    Image.linear_gradient("L").resize((32, 32)).save(xrays / "later.png")
     distributed.xraycam("enqueue", xrays)
     wait_until(lambda: distributed.counts()["done"] == IMAGES + 1, 60, "the worker works on")
     note_fault(f"image that {poison}s its decoder", happens, seconds, "for the whole run")

@@ -15,7 +15,7 @@ from worker.explain.explainer import Explainer
 from worker.explain.options import ExplainOptions
 from worker.explain.pipeline import ImageTask, Pipeline
 from worker.file_names import escape_path
-from worker.images.reader import Limits
+from worker.images.limits import Limits
 from worker.model.network import load_model
 
 

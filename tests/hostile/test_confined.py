@@ -13,7 +13,8 @@ from PIL import Image
 
 from worker.errors import ImageError
 from worker.file_names import escape_path, unescape_path
-from worker.images.reader import Limits, read_radiograph
+from worker.images.limits import Limits
+from worker.images.reader import read_radiograph
 from worker.safe_files import _unfinished, atomic_write_beneath, remove_temp_files
 
 
@@ -22,7 +23,7 @@ def root(tmp_path: Path) -> Path:
     (tmp_path / "root" / "in").mkdir(parents=True)
     (tmp_path / "private").mkdir()
     for folder in ("root/in", "private"):
-        Image.new("L", (32, 32)).save(tmp_path / folder / "a.png")
+        Image.linear_gradient("L").resize((32, 32)).save(tmp_path / folder / "a.png")
     return tmp_path / "root"
 
 

@@ -21,7 +21,8 @@ from worker.errors import ImageError
 from worker.explain.options import ExplainOptions
 from worker.explain.overlay import render
 from worker.file_names import escape_path
-from worker.images.reader import Limits, Radiograph, read_radiograph
+from worker.images.limits import Limits
+from worker.images.reader import Radiograph, read_radiograph
 from worker.model.metadata import Preprocessing
 
 # Pillow warns of much that it then reads.
@@ -34,6 +35,7 @@ REASONS = {
     "not-an-image",
     "too-small",
     "too-large",
+    "no-contrast",
     "unsupported",
     "unreadable",
     "write-failed",

@@ -31,7 +31,7 @@ def test_every_image_ends_in_one_row_and_nothing_leaves_its_folders(distributed:
     elsewhere = distributed.folder / "elsewhere"
     for folder in (xrays, xrays / "[", xrays / "linked", elsewhere):
         folder.mkdir()
-    image = Image.new("L", (SIZE, SIZE), 90)
+    image = Image.linear_gradient("L").resize((SIZE, SIZE))
     image.save(secret)
     secret.chmod(0o600)
     names = [os.fsdecode(name) for name in NAMES if not name.startswith(b".")]  # those are hidden

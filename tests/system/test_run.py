@@ -70,8 +70,8 @@ def test_the_same_folder_again_does_only_what_is_new_or_changed(installation: In
     xrays = draw_many(installation.folder / "xrays", 12)
     installation.xraycam("run", xrays)
     before = {path: path.stat().st_mtime_ns for path in installation.home.rglob("*.jpg")}
-    Image.new("L", (40, 40), 7).save(xrays / "image-0003.png")
-    Image.new("L", (40, 40), 7).save(xrays / "new.png")
+    Image.linear_gradient("L").resize((40, 40)).save(xrays / "image-0003.png")
+    Image.linear_gradient("L").resize((40, 40)).save(xrays / "new.png")
 
     again = installation.xraycam("run", xrays)
 
@@ -89,7 +89,7 @@ def test_failed_images_are_tried_again_on_demand(installation: Installation) -> 
     xrays = draw_many(installation.folder / "xrays", 6)
     (xrays / "late.png").write_bytes(b"")
     installation.xraycam("run", xrays, status=3)
-    Image.new("L", (32, 32)).save(xrays / "late.png")
+    Image.linear_gradient("L").resize((32, 32)).save(xrays / "late.png")
 
     assert "failed in it: empty (1)" in installation.xraycam("retry", 1, "--reason", "truncated").stderr
     installation.xraycam("retry", 1, "--reason", "empty")

@@ -7,21 +7,21 @@ import zipfile
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from worker.errors import ImageError, XraycamError
-from worker.explain.options import Colormap, ExplainOptions, OutputFormat
+from worker.explain.names import COLORMAPS
+from worker.explain.options import ExplainOptions, OutputFormat
 from worker.file_names import printable
-from worker.images.reader import Limits, Radiograph, read_radiograph
+from worker.images.limits import Limits
+from worker.images.reader import Radiograph, read_radiograph
 from worker.model.metadata import Preprocessing
 from worker.safe_files import atomic_write_beneath, raise_if_target_unavailable
 
 Table = np.ndarray[Any, np.dtype[np.uint8]]
-
-COLORMAPS: tuple[str, ...] = get_args(Colormap)
 
 
 @cache

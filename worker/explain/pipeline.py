@@ -21,15 +21,10 @@ from worker.explain.names import ALL, PREDICTED
 from worker.explain.options import ARGMAX_TARGET, ExplainOptions, Explanation, Panel
 from worker.explain.overlay import encode, render, save_heatmaps, write_atomically
 from worker.file_names import printable
+from worker.images.limits import LARGE_PIXELS, Limits, one_large_at_a_time
 from worker.images.masks import AnnotationMasks, load_masks
 from worker.images.preprocess import Pixels, preprocess
-from worker.images.reader import (
-    LARGE_PIXELS,
-    Limits,
-    Radiograph,
-    one_large_at_a_time,
-    read_radiograph,
-)
+from worker.images.reader import Radiograph, read_radiograph
 from worker.model.metadata import Preprocessing
 
 HEATMAP_SUFFIX = ".npz"

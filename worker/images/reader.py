@@ -3,36 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import stat
-from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from worker.errors import ImageError
 from worker.file_names import printable
 from worker.images.dicom import DicomFacts, decode_dicom, is_dicom
-from worker.images.limits import LARGE_PIXELS as LARGE_PIXELS
-from worker.images.limits import Limits as Limits
-from worker.images.limits import one_large_at_a_time as one_large_at_a_time
+from worker.images.limits import Limits
+from worker.images.raster import decode_raster
 from worker.safe_files import open_beneath, raise_if_source_unavailable
 
 if TYPE_CHECKING:
     from worker.settings import Settings
-
-# Pillow's own limit is one number for the whole process and only warns at first; `Limits` is checked
-# below for every file, after the header and before a single pixel is decoded.
-Image.MAX_IMAGE_PIXELS = None
-
-# No format that runs a program (EPS), reads other files, or holds icons.
-FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")
-_ROWS = 64
-_BEGINNINGS = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"GIF8", b"RIFF", b"\0\0\0\x0cjP")
 
 
 def limits_of(settings: Settings) -> Limits:
@@ -58,8 +45,7 @@ def read_radiograph(
     """Read `file` once, hash its content (SHA-256, hexadecimal) and decode it to 8-bit gray.
 
     With `root`, a real folder, no file is read that lies outside, nor through a link.
-    Colour becomes luma (ITU-R 601), transparency is ignored, the EXIF orientation is applied, of several
-    frames the first is taken. More than 8 bits are scaled linearly, see `to_gray`. Of DICOM, frontal
+    What becomes of colour, depth and orientation: see `raster.decode_raster`. Of DICOM, frontal
     radiographs of the chest are read and what `accept` adds to them, see `decode_dicom`.
     Raises ImageError for every file that cannot be explained, StorageError if nothing below `root` can be
     read at present, and nothing else.
@@ -69,56 +55,8 @@ def read_radiograph(
     if is_dicom(content):
         decoded = decode_dicom(content, shown, limits, accept)
         return Radiograph(decoded.pixels, *decoded.size, hashlib.sha256(content).hexdigest(), decoded.facts)
-    try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            _check_size(image, shown, limits)
-            is_large = image.width * image.height > LARGE_PIXELS
-            with one_large_at_a_time if is_large else nullcontext():
-                image.load()
-                _turn_upright(image)
-                pixels = to_gray(image)
-    except ImageError:
-        raise
-    except Exception as error:
-        raise _explained(error, content, shown) from error
+    pixels = decode_raster(content, shown, limits)
     return Radiograph(pixels, pixels.width, pixels.height, hashlib.sha256(content).hexdigest())
-
-
-def to_gray(image: Image.Image) -> Image.Image:
-    """`image` as mode L.
-
-    Integers of more than 8 bits are divided by 2^bits - 1, where `bits` is the smallest number of bits that
-    holds the brightest pixel: radiographs of 10, 12 or 15 bits are stored in files of 16, which do not say
-    so. Black stays black, relative brightness stays. Floats run from their minimum to their maximum.
-    """
-    if image.mode == "L":
-        return image if type(image) is Image.Image else image.copy()
-    if image.mode.startswith("I"):
-        values = np.asarray(image)
-        low, high = min(int(values.min()), 0), int(values.max())
-        full = (1 << max((high - low).bit_length(), 8)) - 1
-        if values.dtype.itemsize == 2:  # by table, which needs no floats of the whole image
-            table = (np.arange(full + 1) * (255 / full) + 0.5).astype(np.uint8)
-            return Image.fromarray(table[values])
-        return _scaled(values, low, 255 / full)
-    if image.mode == "F":
-        floats = np.asarray(image)
-        darkest, brightest = float(floats.min()), float(floats.max())
-        if not np.isfinite([darkest, brightest]).all():  # a NaN makes the extremes NaN
-            raise ValueError("it holds values that are not numbers")
-        return _scaled(floats, darkest, 255 / ((brightest - darkest) or 1))
-    if image.mode in ("1", "LA", "La"):
-        return image.convert("L")
-    return (image if image.mode == "RGB" else image.convert("RGB")).convert("L")
-
-
-def _scaled(values: np.ndarray[Any, Any], low: float, factor: float) -> Image.Image:
-    """(values - low) * factor, rounded, as mode L; in blocks of rows, whose doubles need little memory."""
-    scaled = np.empty(values.shape, np.uint8)
-    for row in range(0, len(values), _ROWS):
-        block = values[row : row + _ROWS].astype(np.float64)
-        scaled[row : row + _ROWS] = (block - low) * factor + 0.5
-    return Image.fromarray(scaled)
 
 
 def _content(file: Path, shown: str, limits: Limits, root: Path | None) -> bytes:
@@ -157,40 +95,3 @@ def _read_all(descriptor: int, size: int) -> bytes:
         parts.append(part)
         size -= len(part)
     return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-def _check_size(image: Image.Image, shown: str, limits: Limits) -> None:
-    width, height = image.size
-    if min(width, height) < limits.min_side:
-        raise ImageError(
-            "too-small",
-            f"{shown} is {width} x {height} pixels; at least {limits.min_side} on each side are needed",
-        )
-    if width * height > limits.max_pixels:
-        raise ImageError(
-            "too-large",
-            f"{shown} is {width} x {height} pixels; the limit is {limits.max_pixels:,} pixels in all",
-        )
-
-
-def _turn_upright(image: Image.Image) -> None:
-    # Damaged EXIF, which Pillow reports in many ways, says nothing about the pixels.
-    with suppress(Exception):
-        ImageOps.exif_transpose(image, in_place=True)
-
-
-def _explained(error: Exception, content: bytes, shown: str) -> ImageError:
-    cause = " ".join(str(error).split()) or type(error).__name__
-    unknown = isinstance(error, UnidentifiedImageError)
-    if "truncat" in cause.lower() or isinstance(error, EOFError) or (unknown and _starts_well(content)):
-        return ImageError("truncated", f"{shown} is cut short; copy it again from its source")
-    if unknown:
-        known = ", ".join(FORMATS)
-        return ImageError("not-an-image", f"{shown} is not an image of a known format ({known})")
-    if isinstance(error, MemoryError):
-        return ImageError("too-large", f"{shown} does not fit into memory; lower the limit on pixels")
-    return ImageError("not-an-image", f"{shown} is damaged and does not decode: {cause}")
-
-
-def _starts_well(content: bytes) -> bool:
-    return content.startswith(_BEGINNINGS)

@@ -13,9 +13,10 @@ import numpy as np
 from worker.errors import ImageError, XraycamError
 from worker.explain.attribution import mask_in_input
 from worker.file_names import is_sidecar, printable
+from worker.images.limits import Limits
 from worker.images.masks import AnnotationMasks
 from worker.images.preprocess import Pixels, preprocess
-from worker.images.reader import Limits, read_radiograph
+from worker.images.reader import read_radiograph
 from worker.model.metadata import ModelMetadata
 
 UNKNOWN = -1

@@ -18,7 +18,8 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from worker.errors import ImageError, XraycamError
 from worker.file_names import is_sidecar, printable
-from worker.images.reader import Limits, Radiograph, read_radiograph
+from worker.images.limits import Limits
+from worker.images.reader import Radiograph, read_radiograph
 
 
 class DatasetError(XraycamError):

@@ -1,0 +1,292 @@
+"""From the content of a raster file (PNG, JPEG, TIFF and so on) to 8-bit gray pixels, or to the reason."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
+
+import imagecodecs
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from worker.errors import ImageError
+from worker.images import headers
+from worker.images.depth import Values, gray_image, luma, require_contrast
+from worker.images.headers import StreamHeader
+from worker.images.limits import LARGE_PIXELS, Limits, one_large_at_a_time
+from worker.images.pnm import decode_pnm, deep_pnm
+from worker.images.tiff import MAX_BYTES_PER_PIXEL, TIFF, CutShort, open_tiff, plain, turned
+
+# Pillow's own limit is one number for the whole process and only warns at first; `Limits` is checked
+# below for every file, after the header and before a single pixel is decoded.
+Image.MAX_IMAGE_PIXELS = None
+
+FORMATS = ("PNG", "JPEG", "JPEG-LS", "JPEG 2000", "JPEG XL", "TIFF", "BMP", "GIF", "WEBP", "PGM", "PFM")
+# No format that runs a program (EPS), reads other files, or holds icons.
+_PILLOW = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")
+_BEGINNINGS = (b"\x89PNG", headers.JPEG, *TIFF, b"GIF8", b"RIFF", headers.JPEG2000_BOX[:7])
+_NOT_READ = (
+    (b"II\xbc", "JPEG XR"), (b"%PDF", "PDF"), (b"%!PS", "PostScript"), (b"8BPS", "Photoshop"),
+    (b"v/1\x01", "OpenEXR"), (b"#?RADIANCE", "Radiance HDR"), (b"PF\n", "colour PFM"), (b"P7\n", "PAM"),
+    (b"PK\x03\x04", "ZIP"),
+    (b"\x1f\x8b", "gzip"), (b"NRRD", "NRRD"), (b"SIMPLE  =", "FITS"), (b"\x89HDF", "HDF5"),
+    (b"\x93NUMPY", "NumPy"), (b"qoif", "QOI"), (b"DDS ", "DDS"), (b"ObjectType", "MetaImage"),
+    (b"\x5c\x01\0\0", "NIfTI"), (b"\0\0\1\0", "ICO"), (b"<svg", "SVG"), (b"\xd7\xcd\xc6\x9a", "WMF"),
+)  # fmt: skip
+_BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF"}
+_TRUECOLOUR, _ALPHA = 2, 4
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+
+
+def decode_raster(content: bytes, shown: str, limits: Limits) -> Image.Image:
+    """`content` as a loaded Pillow image of mode L, upright.
+
+    Colour becomes luma (ITU-R 601), transparency is ignored, the orientation of EXIF or TIFF is applied, of
+    several pages the first is taken. 8 bits stay as they are; more are scaled, see `depth.black_and_white`.
+    Sizes are checked in all headers before anything is decoded. `shown` names the file in messages.
+    Raises ImageError: `truncated`, `not-an-image`, `unsupported`, `too-small`, `too-large`, `no-contrast`.
+    """
+    try:
+        image = _decoder(content)(content, shown, limits)
+    except ImageError:
+        raise
+    except Exception as error:
+        raise _explained(error, content, shown) from error
+    require_contrast(image, shown)
+    return image
+
+
+def _decoder(content: bytes) -> Callable[[bytes, str, Limits], Image.Image]:
+    if content.startswith(headers.PNG):
+        return _png
+    if content.startswith(headers.JPEG):
+        return _jpeg
+    if content.startswith(TIFF):
+        return _tiff
+    if content.startswith((headers.JPEG2000_BOX, headers.JPEG2000_STREAM)):
+        return _jpeg2000
+    if content.startswith((headers.JPEGXL_BOX, headers.JPEGXL_STREAM)):
+        return _jpegxl
+    if deep_pnm(content) is not None:
+        return _pnm
+    return _by_pillow
+
+
+def _png(content: bytes, shown: str, limits: Limits) -> Image.Image:
+    header = headers.png_header(content)
+    if header.bad_chunk is not None:
+        raise ImageError(
+            "not-an-image",
+            f"{shown} is damaged: the checksum of its {header.bad_chunk} chunk is wrong; "
+            "copy it again from its source",
+        )
+    if header.depth != 16:
+        return _by_pillow(header.content, shown, limits)
+    if header.is_cut:
+        header.core.append(_PNG_END)  # all pixels may be there still
+    per_pixel = 2 * (3 if header.colour & _TRUECOLOUR else 1) + (2 if header.colour & _ALPHA else 0)
+    with _slot(header.width, header.height, shown, limits, per_pixel):
+        try:
+            decoded = imagecodecs.png_decode(headers.PNG + b"".join(header.core))
+        except imagecodecs.PngError as error:
+            raise CutShort("it ends early") if header.is_cut else error from error
+        values = _first_or_luma(decoded)
+        bits = header.significant_bits
+        image = gray_image(values, significant_bits=bits if bits and bits < 16 else None)
+        orientation = 1
+        with suppress(Exception), Image.open(io.BytesIO(header.content), formats=["PNG"]) as opened:
+            orientation = int(opened.getexif().get(0x0112, 1))
+        return turned(image, orientation)
+
+
+def _jpeg(content: bytes, shown: str, limits: Limits) -> Image.Image:
+    header = headers.jpeg_header(content)
+    if header is None or (header.bits == 8 and header.frame in (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)):
+        if header is not None and header.components == 4 and not header.has_adobe:
+            raise _unsupported(
+                shown, "a CMYK JPEG that does not say whether 0 is ink or paper (no Adobe mark)"
+            )
+        return _by_pillow(content, shown, limits)
+    is_ls, is_lossless = header.frame == 0xF7, header.frame == 0xC3
+    if not (is_ls or is_lossless or (header.bits == 12 and header.frame in (0xC0, 0xC1, 0xC2, 0xC9, 0xCA))):
+        raise _unsupported(
+            shown, f"a JPEG of a kind hardly used (frame FF{header.frame:02X}, {header.bits} bits)"
+        )
+    if header.components not in (1, 3):
+        raise _unsupported(shown, f"a JPEG of {header.bits} bits and {header.components} colours")
+    with _slot(header.width, header.height, shown, limits, 2 * header.components):
+        if content.find(b"\xff\xd9", header.start) < 0:  # the decoders would make up what is missing
+            raise CutShort("it has no end marker")
+        decode = imagecodecs.jpegls_decode if is_ls else imagecodecs.jpeg8_decode
+        image = _of_stream(decode(content), header)
+        orientation = 1
+        with suppress(Exception):
+            exif = Image.Exif()
+            exif.load(header.exif or b"")
+            orientation = int(exif.get(0x0112, 1))
+        return turned(image, orientation)
+
+
+def _jpeg2000(content: bytes, shown: str, limits: Limits) -> Image.Image:
+    header = headers.jpeg2000_header(content)
+    if header is None or (header.bits == 8 and not header.is_signed):
+        if header is not None:
+            with _slot(header.width, header.height, shown, limits, header.components):
+                return _by_pillow(content, shown, limits)
+        return _by_pillow(content, shown, limits)
+    if header.components > 4 or header.bits > 16:
+        raise _unsupported(shown, f"JPEG 2000 of {header.bits} bits and {header.components} colours")
+    with _slot(header.width, header.height, shown, limits, 4 * header.components):
+        return _of_stream(imagecodecs.jpeg2k_decode(content), header)
+
+
+def _jpegxl(content: bytes, shown: str, limits: Limits) -> Image.Image:
+    header = headers.jpegxl_header(content)
+    if header is None:
+        raise CutShort("it has no size")
+    with _slot(header.width, header.height, shown, limits, MAX_BYTES_PER_PIXEL):
+        values = imagecodecs.jpegxl_decode(content, index=0, numthreads=1)
+        if values.dtype == np.uint8:
+            return Image.fromarray(_first_or_luma(values))
+        return gray_image(_first_or_luma(values))
+
+
+def _pnm(content: bytes, shown: str, limits: Limits) -> Image.Image:
+    header = deep_pnm(content)
+    assert header is not None
+    with _slot(header.width, header.height, shown, limits, 2 * header.channels):
+        values = _first_or_luma(decode_pnm(content, header))
+        return gray_image(values, None if header.white == 65535 else (0.0, float(header.white)))
+
+
+def _tiff(content: bytes, shown: str, limits: Limits) -> Image.Image:
+    try:
+        tiff = open_tiff(content, shown, limits)
+        is_plain = tiff.is_plain
+    except ImageError:
+        raise
+    except Exception:
+        tiff, is_plain = None, True
+    if tiff is not None:
+        check_size(tiff.width, tiff.height, shown, limits)
+    if is_plain:
+        try:
+            return _by_pillow(content, shown, limits, is_plain=True)
+        except ImageError:
+            raise
+        except Exception:
+            if tiff is None or tiff.unsupported() is not None:
+                raise
+    assert tiff is not None
+    if (what := tiff.unsupported()) is not None:
+        raise _unsupported(shown, f"TIFF, and {what} is not known")
+    with _slot(tiff.width, tiff.height, shown, limits, 1):
+        return tiff.decode()
+
+
+def _by_pillow(content: bytes, shown: str, limits: Limits, is_plain: bool = False) -> Image.Image:
+    """`is_plain`: refuse more than 8 bits, of which Pillow does not say what it makes of them."""
+    with Image.open(io.BytesIO(content), formats=_PILLOW) as image:
+        check_size(*image.size, shown, limits)
+        is_deep = image.mode.startswith(("I", "F"))
+        if is_plain and (
+            is_deep or max(_numbers(image, 258), default=1) > 8 or max(_numbers(image, 339), default=1) > 1
+        ):
+            raise ValueError("its tags contradict each other")
+        with _large(*image.size):
+            image.load()
+            # Damaged EXIF, which Pillow reports in many ways, says nothing about the pixels.
+            with suppress(Exception):
+                ImageOps.exif_transpose(image, in_place=True)
+            return gray_image(np.asarray(image)) if is_deep else to_gray(image)
+
+
+def to_gray(image: Image.Image) -> Image.Image:
+    """An image of 8 bits or fewer a channel as mode L; pixels of mode L stay as they are."""
+    if image.mode == "L":
+        return image if type(image) is Image.Image else image.copy()
+    if image.mode in ("1", "LA", "La"):
+        return image.convert("L")
+    return (image if image.mode == "RGB" else image.convert("RGB")).convert("L")
+
+
+def _numbers(image: Image.Image, tag: int) -> tuple[int, ...]:
+    value = getattr(image, "tag_v2", {}).get(tag, ())
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _of_stream(values: Values, header: StreamHeader) -> Image.Image:
+    values = _first_or_luma(values)
+    full = float(2**header.bits - 1)
+    if header.bits <= 8 and values.dtype == np.uint8:
+        return Image.fromarray(values if header.bits == 8 else plain(values, full, False))
+    says_depth = header.bits < 16 and values.dtype.kind == "u"
+    return gray_image(values, (0.0, full) if says_depth else None)
+
+
+def _first_or_luma(values: Values) -> Values:
+    if values.ndim == 3 and values.shape[2] >= 3:
+        return luma(values)
+    if values.ndim == 3:
+        return np.ascontiguousarray(values[..., 0])
+    if values.ndim != 2:
+        raise ValueError(f"its pixels are an array of {values.ndim} dimensions")
+    return values
+
+
+def check_size(width: int, height: int, shown: str, limits: Limits) -> None:
+    """Raises ImageError `too-small` or `too-large` for sides and areas, in pixels, beyond `limits`."""
+    if min(width, height) < limits.min_side:
+        raise ImageError(
+            "too-small",
+            f"{shown} is {width} x {height} pixels; at least {limits.min_side} on each side are needed",
+        )
+    if width * height > limits.max_pixels:
+        raise ImageError(
+            "too-large",
+            f"{shown} is {width} x {height} pixels; the limit is {limits.max_pixels:,} pixels in all",
+        )
+
+
+def _slot(
+    width: int, height: int, shown: str, limits: Limits, per_pixel: int
+) -> AbstractContextManager[object]:
+    """Checks what decoding will cost, and waits until it may be spent."""
+    check_size(width, height, shown, limits)
+    if width * height * per_pixel > limits.max_pixels * MAX_BYTES_PER_PIXEL:
+        raise ImageError(
+            "too-large", f"{shown} takes {width * height * per_pixel:,} bytes when decoded; "
+            f"the limit is {limits.max_pixels * MAX_BYTES_PER_PIXEL:,}",
+        )  # fmt: skip
+    return _large(width, height)
+
+
+def _large(width: int, height: int) -> AbstractContextManager[object]:
+    return one_large_at_a_time if width * height > LARGE_PIXELS else nullcontext()
+
+
+def _unsupported(shown: str, what: str) -> ImageError:
+    return ImageError("unsupported", f"{shown} is {what}, which is not read; export it as PNG")
+
+
+def _explained(error: Exception, content: bytes, shown: str) -> ImageError:
+    cause = " ".join(str(error).split()) or type(error).__name__
+    unknown = isinstance(error, UnidentifiedImageError)
+    if unknown and (name := _known_by_name(content)):
+        return _unsupported(shown, name)
+    is_cut = "truncat" in cause.lower() or "NEED_MORE_INPUT" in cause or headers.is_cut_jpeg2000(content)
+    if is_cut or isinstance(error, EOFError | CutShort) or (unknown and content.startswith(_BEGINNINGS)):
+        return ImageError("truncated", f"{shown} is cut short; copy it again from its source")
+    if unknown:
+        known = ", ".join(FORMATS)
+        return ImageError("not-an-image", f"{shown} is not an image of a known format ({known})")
+    if isinstance(error, MemoryError):
+        return ImageError("too-large", f"{shown} does not fit into memory; lower the limit on pixels")
+    return ImageError("not-an-image", f"{shown} is damaged and does not decode: {cause}")
+
+
+def _known_by_name(content: bytes) -> str | None:
+    if content[4:8] == b"ftyp":
+        return _BRANDS.get(content[8:12], "a video or an image of the ISO media family")
+    return next((name for beginning, name in _NOT_READ if content.startswith(beginning)), None)
