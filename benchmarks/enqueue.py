@@ -53,12 +53,13 @@ def main() -> None:
 
 def compare(files: int, database: str, images: Path, work: Path) -> None:
     from producer.private_broker import PrivateBroker
+    from worker.settings import Settings
 
     make_files(images / "few", FEW)
     make_files(images / "many", files)
     home = work / "home"
     register_model(database, home / "models", work / "benchmark")
-    broker = PrivateBroker()
+    broker = PrivateBroker(Settings(home=home))
     broker.ensure()
     try:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("XRAYCAM_")}

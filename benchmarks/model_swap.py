@@ -32,6 +32,7 @@ from db.trainings import PUBLISHING, get_training
 from db.workers import list_workers
 from producer.phantoms import make_phantoms
 from producer.private_broker import PrivateBroker
+from worker.settings import Settings
 
 COMMAND = Path(sys.executable).with_name("xraycam")
 
@@ -68,7 +69,7 @@ class Place:
 def main(dataset: Path | None, images: int, recipe: str, epochs: int, init_weights: str) -> None:
     """Train on DATASET and publish in the middle of a run over its images."""
     work = Path(tempfile.mkdtemp(prefix="xraycam-swap-"))
-    broker = PrivateBroker()
+    broker = PrivateBroker(Settings(home=work / "home"))
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, work, ignore_errors=True)
         broker.ensure()

@@ -256,8 +256,14 @@ def record_epoch(
 
 def finish_training(ledger: Ledger, training: Training, *, version: str, promotion_reason: str) -> bool:
     """Note that a training made a version, and whether that became current, in words."""
-    values = {"state": DONE, "version": version, "verdict": promotion_reason, "stage": None, "error": None}
-    return _change(ledger, training, values | finished_values())
+    values = {
+        "state": DONE,
+        "version": version,
+        "promotion_reason": promotion_reason,
+        "stage": None,
+        "error": None,
+    }
+    return _change(ledger, training, values | {"stage": None, "error": None} | finished_values())
 
 
 def fail_training(ledger: Ledger, training: Training, error: str) -> bool:

@@ -79,7 +79,7 @@ def main() -> None:
     # SIGTERM ends a command as Ctrl-C does: with what it must put away, and the same exit status.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        status = cli.main(standalone_mode=False)
+        status = cli.main(prog_name="xraycam", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         status = error.exit_code

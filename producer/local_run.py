@@ -50,8 +50,12 @@ class LocalWorkers:
         lost = self.broker is not None and self.broker.ensure()
         self.launcher.tick()
         if self.launcher.is_crash_looping:
-            logs = [str(self.launcher.log_of(node)) for node in self.launcher.nodes]
-            raise XraycamError(f"the workers end as soon as they are started; their log says why: {logs[0]}")
+            node = self.launcher.nodes[0]
+            cause = self.launcher.last_error_of(node) or "no error is in their log"
+            raise XraycamError(
+                f"the workers end as soon as they are started: {cause}; their log is "
+                f"{self.launcher.log_of(node)}, and 'xraycam doctor' checks what they need"
+            )
         return lost
 
 
@@ -64,7 +68,7 @@ def local_workers(
     with ExitStack() as started:
         broker = None
         if settings.broker is None:
-            broker = PrivateBroker()
+            broker = PrivateBroker(settings)
             started.callback(broker.stop)
             broker.ensure()
             settings = settings.model_copy(update={"broker_url": SecretStr(broker.url)})

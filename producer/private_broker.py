@@ -14,13 +14,16 @@ import sys
 import tempfile
 from pathlib import Path
 
+from worker.environment import child_environment, python_command
 from worker.errors import XraycamError
+from worker.settings import Settings
 
 
 class PrivateBroker:
     """Starts the server; `url` is what Celery wants; `ensure` starts it again if it died."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         # Not below the home folder: a socket's path may be no longer than about a hundred characters.
         self.folder = Path(tempfile.mkdtemp(prefix="xraycam-broker-"))
         self.socket = self.folder / "valkey.sock"
@@ -37,7 +40,8 @@ class PrivateBroker:
         if self._process is not None and self._process.poll() is None:
             return False
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "producer.private_broker", str(self.socket)],
+            [*python_command("producer.private_broker"), str(self.socket)],
+            env=child_environment(self._settings),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

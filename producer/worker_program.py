@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from producer.exit_status import USAGE_ERROR
+from worker.environment import child_environment, python_command
 from worker.settings import Settings
 
 STANDARD_ERROR = 2
@@ -22,13 +23,11 @@ def run_worker_program(
     Paths among the arguments must be absolute. What it prints goes to our standard error; what native
     libraries put on its own standard error is shown only if it fails for no reason that it prints.
     """
-    environment = {
-        **os.environ,
-        **settings.as_environment(),
-        "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3"),
-    }
+    environment = child_environment(
+        settings, TF_CPP_MIN_LOG_LEVEL=os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3")
+    )
     done = subprocess.run(
-        [sys.executable, "-P", "-m", module, *map(str, arguments)],
+        [*python_command(module), *map(str, arguments)],
         env=environment,
         # Our packages, not what happens to be called `worker` where the user stands.
         cwd=Path(__file__).resolve().parent.parent,

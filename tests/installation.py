@@ -55,7 +55,7 @@ class Installation:
 
     def sabotage(self, **how: Any) -> None:
         """Sabotage the decoding of workers started from now on; see `tests/sabotage`."""
-        self.environment["PYTHONPATH"] = str(SABOTAGE)
+        self.environment |= {"PYTHONPATH": str(SABOTAGE), "XRAYCAM_KEEP_ENV": "PYTHONPATH, SABOTAGE_*"}
         for name, value in how.items():
             self.environment[f"SABOTAGE_{name.upper()}"] = str(value)
 

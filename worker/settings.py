@@ -76,6 +76,11 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = Field(
         "text", description="of the workers: text, or json, one object a line"
     )
+    keep_env: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9_*, ]*$",
+        description="variables of the shell that workers see beside those they need: NAME, PREFIX_*",
+    )
     umask: str = Field("077", pattern="^0?[0-7]{3}$", description="permissions that new files do not get")
 
     @field_validator("home", "output")

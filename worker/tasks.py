@@ -15,9 +15,11 @@ import worker.queue.reload  # noqa: F401 - registers the control command, and mu
 from db.errors import LedgerError
 from db.leases import mark_published
 from db.ledger import Ledger
+from db.workers import update_worker
 from worker.errors import XraycamError
 from worker.logs import log_context, worker_name
 from worker.queue.messages import EXPLAIN_CHUNK, TRAIN, TRAIN_QUEUE
+from worker.queue.startup import WorkerBroken, child_is_ready, child_starts, end_worker
 from worker.settings import load_settings
 
 log = logging.getLogger(__name__)
@@ -33,16 +35,30 @@ TRAINING_SECONDS = 30 * 24 * 3600
 
 @worker_process_init.connect
 def load_model_in_child(**_: Any) -> None:
-    """Load the model where it is used, in the prefork child, before the first chunk."""
-    if os.environ.get("XRAYCAM_WORKER_QUEUE") == TRAIN_QUEUE:
-        return  # a trainer makes its model, and wants all the memory for that
-    from worker.serve.context import station
+    """Load the model where it is used, in the prefork child, before the first chunk.
 
+    A child that cannot even import what it needs ends its worker; the launcher says why.
+    """
+    if not child_starts():
+        log.error("the process that loads the model died each time before it was ready")
+        end_worker()
+        return
+    if os.environ.get("XRAYCAM_WORKER_QUEUE") == TRAIN_QUEUE:
+        child_is_ready()
+        return  # a trainer makes its model, and wants all the memory for that
     try:
+        from worker.serve.context import station
+
         station().models.start()
     except (XraycamError, LedgerError) as error:
         # The worker stays up: each chunk tries again, and says what is wrong.
         log.error("not ready yet: %s", error)
+    except Exception as error:
+        log.exception("this worker cannot start")
+        _report_fault(error)
+        end_worker()
+        return
+    child_is_ready()
 
 
 @shared_task(name=EXPLAIN_CHUNK, bind=True, max_retries=None)
@@ -53,16 +69,27 @@ def explain_chunk(task: Any, run: int, chunk: int) -> None:
 
 
 def _explain(task: Any, run: int, chunk: int) -> None:
-    from worker.serve.chunk import explain_chunk as explain
-    from worker.serve.context import station
-
     readable = {"argsrepr": task.request.argsrepr, "kwargsrepr": task.request.kwargsrepr}
     try:
-        refusal = explain(station(), run, chunk)
+        try:
+            from worker.serve.chunk import explain_chunk as explain
+            from worker.serve.context import station
+
+            worker_context = station()
+        except (XraycamError, LedgerError):
+            raise
+        except Exception as error:
+            raise WorkerBroken(_line(error)) from error
+        refusal = explain(worker_context, run, chunk)
     except (XraycamError, LedgerError) as error:
         log.error("run %d chunk %d waits: %s", run, chunk, error)
         _touch_published_at(run, chunk)
         time.sleep(RETRY_DELAY)
+        raise task.retry(countdown=0, exc=error, **readable) from error
+    except WorkerBroken as error:
+        log.exception("run %d chunk %d: this worker cannot work", run, chunk)
+        _report_fault(error)
+        end_worker()
         raise task.retry(countdown=0, exc=error, **readable) from error
     except Exception as error:
         # A fault of ours. Tried again, as after a worker's death: the attempts in the ledger end it.
@@ -82,6 +109,17 @@ def train(training: int) -> None:
 
     settings = load_settings()
     run_training(settings, Ledger(settings.database), worker_name(), training)
+
+
+def _line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+
+
+def _report_fault(error: BaseException) -> None:
+    """Show what keeps this worker from working to whoever looks at the ledger."""
+    text = str(error) if isinstance(error, WorkerBroken) else _line(error)
+    with suppress(Exception):
+        update_worker(Ledger(load_settings().database, retry_timeout=1.0), worker_name(), last_error=text)
 
 
 def _touch_published_at(run: int, chunk: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,12 +14,15 @@ from db.errors import LedgerError
 from db.ledger import Ledger
 from db.migrate import migrate
 from db.workers import list_workers
+from worker.environment import KEEP_ENV, child_environment, python_command
 from worker.errors import XraycamError
 from worker.model.store import ensure_current_model, store_of
 from worker.queue.broker import client, queue_length, redact_url, require_broker
 from worker.queue.messages import EXPLAIN_QUEUE
 from worker.settings import Settings
 from worker.supervisor.devices import list_gpus
+
+IMPORT_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class Check:
 
 def run_checks(settings: Settings) -> Iterator[Check]:
     yield Check("home", *_home(settings))
+    yield Check("imports", *_imports(settings))
     try:
         ledger = Ledger(settings.database, retry_timeout=1.0)
         migrate(ledger)
@@ -68,6 +73,23 @@ def _home(settings: Settings) -> tuple[bool, str]:
         return False, f"{settings.home} is not writable; set XRAYCAM_HOME to a folder of yours"
     free = shutil.disk_usage(settings.home).free
     return True, f"{settings.home}, {free / 1e9:.0f} GB free"
+
+
+def _imports(settings: Settings) -> tuple[bool, str]:
+    """Whether what a worker needs can be imported in the environment that workers get."""
+    environment = child_environment(settings, TF_CPP_MIN_LOG_LEVEL="3")
+    command = python_command("worker.programs.check_imports")
+    try:
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=IMPORT_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return False, f"TensorFlow is not imported after {IMPORT_SECONDS:.0f} s; is the disk slow or full?"
+    if done.returncode == 0:
+        return True, done.stdout.strip()
+    cause = (done.stderr.strip().splitlines() or [f"ended with {done.returncode}"])[-1]
+    kept = f"; {KEEP_ENV}={settings.keep_env} may let in what breaks it" if settings.keep_env else ""
+    return False, f"workers cannot start: {cause}; install xraycam in a virtual environment of its own{kept}"
 
 
 def _broker(settings: Settings) -> Iterator[Check]:

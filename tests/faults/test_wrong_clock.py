@@ -36,6 +36,7 @@ def test_clock_of_one_machine_an_hour_off(
     right = dict(distributed.environment)
     distributed.environment |= {
         "LD_PRELOAD": str(library), "FAKETIME": f"{hours:+}h", "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "XRAYCAM_KEEP_ENV": "FAKETIME*",
     }  # fmt: skip
     wrong = distributed.start("worker")
     distributed.environment = right

@@ -160,7 +160,9 @@ def test_a_killed_trainer_is_seen_within_the_lease_and_its_training_goes_on_from
 def test_a_training_longer_than_visibility_timeout_and_time_limit_runs_once(
     distributed: Installation, make_folder: MakeFolder, recipe_file: Path
 ) -> None:
-    distributed.environment |= {"PYTHONPATH": str(SHORT_LIMITS), "SHORT_LIMIT_SECONDS": "4"}
+    distributed.environment |= {
+        "PYTHONPATH": str(SHORT_LIMITS), "SHORT_LIMIT_SECONDS": "4", "XRAYCAM_KEEP_ENV": "PYTHONPATH,SHORT_*",
+    }  # fmt: skip
     data = make_folder("data", Clear=10, Opaque=10)
     start_trainer(distributed)
     start_trainer(distributed)

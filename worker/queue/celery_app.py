@@ -7,6 +7,7 @@ from typing import Any
 
 from celery import Celery
 
+from worker.environment import ignore_celery_variables
 from worker.queue.messages import EXPLAIN_QUEUE
 from worker.settings import Settings
 
@@ -20,6 +21,7 @@ def create_celery_app(settings: Settings) -> Celery:
 
     What is set here follows from what was measured of Celery over Redis; ARCHITECTURE.md says why.
     """
+    ignore_celery_variables()
     app = Celery("xraycam", broker=settings.broker, include=["worker.tasks"])
     app.conf.update(configuration())
     if settings.broker is not None and settings.broker.startswith("rediss:"):

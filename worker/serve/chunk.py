@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from db.errors import LedgerError
 from db.leases import (
     Lease,
     LeaseDenied,
@@ -27,6 +28,7 @@ from worker.explain.overlay import SUFFIXES
 from worker.explain.pipeline import HEATMAP_SUFFIX, ImageResult, ImageTask
 from worker.file_names import printable, unescape_path
 from worker.logs import log_context
+from worker.queue.startup import WorkerBroken
 from worker.safe_files import remove_temp_files
 from worker.serve.context import WorkerContext
 from worker.serve.guards import LeaseRenewer, Watchdog, watchdog
@@ -48,7 +50,13 @@ def explain_chunk(station: WorkerContext, run_id: int, number: int) -> LeaseDeni
     worker: the lease stays ours, the attempts count, the chunk is to be tried again.
     """
     settings = station.settings
-    lease = lease_chunk(station.ledger, run_id, number, station.name, settings.lease_timeout)
+    try:
+        lease = lease_chunk(station.ledger, run_id, number, station.name, settings.lease_timeout)
+    except LedgerError:
+        raise
+    except Exception as error:
+        # No attempt of an image counts yet, so that nothing else would end this.
+        raise WorkerBroken(f"no chunk can be leased: {type(error).__name__}: {error}") from error
     if isinstance(lease, LeaseDenied):
         return lease
     run = get_run(station.ledger, run_id)

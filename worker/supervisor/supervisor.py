@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -19,7 +19,10 @@ from db.leases import release_leases_of
 from db.ledger import Ledger
 from db.trainings import requeue_trainings_of
 from db.workers import list_workers, register_worker, remove_worker, update_worker
+from worker.environment import child_environment, python_command
+from worker.file_names import printable
 from worker.queue.messages import TRAIN_QUEUE
+from worker.queue.startup import CANNOT_START
 from worker.settings import Settings
 from worker.supervisor.devices import Device
 from worker.supervisor.reaper import Reaper
@@ -29,6 +32,11 @@ log = logging.getLogger(__name__)
 HEARTBEAT_SECONDS = 10.0
 QUICK_DEATH_SECONDS = 30.0
 LONGEST_PAUSE = 30.0
+LOG_TAIL_BYTES = 100_000
+# The last line of a traceback, or of what Python says when it cannot start.
+_ERROR_LINE = re.compile(
+    r"(\w+\.)*\w*(Error|Exception|Interrupt|Refused|Unavailable)\b.*|Fatal Python error.*"
+)
 
 
 @dataclass
@@ -42,6 +50,7 @@ class _WorkerSlot:
     started: float = 0.0
     next_start: float = 0.0
     consecutive_crashes: int = 0
+    log_start: int = 0
     exit_codes: list[int] = field(default_factory=list)
 
 
@@ -170,6 +179,19 @@ class Supervisor:
     def log_of(self, node: _WorkerSlot) -> Path | None:
         return None if self.log_folder is None else self.log_folder / f"{node.name}.log"
 
+    def last_error_of(self, node: _WorkerSlot) -> str:
+        """The last line of a worker's log since its last start that names an error; empty without one."""
+        file = self.log_of(node)
+        if file is None or not file.exists():
+            return ""
+        with file.open("rb") as stream:
+            end = stream.seek(0, os.SEEK_END)
+            stream.seek(max(node.log_start, end - LOG_TAIL_BYTES))
+            lines = stream.read().decode("utf-8", "replace").splitlines()
+        found = [line.strip() for line in lines if _ERROR_LINE.match(line.strip())]
+        found = found or [line.strip() for line in lines if "ERROR" in line or "CRITICAL" in line]
+        return printable(found[-1])[:300] if found else ""
+
     def _spawn(self, node: _WorkerSlot) -> None:
         options = [
             "--hostname", node.name, "--queues", node.queue, "--loglevel", self.settings.log_level,
@@ -179,22 +201,22 @@ class Supervisor:
             # TensorFlow gives memory back, on a GPU above all, only when its process ends.
             # One that waits is not to wait for a busy trainer while another is free.
             options += ["--max-tasks-per-child", "1", "--disable-prefetch"]
-        environment = {
-            **os.environ,
-            **self.settings.as_environment(),
-            "CUDA_VISIBLE_DEVICES": node.device.visible,
-            "XRAYCAM_WORKER_NAME": node.name,
-            "XRAYCAM_WORKER_QUEUE": node.queue,
-            "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"),
-        }
+        environment = child_environment(
+            self.settings,
+            CUDA_VISIBLE_DEVICES=node.device.visible,
+            XRAYCAM_WORKER_NAME=node.name,
+            XRAYCAM_WORKER_QUEUE=node.queue,
+            TF_CPP_MIN_LOG_LEVEL=os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"),
+        )
         file = self.log_of(node)
         stream = None
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
             stream = file.open("ab")
+            node.log_start = stream.tell()
         try:
             node.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "worker.supervisor.worker_process", *options],
+                [*python_command("worker.supervisor.worker_process"), *options],
                 env=environment,
                 # Our packages, not what happens to be called `worker` where the user stands.
                 cwd=Path(__file__).resolve().parents[2],
@@ -218,11 +240,15 @@ class Supervisor:
         node.process = None
         self._reaper.requeue_from_worker(node.name)
         node.exit_codes.append(process.returncode)
-        quick = moment - node.started < QUICK_DEATH_SECONDS
+        quick = process.returncode == CANNOT_START or moment - node.started < QUICK_DEATH_SECONDS
         node.consecutive_crashes = node.consecutive_crashes + 1 if quick else 1
         pause = min(LONGEST_PAUSE, 0.5 * 2 ** (node.consecutive_crashes - 1))
         node.next_start = moment + pause
-        log.warning("worker %s ended with %d; again in %.1f s", node.name, process.returncode, pause)
+        cause = self.last_error_of(node)
+        log.warning(
+            "worker %s ended with %d%s; again in %.1f s",
+            node.name, process.returncode, f": {cause}" if cause else "", pause,
+        )  # fmt: skip
 
     def _release_orphaned_leases(self) -> None:
         """Free the chunks of workers of this machine whose launcher is no more."""

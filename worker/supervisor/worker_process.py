@@ -24,7 +24,10 @@ def main() -> None:
     from worker.settings import load_settings
 
     load_settings().apply_umask()
-    app.worker_main(["worker", *sys.argv[1:]])
+    status = app.worker_main(["worker", *sys.argv[1:]])
+    from worker.queue.startup import CANNOT_START, gave_up
+
+    sys.exit(CANNOT_START if gave_up() else status or 0)
 
 
 if __name__ == "__main__":

@@ -118,8 +118,8 @@ class TrainingJob:
     def _ranked(self, done: int, of: int) -> None:
         if self.keeper.lost:
             raise TrainingStopped("stopped while ranking maps, as asked")
-        doing = f"training {self.training.id}: maps of {done}/{of} images ranked"
-        update_worker(self.ledger, self.owner, doing=doing)
+        activity = f"training {self.training.id}: maps of {done}/{of} images ranked"
+        update_worker(self.ledger, self.owner, activity=activity)
 
     def _enter_stage(self, stage: str) -> None:
         """Note the stage; raises TrainingStopped when the training is no longer ours."""

@@ -53,4 +53,4 @@ def run_training(settings: Settings, ledger: Ledger, owner: str, training_id: in
             fail_training(
                 ledger, training, f"{type(error).__name__}: {cause}; the log of worker {owner} tells more"
             )
-    update_worker(ledger, owner, doing=None)
+    update_worker(ledger, owner, activity=None)

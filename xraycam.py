@@ -1,0 +1,50 @@
+"""The command `xraycam`, started with variables of other projects out of the way.
+
+A PYTHONPATH of somebody else may hold a `worker`, a `db` or a broken package; PYTHONWARNINGS=error, -W error
+and PYTHONOPTIMIZE change how libraries behave. Python has read these before we run: it is started again
+without them. Until then nothing but the standard library is imported.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from fnmatch import fnmatchcase
+
+_HARMLESS = {
+    "PYTHONUNBUFFERED", "PYTHONIOENCODING", "PYTHONUTF8", "PYTHONCOERCECLOCALE", "PYTHONDONTWRITEBYTECODE",
+    "PYTHONPYCACHEPREFIX", "PYTHONNOUSERSITE", "PYTHONHASHSEED", "PYTHONFAULTHANDLER", "PYTHONSTARTUP",
+}  # fmt: skip
+_RESTARTED = "_XRAYCAM_RESTARTED"
+
+
+def _restart_without_foreign_python_settings() -> None:
+    kept = [part.strip() for part in os.environ.get("XRAYCAM_KEEP_ENV", "").split(",")]
+    foreign = [
+        name
+        for name in os.environ
+        if name.startswith("PYTHON")
+        and name not in _HARMLESS
+        and not any(fnmatchcase(name, pattern) for pattern in kept)
+    ]
+    if _RESTARTED in os.environ:
+        del os.environ[_RESTARTED]
+    elif foreign or sys.warnoptions or sys.flags.optimize:
+        environment = {name: value for name, value in os.environ.items() if name not in foreign}
+        command = [sys.executable, "-P", "-m", "xraycam", *sys.argv[1:]]
+        os.execve(sys.executable, command, environment | {_RESTARTED: "1"})  # noqa: S606 - ourselves
+
+
+def main() -> None:
+    """Run the command line."""
+    _restart_without_foreign_python_settings()
+    from worker.environment import clean_environment
+
+    clean_environment()
+    from producer.cli import main as run_command_line
+
+    run_command_line()
+
+
+if __name__ == "__main__":
+    main()
