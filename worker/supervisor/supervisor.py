@@ -35,7 +35,7 @@ LONGEST_PAUSE = 30.0
 LOG_TAIL_BYTES = 100_000
 # The last line of a traceback, or of what Python says when it cannot start.
 _ERROR_LINE = re.compile(
-    r"(\w+\.)*\w*(Error|Exception|Interrupt|Refused|Unavailable)\b.*|Fatal Python error.*"
+    r"(\w+\.)*\w*(Error|Exception|Refused|Unavailable)\b.*|Fatal Python error.*"
 )
 
 
