@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, func, or_, select, true, tuple_, update
 
 from db.chunk_counters import lock_chunks, refresh_counters
 from db.dialect import in_array, now
 from db.ledger import Ledger
 from db.results import upsert_results
-from db.runs import CANCELLED, OPEN
+from db.runs import CANCELLED, HALTED, OPEN, STOPPED
 from db.schema import chunks, images, results, runs
 
 
@@ -38,6 +38,7 @@ class LeaseDenied(Enum):
 
     FINISHED = "finished"
     CANCELLED = "cancelled"
+    STOPPED = "stopped"
     HELD = "held by another worker"
     UNKNOWN = "not in the ledger"
 
@@ -55,10 +56,10 @@ def lease_chunk(ledger: Ledger, run_id: int, number: int, owner: str, seconds: f
         free = or_(
             chunks.c.lease_expires_at.is_(None), chunks.c.lease_expires_at < now(), chunks.c.owner == owner
         )
-        not_cancelled = select(runs.c.id).where(runs.c.id == run_id, runs.c.state != CANCELLED).exists()
+        not_halted = select(runs.c.id).where(runs.c.id == run_id, runs.c.state.not_in(HALTED)).exists()
         leased = connection.execute(
             update(chunks)
-            .where(of_chunk, chunks.c.finished_at.is_(None), free, not_cancelled)
+            .where(of_chunk, chunks.c.finished_at.is_(None), free, not_halted)
             .values(owner=owner, lease_expires_at=now(seconds), leases=chunks.c.leases + 1)
         ).rowcount
         if not leased:
@@ -89,6 +90,8 @@ def _refusal(connection: Connection, of_chunk: ColumnElement[bool]) -> LeaseDeni
         return LeaseDenied.UNKNOWN
     if row.state == CANCELLED:
         return LeaseDenied.CANCELLED
+    if row.state == STOPPED and row.finished_at is None:
+        return LeaseDenied.STOPPED
     return LeaseDenied.FINISHED if row.finished_at is not None else LeaseDenied.HELD
 
 
@@ -242,9 +245,10 @@ class ReclaimedChunks:
     numbers: tuple[int, ...]
 
 
-def reclaim_expired(ledger: Ledger, limit: int = 500) -> list[ReclaimedChunks]:
-    """Free chunks whose lease ended: their worker is gone, or cannot reach the database."""
-    return _free(ledger, chunks.c.lease_expires_at < now(), limit)
+def reclaim_expired(ledger: Ledger, limit: int = 500, run_id: int | None = None) -> list[ReclaimedChunks]:
+    """Free chunks, of one run or of all, whose lease ended: their worker is gone, or cannot reach the
+    database."""
+    return _free(ledger, (chunks.c.lease_expires_at < now()) & _of_one(run_id), limit)
 
 
 def reclaim_from_worker(ledger: Ledger, owner: str) -> list[ReclaimedChunks]:
@@ -252,7 +256,9 @@ def reclaim_from_worker(ledger: Ledger, owner: str) -> list[ReclaimedChunks]:
     return _free(ledger, chunks.c.owner == owner, limit=500)
 
 
-def claim_unpublished(ledger: Ledger, seconds: float, limit: int = 500) -> list[ReclaimedChunks]:
+def claim_unpublished(
+    ledger: Ledger, seconds: float, limit: int = 500, run_id: int | None = None
+) -> list[ReclaimedChunks]:
     """Chunks without a lease whose message was sent over `seconds` ago, or never; they count as sent now.
 
     To be called when the queue is empty: then these messages are lost.
@@ -260,9 +266,15 @@ def claim_unpublished(ledger: Ledger, seconds: float, limit: int = 500) -> list[
     scanned = select(runs.c.scanned_at).where(runs.c.id == chunks.c.run_id).scalar_subquery()
     return _free(
         ledger,
-        chunks.c.owner.is_(None) & (func.coalesce(chunks.c.published_at, scanned) < now(-seconds)),
+        _of_one(run_id)
+        & chunks.c.owner.is_(None)
+        & (func.coalesce(chunks.c.published_at, scanned) < now(-seconds)),
         limit,
     )
+
+
+def _of_one(run_id: int | None) -> ColumnElement[bool]:
+    return true() if run_id is None else chunks.c.run_id == run_id
 
 
 def _free(ledger: Ledger, condition: ColumnElement[bool], limit: int) -> list[ReclaimedChunks]:

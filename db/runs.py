@@ -18,6 +18,9 @@ from db.ledger import Ledger
 from db.schema import chunks, images, results, runs
 
 SCANNING, OPEN, CANCELLED = "scanning", "open", "cancelled"
+# Ctrl-C, or a command that failed, ended the work: nobody takes it up but `resume` or the same command.
+STOPPED = "stopped"
+HALTED = (CANCELLED, STOPPED)
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,20 @@ def set_state(ledger: Ledger, run_id: int, state: str) -> None:
     ledger.write(work)
 
 
+def stop_run(ledger: Ledger, run_id: int) -> None:
+    """Have no worker start another chunk of an open run until it is resumed; chunks in hand are finished."""
+
+    def work(connection: Connection) -> None:
+        unfinished = select(chunks.c.run_id).where(chunks.c.run_id == run_id, chunks.c.finished_at.is_(None))
+        connection.execute(
+            update(runs)
+            .where(runs.c.id == run_id, runs.c.state == OPEN, unfinished.exists())
+            .values(state=STOPPED)
+        )
+
+    ledger.write(work)
+
+
 def progress(ledger: Ledger, run_id: int) -> Progress:
     """Counts of a run, from its chunks."""
     statement = select(*_counted()).where(chunks.c.run_id == run_id)
@@ -153,12 +170,12 @@ def progress(ledger: Ledger, run_id: int) -> Progress:
 
 
 def open_progress(ledger: Ledger) -> dict[int, Progress]:
-    """Counts of every run with work left, by its number; cancelled ones are left out."""
+    """Counts of every run with work left, by its number; cancelled and stopped ones are left out."""
     unfinished = select(chunks.c.run_id).where(chunks.c.finished_at.is_(None))
     statement = (
         select(chunks.c.run_id, *_counted())
         .join(runs, runs.c.id == chunks.c.run_id)
-        .where(chunks.c.run_id.in_(unfinished), runs.c.state != CANCELLED)
+        .where(chunks.c.run_id.in_(unfinished), runs.c.state.not_in(HALTED))
         .group_by(chunks.c.run_id)
         .order_by(chunks.c.run_id)
     )

@@ -39,7 +39,7 @@ runs = Table(
     Column("signature", String(64), nullable=False, comment="SHA-256 of folder, model and options"),
     Column("repeat", Integer, nullable=False, comment="counts the forced repeats of one signature"),
     Column("chunk_size", Integer, nullable=False),
-    Column("state", String(16), nullable=False, comment="scanning, open or cancelled"),
+    Column("state", String(16), nullable=False, comment="scanning, open, stopped or cancelled"),
     Column("created_at", Timestamp, nullable=False),
     Column("scanned_at", Timestamp),
     UniqueConstraint("signature", "repeat", name="runs_signature"),

@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -15,10 +15,10 @@ from pydantic import SecretStr
 from rich.table import Table
 
 from db import runs
-from db.errors import DatabaseUnavailable
+from db.errors import DatabaseUnavailable, LedgerError
 from db.ledger import Ledger
 from db.results import Filter
-from db.runs import CANCELLED, SCANNING, Run, get_run
+from db.runs import HALTED, SCANNING, Run, get_run, stop_run
 from db.trainings import QUEUED, Training, cancel_training, get_training
 from producer.attribution_report import attribution_report
 from producer.exit_status import INTERRUPTED, SOME_FAILED
@@ -34,6 +34,7 @@ from worker.queue.messages import EXPLAIN_QUEUE, TRAIN_QUEUE
 from worker.queue.training_messages import send_training
 from worker.settings import Settings
 from worker.supervisor.devices import devices_for
+from worker.supervisor.reaper import ALL_WORK, ReaperScope
 from worker.supervisor.supervisor import Supervisor
 
 
@@ -61,9 +62,16 @@ class LocalWorkers:
 
 @contextmanager
 def local_workers(
-    settings: Settings, ledger: Ledger, gpus: str = "all", queues: Sequence[str] = (EXPLAIN_QUEUE,)
+    settings: Settings,
+    ledger: Ledger,
+    gpus: str = "all",
+    queues: Sequence[str] = (EXPLAIN_QUEUE,),
+    run_id: int | None = None,
 ) -> Iterator[LocalWorkers]:
-    """A broker, unless one is configured, and one worker per queue and device, for the time of the block."""
+    """A broker, unless one is configured, and one worker per queue and device, for the time of the block.
+
+    With a private broker they look after `run_id` alone: what else waits is not what was asked for.
+    """
     devices = devices_for(gpus)
     with ExitStack() as started:
         broker = None
@@ -72,9 +80,11 @@ def local_workers(
             started.callback(broker.stop)
             broker.ensure()
             settings = settings.model_copy(update={"broker_url": SecretStr(broker.url)})
+            scope = ReaperScope(run_id=run_id)
         else:
             require_broker(settings.broker)
-        launcher = Supervisor(settings, ledger, devices, queues, log_folder=settings.home / "logs")
+            scope = ALL_WORK
+        launcher = Supervisor(settings, ledger, devices, queues, settings.home / "logs", scope)
         started.callback(launcher.stop)
         launcher.start()
         yield LocalWorkers(settings, launcher, broker)
@@ -83,7 +93,7 @@ def local_workers(
 def wait_for_run(
     display: ProgressDisplay, ledger: Ledger, run: Run, tick: Callable[[], None]
 ) -> runs.Progress:
-    """Wait until every image of a run has a result, or it is cancelled; `tick` is called meanwhile."""
+    """Wait until every image of a run has a result, or it is cancelled or stopped; `tick` is called meanwhile."""
 
     def look() -> tuple[runs.Progress, str]:
         return display.update(), get_run(ledger, run.id).state
@@ -94,7 +104,7 @@ def wait_for_run(
         except DatabaseUnavailable:
             # It went away in the middle of an answer: connecting again waits for it.
             found, state = look()
-        if state == CANCELLED or (found.is_complete and state != SCANNING):
+        if state in HALTED or (found.is_complete and state != SCANNING):
             return found
         tick()
         time.sleep(0.3)
@@ -125,10 +135,19 @@ class LocalRunSupervisor:
 
 
 def run_locally(session: Session, run: Run, gpus: str = "all") -> int:
-    """Start workers, wait until the run is complete, stop them, print a summary; the exit status."""
+    """Start workers, wait until the run is complete, stop them, print a summary; the exit status.
+
+    Whatever ends it before leaves the run stopped: nobody takes it up but `resume` or the same command.
+    """
     if not runs.progress(session.ledger, run.id).is_complete:
         try:
-            with interrupt_once(), local_workers(session.settings, session.ledger, gpus) as fleet:
+            with (
+                interrupt_once(),
+                stopped_on_error(session.ledger, run),
+                local_workers(session.settings, session.ledger, gpus, run_id=run.id) as fleet,
+                # Once more, before the workers are told to end: each finishes its chunk and takes no other.
+                stopped_on_error(session.ledger, run),
+            ):
                 overseer = LocalRunSupervisor(fleet, session.ledger, run)
                 with ProgressDisplay(session.err, session.ledger, run) as display:
                     overseer.publish(on_wait=display.update)
@@ -173,8 +192,19 @@ def summarize(session: Session, run: Run) -> int:
 
 
 @contextmanager
+def stopped_on_error(ledger: Ledger, run: Run) -> Iterator[None]:
+    """Mark the run as stopped where the block is left by an error or an interrupt."""
+    try:
+        yield
+    except BaseException:
+        with suppress(LedgerError):
+            stop_run(ledger, run.id)
+        raise
+
+
+@contextmanager
 def interrupt_once() -> Iterator[None]:
-    """Let Ctrl-C or SIGTERM stop the block, once: a second one must not break the clean end."""
+    """Let Ctrl-C, SIGTERM or a closed terminal stop the block, once: a second one must not break the clean end."""
     stopping = threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
@@ -182,7 +212,10 @@ def interrupt_once() -> Iterator[None]:
             stopping.set()
             raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)  # the terminal was closed; `nohup` asks that it be ignored
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
     finally:
@@ -193,10 +226,11 @@ def interrupt_once() -> Iterator[None]:
 def train_locally(session: Session, training: Training, gpus: str = "all") -> int:
     """Start a trainer, wait until the training has ended, stop the trainer; the exit status.
 
-    Ctrl-C cancels the training, which stays resumable.
+    Ctrl-C, and whatever keeps the trainer from starting, cancels the training, which stays resumable.
     """
     try:
         with (
+            cancelled_on_error(session.ledger, training),
             interrupt_once(),
             local_workers(session.settings, session.ledger, gpus, queues=[TRAIN_QUEUE]) as fleet,
         ):
@@ -213,6 +247,17 @@ def train_locally(session: Session, training: Training, gpus: str = "all") -> in
         report_training(session, found)
         return INTERRUPTED if found.version is None else 0
     return report_training(session, ended)
+
+
+@contextmanager
+def cancelled_on_error(ledger: Ledger, training: Training) -> Iterator[None]:
+    """Cancel the training where the block is left by an error or an interrupt."""
+    try:
+        yield
+    except BaseException:
+        with suppress(LedgerError):
+            cancel_training(ledger, training.id)
+        raise
 
 
 class _TrainingSupervisor:

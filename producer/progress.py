@@ -14,8 +14,9 @@ from rich.text import Text
 
 from db import runs
 from db.ledger import Ledger
-from db.runs import OPEN, Progress, Run, get_run
-from db.workers import Worker, list_workers
+from db.runs import OPEN, STOPPED, Progress, Run, get_run
+from db.workers import Worker
+from producer.known_workers import live_workers
 from producer.session import Session
 from worker.queue.broker import BrokerUnreachable, queue_length
 from worker.queue.messages import EXPLAIN_QUEUE
@@ -23,7 +24,10 @@ from worker.queue.messages import EXPLAIN_QUEUE
 
 def stall_reason(session: Session, run_id: int, found: Progress, workers: int) -> str | None:
     """Why a run does not move and how it goes on, in one line; None while it moves. `workers`: those live."""
-    if found.is_complete or get_run(session.ledger, run_id).state != OPEN:
+    state = get_run(session.ledger, run_id).state
+    if state == STOPPED and not found.is_complete:
+        return f"it was stopped: 'xraycam resume {run_id}' does the rest"
+    if found.is_complete or state != OPEN:
         return None
     broker = session.settings.broker
     if broker is None:
@@ -138,7 +142,7 @@ class ProgressDisplay:
         return f"{images / seconds:.1f}" if seconds > 0 and images else "-"
 
     def _show_health(self, found: runs.Progress) -> None:
-        live = [worker for worker in list_workers(self._ledger) if worker.is_live]
+        live = live_workers(self._ledger)
         failures = runs.failures_by_reason(self._ledger, self._run.id) if found.failed else {}
         explaining = inference_workers(live)
         lines = [describe_health(found, explaining, failures)]

@@ -13,9 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from db.ledger import Ledger
 from db.models import get_model
 from db.trainings import CANCELLED, DONE, LOST, QUEUED, Training, get_training
-from db.workers import list_workers
 from producer.attribution_report import occlusion_report_of
 from producer.exit_status import SOME_FAILED
+from producer.known_workers import live_workers
 from producer.session import Session
 from worker.queue.messages import TRAIN_QUEUE
 
@@ -79,7 +79,7 @@ class TrainingDisplay:
         return training
 
     def _hint(self) -> None:
-        trainers = [w for w in list_workers(self._ledger) if w.is_live and w.queues == TRAIN_QUEUE]
+        trainers = [w for w in live_workers(self._ledger) if w.queues == TRAIN_QUEUE]
         if not trainers:
             self._console.print(
                 f"training {self._id} waits: no worker serves the queue 'train'; "

@@ -13,7 +13,7 @@ import click
 from db.errors import LedgerError
 from db.ledger import Ledger
 from db.migrate import migrate
-from db.workers import list_workers
+from producer.known_workers import live_workers
 from worker.environment import KEEP_ENV, child_environment, python_command
 from worker.errors import XraycamError
 from worker.model.store import ensure_current_model, store_of
@@ -57,7 +57,7 @@ def run_checks(settings: Settings) -> Iterator[Check]:
         yield Check("model store", False, str(error))
     yield from _broker(settings)
     yield Check("gpus", None, _gpus())
-    live = [worker for worker in list_workers(ledger) if worker.is_live]
+    live = live_workers(ledger)
     yield Check("workers", None, f"{len(live)} live")
     for worker in live:
         message = worker.last_error or f"{worker.device}, model {worker.model_version or 'not loaded yet'}"

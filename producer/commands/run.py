@@ -124,7 +124,7 @@ def send_or_run_here(session: Session, run: Run) -> int:
     """The exit status."""
     from db import runs
     from producer.exit_status import SOME_FAILED
-    from producer.local_run import run_locally
+    from producer.local_run import run_locally, stopped_on_error
     from producer.publish import publish_chunks
 
     found = runs.progress(session.ledger, run.id)
@@ -134,7 +134,8 @@ def send_or_run_here(session: Session, run: Run) -> int:
     if session.settings.broker is None:
         return run_locally(session, run)
     session.require_broker()
-    sent = publish_chunks(session.settings, session.ledger, run, found.chunks)
+    with stopped_on_error(session.ledger, run):
+        sent = publish_chunks(session.settings, session.ledger, run, found.chunks)
     click.echo(f"run {run.id}: {found.pending} images in {sent} chunks sent to the workers", err=True)
     return 0
 
@@ -157,12 +158,16 @@ def run_command(gpus: str, dry_run: bool, **given: Any) -> None:
     from producer.exit_status import INTERRUPTED
     from producer.local_run import run_locally
     from producer.session import open_session
+    from worker.supervisor.devices import devices_for
 
     session = open_session()
     request = request_from(given)
     if dry_run:
         report_dry_run(session, request)
         return
+    devices_for(gpus)  # refused before a run is opened
+    if session.settings.broker is not None:
+        session.require_broker()
     try:
         with session.err.status("scanning") as status:
             enqueued = enqueue(
@@ -193,6 +198,7 @@ def enqueue_command(dry_run: bool, **given: Any) -> None:
     from producer.commands.run import report_dry_run, report_enqueued
     from producer.enqueue import enqueue
     from producer.exit_status import INTERRUPTED
+    from producer.local_run import stopped_on_error
     from producer.publish import publish_chunks
     from producer.session import open_session
 
@@ -214,13 +220,14 @@ def enqueue_command(dry_run: bool, **given: Any) -> None:
             then = f"'xraycam resume {enqueued.run.id}' sends the rest to the workers"
             report_enqueued(enqueued)
             chunks = runs.progress(session.ledger, enqueued.run.id).chunks
-            publish_chunks(
-                session.settings,
-                session.ledger,
-                enqueued.run,
-                chunks,
-                lambda: status.update("the queue is full, or the broker away: waiting"),
-            )
+            with stopped_on_error(session.ledger, enqueued.run):
+                publish_chunks(
+                    session.settings,
+                    session.ledger,
+                    enqueued.run,
+                    chunks,
+                    lambda: status.update("the queue is full, or the broker away: waiting"),
+                )
     except KeyboardInterrupt:
         click.echo(f"stopped; {then}", err=True)
         raise SystemExit(INTERRUPTED) from None

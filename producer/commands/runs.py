@@ -30,7 +30,7 @@ def runs_command(limit: int) -> None:
         table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type] # a literal above
     for run in list_runs(session.ledger, limit):
         found = progress(session.ledger, run.id)
-        state = "complete" if run.state == "open" and found.is_complete else run.state
+        state = "complete" if run.state in ("open", "stopped") and found.is_complete else run.state
         table.add_row(
             str(run.id),
             run.root,
@@ -64,9 +64,9 @@ def watch_command(run: int | None, training: int | None, once: bool) -> None:
       xraycam watch --training 2
     """
     from db import runs
-    from db.runs import CANCELLED, SCANNING, get_run
-    from db.workers import list_workers
+    from db.runs import HALTED, SCANNING, get_run
     from producer.exit_status import SOME_FAILED
+    from producer.known_workers import live_workers
     from producer.local_run import wait_for_run
     from producer.progress import ProgressDisplay, inference_workers, stall_reason
     from producer.session import open_session
@@ -90,14 +90,14 @@ def watch_command(run: int | None, training: int | None, once: bool) -> None:
     if state == SCANNING:
         ended = "being scanned"
     else:
-        ended = "complete" if found.is_complete else "cancelled" if state == CANCELLED else "going on"
+        ended = "complete" if found.is_complete else state if state in HALTED else "in progress"
     click.echo(f"run {watched.id}: {ended}, {found.done} of {found.images} done, {found.failed} failed")
     for reason, count in runs.failures_by_reason(session.ledger, watched.id).items():
         click.echo(f"  {count} {reason}")
     if found.expired_leases:
         click.echo(f"  {found.expired_leases} leases lost, and their chunks done again")
     if not found.is_complete:
-        live = [worker for worker in list_workers(session.ledger) if worker.is_live]
+        live = live_workers(session.ledger)
         workers = inference_workers(live)
         click.echo(f"  {workers} workers live")
         for last_error in dict.fromkeys(worker.last_error for worker in live if worker.last_error):

@@ -71,6 +71,7 @@ def train_command(dataset: Path | None, resume: int | None, wait: bool, gpus: st
     from producer.local_run import train_locally
     from producer.session import open_session
     from worker.errors import XraycamError
+    from worker.supervisor.devices import devices_for
 
     if (dataset is None) == (resume is None):
         raise click.UsageError("Give a DATASET, or --resume and the number of a training.")
@@ -82,6 +83,8 @@ def train_command(dataset: Path | None, resume: int | None, wait: bool, gpus: st
         )
     if session.settings.broker is not None:
         session.require_broker()
+    else:
+        devices_for(gpus)  # refused before a training is noted
     training = _create_or_resume(session, dataset, resume, given)
     if session.settings.broker is None:
         click.echo(f"training {training.id} of up to {training.epochs} epochs on this machine", err=True)
@@ -119,12 +122,14 @@ def _create_or_resume(
 def _send(session: Session, training: Training) -> None:
     from kombu.exceptions import OperationalError
 
+    from producer.local_run import cancelled_on_error
     from worker.queue.broker import broker_error
     from worker.queue.training_messages import send_training
 
     assert session.settings.broker is not None  # the caller looked
     try:
-        send_training(session.settings, training)
+        with cancelled_on_error(session.ledger, training):
+            send_training(session.settings, training)
     except (OperationalError, OSError) as error:
         raise broker_error(session.settings.broker, error) from error
 

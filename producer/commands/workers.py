@@ -75,7 +75,7 @@ def workers_command() -> None:
     from rich.table import Table
 
     from db.models import current_model
-    from db.workers import list_workers
+    from producer.known_workers import known_workers
     from producer.session import open_session
 
     session = open_session()
@@ -83,7 +83,7 @@ def workers_command() -> None:
     table = Table()
     for name in ("worker", "host", "device", "queue", "state", "doing", "model", "fault"):
         table.add_column(name, overflow="fold")
-    for worker in list_workers(session.ledger):
+    for worker in known_workers(session.ledger):
         lags = (
             worker.model_version is not None
             and current is not None
@@ -94,7 +94,7 @@ def workers_command() -> None:
             worker.host,
             worker.device,
             worker.queues,
-            "live" if worker.is_live else f"silent since {worker.last_heartbeat_at:%H:%M:%S} UTC",
+            "live" if worker.is_live else f"ended, or silent since {worker.last_heartbeat_at:%H:%M:%S} UTC",
             worker.activity or "",
             (worker.model_version or "") + (f" (current is {current.version})" if lags and current else ""),
             worker.last_error or "",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -91,6 +92,10 @@ def explain_chunk(station: WorkerContext, run_id: int, number: int) -> LeaseDeni
             release_lease(station.ledger, lease, station.name)
             update_worker(station.ledger, station.name, last_error=str(error))
             raise
+        finally:
+            # Idle until the next chunk; a ledger that is away has other words to say than this.
+            with suppress(LedgerError):
+                update_worker(station.ledger, station.name, activity=None)
     return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from kombu.exceptions import OperationalError
 
@@ -24,10 +25,23 @@ log = logging.getLogger(__name__)
 LOST_SECONDS = 30.0
 
 
+@dataclass(frozen=True)
+class ReaperScope:
+    """What a reaper looks after. A command that works on this machine alone takes up nothing but its own:
+    `run_id`, its run; None: no run."""
+
+    everything: bool = False
+    run_id: int | None = None
+
+
+ALL_WORK = ReaperScope(everything=True)
+
+
 class Reaper:
     """Every launcher has one; several do not disturb each other, since the ledger gives a chunk to one."""
 
-    def __init__(self, settings: Settings, ledger: Ledger) -> None:
+    def __init__(self, settings: Settings, ledger: Ledger, scope: ReaperScope = ALL_WORK) -> None:
+        self._scope = scope
         self._settings = settings
         self._ledger = ledger
         self._app = create_celery_app(settings)
@@ -40,15 +54,22 @@ class Reaper:
         if moment < self._next:
             return
         self._next = moment + self._every
+        if not self._scope.everything and self._scope.run_id is None:
+            return
+        run_id = self._scope.run_id
         try:
-            self._publish_at_front(reclaim_expired(self._ledger), "their worker went silent")
+            lost = reclaim_expired(self._ledger, run_id=run_id)
+            self._publish_at_front(lost, "their worker went silent")
             broker = self._settings.broker
             if broker is not None and queue_length(broker, EXPLAIN_QUEUE) == 0:
                 # No more than keeps to the limit together with a producer that fills the queue just now.
                 some = max(1, min(BATCH, self._settings.max_queued_messages // 2))
-                self._send(claim_unpublished(self._ledger, LOST_SECONDS, some), "their messages were lost")
+                self._send(
+                    claim_unpublished(self._ledger, LOST_SECONDS, some, run_id), "their messages were lost"
+                )
             # Trainers hold no message back: without one in the queue, those that wait have none.
-            if broker is not None and queue_length(broker, TRAIN_QUEUE) == 0:
+            is_theirs = self._scope.everything and broker is not None
+            if is_theirs and queue_length(broker, TRAIN_QUEUE) == 0:
                 publish_unpublished(self._settings, self._ledger, LOST_SECONDS)
         except (LedgerError, BrokerUnreachable, OperationalError, OSError) as error:
             log.warning("nothing swept: %s", error)

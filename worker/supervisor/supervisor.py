@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from worker.queue.messages import TRAIN_QUEUE
 from worker.queue.startup import CANNOT_START
 from worker.settings import Settings
 from worker.supervisor.devices import Device
-from worker.supervisor.reaper import Reaper
+from worker.supervisor.reaper import ALL_WORK, Reaper, ReaperScope
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +35,7 @@ QUICK_DEATH_SECONDS = 30.0
 LONGEST_PAUSE = 30.0
 LOG_TAIL_BYTES = 100_000
 # The last line of a traceback, or of what Python says when it cannot start.
-_ERROR_LINE = re.compile(
-    r"(\w+\.)*\w*(Error|Exception|Refused|Unavailable)\b.*|Fatal Python error.*"
-)
+_ERROR_LINE = re.compile(r"(\w+\.)*\w*(Error|Exception|Refused|Unavailable)\b.*|Fatal Python error.*")
 
 
 @dataclass
@@ -57,7 +56,8 @@ class _WorkerSlot:
 class Supervisor:
     """The workers of this machine.
 
-    `log_folder`: where each worker's log goes; None: to our own standard error.
+    `log_folder`: where each worker's log goes; None: to our own standard error. `scope`: whose lost work is
+    sent again.
     Call `start`, then `tick` about once a second (or `run_until_stopped`), then `stop`.
     """
 
@@ -68,6 +68,7 @@ class Supervisor:
         devices: Sequence[Device],
         queues: Sequence[str],
         log_folder: Path | None = None,
+        scope: ReaperScope = ALL_WORK,
     ) -> None:
         self.settings = settings
         self.ledger = ledger
@@ -80,7 +81,7 @@ class Supervisor:
         ]
         self._stopping = threading.Event()
         self._next_heartbeat = 0.0
-        self._reaper = Reaper(settings, ledger)
+        self._reaper = Reaper(settings, ledger, scope)
 
     @property
     def restarts(self) -> int:
@@ -239,6 +240,8 @@ class Supervisor:
             process.stdin.close()
         node.process = None
         self._reaper.requeue_from_worker(node.name)
+        with suppress(LedgerError):
+            update_worker(self.ledger, node.name, activity=None)
         node.exit_codes.append(process.returncode)
         quick = process.returncode == CANNOT_START or moment - node.started < QUICK_DEATH_SECONDS
         node.consecutive_crashes = node.consecutive_crashes + 1 if quick else 1
@@ -253,7 +256,7 @@ class Supervisor:
     def _release_orphaned_leases(self) -> None:
         """Free the chunks of workers of this machine whose launcher is no more."""
         for worker in list_workers(self.ledger):
-            if worker.host == self.host and worker.pid != os.getpid() and not _is_alive(worker.pid):
+            if worker.host == self.host and worker.pid != os.getpid() and not is_alive(worker.pid):
                 release_leases_of(self.ledger, worker.name)
                 requeue_trainings_of(self.ledger, worker.name)
                 remove_worker(self.ledger, worker.name)
@@ -269,7 +272,7 @@ def _signal_group(process: subprocess.Popen[bytes], number: int, *, only_leader:
         pass
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

