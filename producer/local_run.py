@@ -93,7 +93,7 @@ def local_workers(
 def wait_for_run(
     display: ProgressDisplay, ledger: Ledger, run: Run, tick: Callable[[], None]
 ) -> runs.Progress:
-    """Wait until every image of a run has a result, or it is cancelled or stopped; `tick` is called meanwhile."""
+    """Wait until every image of a run has a result, or it is cancelled or stopped; `tick` is called."""
 
     def look() -> tuple[runs.Progress, str]:
         return display.update(), get_run(ledger, run.id).state
@@ -204,7 +204,7 @@ def stopped_on_error(ledger: Ledger, run: Run) -> Iterator[None]:
 
 @contextmanager
 def interrupt_once() -> Iterator[None]:
-    """Let Ctrl-C, SIGTERM or a closed terminal stop the block, once: a second one must not break the clean end."""
+    """Let Ctrl-C, SIGTERM or a closed terminal stop the block, once: a second must not break the end."""
     stopping = threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001

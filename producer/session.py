@@ -30,6 +30,10 @@ class Session:
     out: Console
     err: Console
 
+    def tell(self, text: str) -> None:
+        """Say something to whoever waits, beside the command's output."""
+        self.err.print(text, soft_wrap=True)
+
     def run(self, number: int | None) -> Run:
         """The run that was named, or the latest. Raises RunNotFound."""
         return latest_run(self.ledger) if number is None else get_run(self.ledger, number)

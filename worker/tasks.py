@@ -47,6 +47,9 @@ def load_model_in_child(**_: Any) -> None:
         child_is_ready()
         return  # a trainer makes its model, and wants all the memory for that
     try:
+        from worker.tensorflow_import import import_tensorflow
+
+        import_tensorflow()
         from worker.serve.context import station
 
         station().models.start()

@@ -46,9 +46,9 @@ def preview_command(
     """
     from producer.session import ensure_output_file
     from producer.training_request import recipe_from
-    from producer.worker_program import run_worker_program
     from worker.errors import XraycamError
     from worker.settings import load_settings
+    from worker.tensorflow_import import quiet_tensorflow
 
     chosen = recipe_from(recipe, changes)
     folder, file = dataset.expanduser().absolute(), ensure_output_file(output)
@@ -56,14 +56,19 @@ def preview_command(
         raise XraycamError(f"there is no folder {dataset}; name one that has a sub-folder for each class")
     if file.suffix.lower() != ".png":
         raise XraycamError(f"--output {output}: the picture is a PNG; end the name in .png")
-    status = run_worker_program(
-        load_settings(),
-        "worker.programs.preview_dataset",
-        [folder, file, "--count", str(count), "--seed", str(seed)],
-        text=chosen.model_dump_json(),
-    )
-    if status:
-        raise SystemExit(status)
+    settings = load_settings()
+    settings.apply_umask()
+    with quiet_tensorflow(settings):
+        from worker.images.reader import limits_of
+        from worker.train.dataset import load_labelled_folder
+        from worker.train.preview import draw_preview, draw_samples
+
+        found = load_labelled_folder(folder, min_per_class=1, limits=limits_of(settings), memory=0)
+        for item in found.skipped:
+            click.echo(f"skipped: {item.message}", err=True)
+        draw_preview(found, chosen, draw_samples(found, count, seed), file)
+        counts = ", ".join(f"{name}: {number} images" for name, number in found.counts().items())
+        click.echo(counts, err=True)
     click.echo(file)
 
 
@@ -89,23 +94,24 @@ def evaluate_command(dataset: Path, model: str | None, output: Path | None) -> N
     import json
 
     from producer.session import ensure_output_dir, open_session
-    from producer.worker_program import run_worker_program
     from worker.errors import XraycamError
     from worker.model.metadata import METRICS_FILE
+    from worker.model.store import store_of
+    from worker.settings import load_settings
+    from worker.tensorflow_import import quiet_tensorflow
 
-    session = open_session()
-    folder = dataset.expanduser().absolute()
-    if not folder.is_dir():
-        raise XraycamError(f"there is no folder {dataset}; name one that has a sub-folder for each class")
-    chosen = session.model(model)
-    target = ensure_output_dir(
-        output or session.settings.home / "evaluations" / f"{chosen.version}-on-{folder.name}"
-    )
-    status = run_worker_program(
-        session.settings, "worker.programs.evaluate_model", [folder, target, "--model", chosen.version]
-    )
-    if status:
-        raise SystemExit(status)
+    with quiet_tensorflow(load_settings()):
+        from worker.train.evaluation import evaluate_model
+
+        session = open_session()
+        folder = dataset.expanduser().absolute()
+        if not folder.is_dir():
+            raise XraycamError(f"there is no folder {dataset}; name one that has a sub-folder for each class")
+        chosen = session.model(model)
+        target = ensure_output_dir(
+            output or session.settings.home / "evaluations" / f"{chosen.version}-on-{folder.name}"
+        )
+        evaluate_model(session.settings, chosen, store_of(session.settings), folder, target, session.tell)
     found = json.loads((target / METRICS_FILE).read_text(encoding="utf-8"))
     session.out.print(_table(found))
     session.out.print(f"all figures, and pictures: {target}", soft_wrap=True, markup=False)

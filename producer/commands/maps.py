@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from worker.explain.names import AUTO, COLORMAPS, METHODS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from db.models import Model
     from producer.session import Session
+    from worker.model.metadata import ModelMetadata
 
 
 @click.command("layers")
-@click.option("--model", help="Model version; without it, the current one.")
-@click.option("--all", "show_all", is_flag=True, help="Also those that suit class activation maps badly.")
+@click.option("--model", help="Model version; default: the current one.")
+@click.option("--all", "show_all", is_flag=True, help="Also layers not recommended for CAM.")
 @click.option(
     "--rank",
     "dataset",
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
     help="With --rank: marked areas, as a folder of masks named as the images or as a JSON file.",
 )
 @click.option(
-    "--images", type=click.IntRange(8), default=64, show_default=True, help="With --rank: so many images."
+    "--images", type=click.IntRange(8), default=64, show_default=True, help="With --rank: number of images."
 )
 @click.option("--layer", "layers", multiple=True, help="With --rank: this layer; repeatable.")
 @click.option(
@@ -39,7 +42,7 @@ if TYPE_CHECKING:
 @click.option(
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
-    help="With --rank: folder for figures and picture.",
+    help="With --rank: folder for metrics and plot.",
 )
 def layers_command(
     model: str | None,
@@ -55,7 +58,7 @@ def layers_command(
 
     Early layers give fine maps of edges and textures, late ones coarse maps of what the score rests on. With
     --rank DATASET pairs of layer and method are measured: whether the score falls when what a map shows is
-    taken away, and with --masks whether the heat lies in the marked area. Maps that know nothing stand
+    taken away, and with --masks whether the heat lies in the marked area. Baseline maps stand
     beside them. Runs on this machine and changes nothing.
 
     \b
@@ -65,14 +68,13 @@ def layers_command(
     """
     from producer.session import open_session
 
+    if dataset is not None:
+        _rank(model, dataset, masks, images, layers, methods, output)
+        return
+    if masks is not None or layers or methods or output is not None:
+        raise click.UsageError("--masks, --layer, --method and --output belong to --rank DATASET.")
     session = open_session()
-    chosen = session.model(model)
-    if dataset is None:
-        if masks is not None or layers or methods or output is not None:
-            raise click.UsageError("--masks, --layer, --method and --output belong to --rank DATASET.")
-        _list(session, chosen, show_all)
-    else:
-        _rank(session, chosen, dataset, masks, images, layers, methods, output)
+    _list(session, session.model(model), show_all)
 
 
 def _list(session: Session, chosen: Model, show_all: bool) -> None:
@@ -81,24 +83,23 @@ def _list(session: Session, chosen: Model, show_all: bool) -> None:
     from worker.model.metadata import read_metadata
     from worker.model.store import store_of
 
-    description = read_metadata(store_of(session.settings).fetch(chosen.version, chosen.digest))
-    side = description.preprocessing.size
+    metadata = read_metadata(store_of(session.settings).fetch(chosen.version, chosen.digest))
+    side = metadata.preprocessing.size
     table = Table(title=f"model {chosen.version}, input {side} x {side}")
     for name in ("layer", "map", "channels", ""):
         table.add_column(name, justify="left" if name in ("layer", "") else "right")
-    for layer in description.layers:
+    for layer in metadata.layers:
         if show_all or layer.is_cam_candidate:
-            is_default = layer.name == description.default_layer
+            is_default = layer.name == metadata.default_layer
             marks = ("*" if layer.is_cam_candidate else "") + (
-                f" default, with {description.default_method}" if is_default else ""
+                f" default, with {metadata.default_method}" if is_default else ""
             )
             table.add_row(layer.name, f"{layer.height} x {layer.width}", str(layer.channels), marks)
     session.out.print(table)
 
 
 def _rank(
-    session: Session,
-    chosen: Model,
+    model: str | None,
     dataset: Path,
     masks: Path | None,
     images: int,
@@ -107,38 +108,69 @@ def _rank(
     output: Path | None,
 ) -> None:
     from producer.map_tables import ranking_lines, ranking_table
-    from producer.session import ensure_output_dir
-    from producer.worker_program import run_worker_program
+    from producer.session import ensure_output_dir, open_session
     from worker.errors import XraycamError
-    from worker.images.masks import load_masks
-    from worker.map_evaluation.reports import RANKING_FILE, Ranking
+    from worker.map_evaluation.reports import RANKING_FILE
+    from worker.settings import load_settings
+    from worker.tensorflow_import import quiet_tensorflow
+
+    with quiet_tensorflow(load_settings()):
+        from worker.images.masks import load_masks
+        from worker.images.reader import limits_of
+        from worker.map_evaluation.plots import plot_ranking
+        from worker.map_evaluation.ranking import METHODS as DEFAULT_METHODS
+        from worker.map_evaluation.ranking import rank
+        from worker.map_evaluation.sample import draw_sample
+
+        session = open_session()
+        metadata, network = _load(session, model, layers)
+        folder = dataset.expanduser().absolute()
+        if not folder.is_dir():
+            raise XraycamError(f"there is no folder {dataset}; name one with radiographs")
+        areas = None if masks is None else load_masks(masks.expanduser().absolute())
+        target = ensure_output_dir(
+            output or session.settings.home / "rankings" / f"{metadata.version}-on-{folder.name}"
+        )
+        limits = limits_of(session.settings)
+        session.tell(f"reading {images} images of {folder}")
+        sample = draw_sample(folder, metadata, images, limits=limits, on_message=session.tell)
+        marked = None
+        if areas is not None:
+            marked = draw_sample(
+                folder, metadata, images, marked=areas, only_marked=True, limits=limits,
+                on_message=session.tell,
+            )  # fmt: skip
+        ranking = rank(
+            metadata,
+            network,
+            sample.pixels,
+            layers=layers,
+            methods=methods or DEFAULT_METHODS,
+            marked=marked,
+            progress=lambda done, of: session.tell(f"{done} of {of} images measured"),
+        )
+        text = ranking.model_dump_json(indent=1) + "\n"
+        (target / RANKING_FILE).write_text(text, encoding="utf-8")
+        plot_ranking(ranking, target / "ranking.png")
+        session.out.print(ranking_table(ranking))
+        for line in ranking_lines(ranking, metadata):
+            session.out.print(line, soft_wrap=True, markup=False)
+        session.out.print(f"all metrics, and the plot: {target}", soft_wrap=True, markup=False)
+
+
+def _load(session: Session, version: str | None, layers: Sequence[str]) -> tuple[ModelMetadata, Any]:
+    """A version, or the current one, and its network; its layers are checked before that is built."""
     from worker.model.metadata import read_metadata
+    from worker.model.network import load_model
     from worker.model.store import store_of
 
-    description = read_metadata(store_of(session.settings).fetch(chosen.version, chosen.digest))
+    chosen = session.model(version)
+    folder = store_of(session.settings).fetch(chosen.version, chosen.digest)
+    metadata = read_metadata(folder)
     for layer in layers:
-        description.require_layer(layer)
-    folder = dataset.expanduser().absolute()
-    if not folder.is_dir():
-        raise XraycamError(f"there is no folder {dataset}; name one with radiographs")
-    target = ensure_output_dir(
-        output or session.settings.home / "rankings" / f"{chosen.version}-on-{folder.name}"
-    )
-    arguments: list[str | Path] = [folder, target, "--model", chosen.version, "--images", str(images)]
-    if masks is not None:
-        areas = masks.expanduser().absolute()
-        load_masks(areas)
-        arguments += ["--masks", areas]
-    arguments += [word for layer in layers for word in ("--layer", layer)]
-    arguments += [word for method in methods for word in ("--method", method)]
-    status = run_worker_program(session.settings, "worker.programs.rank_layers", arguments)
-    if status:
-        raise SystemExit(status)
-    ranking = Ranking.model_validate_json((target / RANKING_FILE).read_text(encoding="utf-8"))
-    session.out.print(ranking_table(ranking))
-    for line in ranking_lines(ranking, description):
-        session.out.print(line, soft_wrap=True, markup=False)
-    session.out.print(f"all figures, and the picture: {target}", soft_wrap=True, markup=False)
+        if layer != AUTO:
+            metadata.require_layer(layer)
+    return load_model(folder)
 
 
 @click.command("compare")
@@ -150,18 +182,18 @@ def _rank(
     "--method", "methods", multiple=True, type=click.Choice((AUTO, *METHODS)),
     help="Method, a row; repeatable. Without it, the default.",
 )  # fmt: skip
-@click.option("--model", help="Model version; without it, the current one.")
+@click.option("--model", help="Model version; default: the current one.")
 @click.option(
     "--target", default="predicted", show_default=True, help="Class to explain: 'predicted', or one by name."
 )
 @click.option(
-    "--colormap", type=click.Choice(COLORMAPS), default="inferno", show_default=True, help="Colours of heat."
+    "--colormap", type=click.Choice(COLORMAPS), default="inferno", show_default=True, help="Colormap."
 )
 @click.option(
-    "--opacity", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Share of colour at most."
+    "--opacity", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Maximum overlay opacity."
 )
 @click.option(
-    "--limit", type=click.IntRange(1), default=20, show_default=True, help="At most so many images of FOLDER."
+    "--limit", type=click.IntRange(1), default=20, show_default=True, help="Maximum images of FOLDER."
 )
 @click.option("--output", type=click.Path(path_type=Path, file_okay=False), help="Folder for the pictures.")
 def compare_command(
@@ -171,48 +203,53 @@ def compare_command(
     """Draw where the score came from at several layers, by several methods: one picture for each image.
 
     Layers across, methods down, the original first; prediction and probability in the title. Runs on this
-    machine and notes nothing.
+    machine and records nothing.
 
     \b
     Example:
       xraycam compare chest.png --layer block_12_add --layer out_relu --method gradcam --method layercam
     """
     from producer.session import ensure_output_dir, open_session
-    from producer.worker_program import run_worker_program
     from worker.errors import XraycamError
-    from worker.model.metadata import read_metadata
-    from worker.model.store import store_of
+    from worker.explain.names import PREDICTED
+    from worker.settings import load_settings
+    from worker.tensorflow_import import quiet_tensorflow
 
-    session = open_session()
-    chosen = session.model(model)
-    description = read_metadata(store_of(session.settings).fetch(chosen.version, chosen.digest))
-    for layer in layers:
-        if layer != AUTO:
-            description.require_layer(layer)
-    if target != "predicted":
-        description.require_class(target)
-    place = source.expanduser().absolute()
-    if not place.exists():
-        raise XraycamError(f"there is no {source}; name a radiograph or a folder of them")
-    folder = ensure_output_dir(output or session.settings.home / "comparisons")
-    arguments: list[str | Path] = [folder, place, "--model", chosen.version, "--target", target]
-    arguments += ["--colormap", colormap, "--opacity", str(opacity), "--limit", str(limit)]
-    arguments += [word for layer in layers for word in ("--layer", layer)]
-    arguments += [word for method in methods for word in ("--method", method)]
-    status = run_worker_program(session.settings, "worker.programs.compare_maps", arguments)
-    if status:
-        raise SystemExit(status)
+    with quiet_tensorflow(load_settings()):
+        from worker.explain.explainer import Explainer
+        from worker.explain.options import ARGMAX_TARGET
+        from worker.images.reader import limits_of
+        from worker.map_evaluation.compare import compare_maps
+
+        session = open_session()
+        metadata, network = _load(session, model, layers)
+        index = ARGMAX_TARGET if target == PREDICTED else metadata.require_class(target)
+        place = source.expanduser().absolute()
+        if not place.exists():
+            raise XraycamError(f"there is no {source}; name a radiograph or a folder of them")
+        folder = ensure_output_dir(output or session.settings.home / "comparisons")
+        compare_maps(
+            Explainer(metadata, network, layers, methods),
+            place,
+            folder,
+            target=index,
+            colormap=colormap,
+            opacity=opacity,
+            limit=limit,
+            limits=limits_of(session.settings),
+            on_message=session.tell,
+        )
     click.echo(folder / f"{place.name}.png" if place.is_file() else folder)
 
 
 @click.command("sanity")
 @click.argument("dataset", type=click.Path(path_type=Path), required=False)
-@click.option("--model", help="Model version; without it, the current one.")
+@click.option("--model", help="Model version; default: the current one.")
 @click.option("--layer", help="Layer; without it, the model's default.")
 @click.option("--method", type=click.Choice(METHODS), help="Method; without it, the model's default.")
-@click.option("--images", type=click.IntRange(2), default=32, show_default=True, help="So many images.")
+@click.option("--images", type=click.IntRange(2), default=32, show_default=True, help="Number of images.")
 @click.option(
-    "--output", type=click.Path(path_type=Path, file_okay=False), help="Folder for figures and picture."
+    "--output", type=click.Path(path_type=Path, file_okay=False), help="Folder for metrics and plot."
 )
 def sanity_command(
     dataset: Path | None, model: str | None, layer: str | None, method: str | None, images: int,
@@ -230,28 +267,35 @@ def sanity_command(
     """
     from producer.map_tables import sanity_table
     from producer.session import ensure_output_dir, open_session
-    from producer.worker_program import run_worker_program
     from worker.errors import XraycamError
-    from worker.map_evaluation.reports import SANITY_FILE, Sanity
-    from worker.model.metadata import read_metadata
-    from worker.model.store import store_of
+    from worker.map_evaluation.reports import SANITY_FILE
+    from worker.settings import load_settings
+    from worker.tensorflow_import import quiet_tensorflow
 
-    session = open_session()
-    chosen = session.model(model)
-    description = read_metadata(store_of(session.settings).fetch(chosen.version, chosen.digest))
-    if layer is not None:
-        description.require_layer(layer)
-    folder = Path(session.run(None).root) if dataset is None else dataset.expanduser().absolute()
-    if not folder.is_dir():
-        raise XraycamError(f"there is no folder {folder}; name one with radiographs")
-    target = ensure_output_dir(output or session.settings.home / "sanity" / chosen.version)
-    arguments: list[str | Path] = [target, folder, "--model", chosen.version, "--images", str(images)]
-    arguments += [] if layer is None else ["--layer", layer]
-    arguments += [] if method is None else ["--method", method]
-    status = run_worker_program(session.settings, "worker.programs.check_sanity", arguments)
-    if status:
-        raise SystemExit(status)
-    found = Sanity.model_validate_json((target / SANITY_FILE).read_text(encoding="utf-8"))
-    session.out.print(sanity_table(found))
-    session.out.print(found.verdict, soft_wrap=True, markup=False)
-    session.out.print(f"all figures, and the picture: {target}", soft_wrap=True, markup=False)
+    with quiet_tensorflow(load_settings()):
+        from worker.images.reader import limits_of
+        from worker.map_evaluation.plots import plot_sanity
+        from worker.map_evaluation.sample import draw_sample
+        from worker.map_evaluation.sanity import check_sanity
+
+        session = open_session()
+        metadata, network = _load(session, model, () if layer is None else (layer,))
+        folder = Path(session.run(None).root) if dataset is None else dataset.expanduser().absolute()
+        if not folder.is_dir():
+            raise XraycamError(f"there is no folder {folder}; name one with radiographs")
+        target = ensure_output_dir(output or session.settings.home / "sanity" / metadata.version)
+        limits = limits_of(session.settings)
+        sample = draw_sample(folder, metadata, images, limits=limits, on_message=session.tell)
+        found = check_sanity(
+            metadata,
+            network,
+            sample.pixels,
+            layer=layer,
+            method=method,
+            progress=lambda done, of: session.tell(f"{done} of {of} stages randomised"),
+        )
+        (target / SANITY_FILE).write_text(found.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        plot_sanity(found, target / "sanity.png")
+        session.out.print(sanity_table(found))
+        session.out.print(found.verdict, soft_wrap=True, markup=False)
+        session.out.print(f"all metrics, and the plot: {target}", soft_wrap=True, markup=False)

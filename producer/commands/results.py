@@ -5,26 +5,22 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from db.ledger import Ledger
-from db.results import Filter, read_predictions
-from db.runs import Run
-from worker.errors import XraycamError
 from worker.explain.names import COLORMAPS
-from worker.explain.options import ExplainOptions
-from worker.explain.overlay import encode, recolour, write_atomically
-from worker.images.reader import limits_of
-from worker.settings import Settings
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from db.ledger import Ledger
     from db.results import Filter
+    from db.runs import Run
     from producer.session import Session
+    from worker.settings import Settings
 
 TABLE_ROWS = 50
 
@@ -137,6 +133,14 @@ def recolour_run(
 
     Raises XraycamError when the run kept no heatmaps.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
+    from db.results import Filter, read_predictions
+    from worker.errors import XraycamError
+    from worker.explain.options import ExplainOptions
+    from worker.explain.overlay import encode, recolour, write_atomically
+    from worker.images.reader import limits_of
+
     options = ExplainOptions.model_validate({**run.options, "colormap": colormap, "opacity": opacity})
     if not options.heatmaps:
         raise XraycamError(
@@ -191,7 +195,6 @@ def recolour_command(run: int | None, colormap: str, opacity: float) -> None:
     """  # fmt: skip
     from rich.progress import track
 
-    from producer.commands.results import recolour_run
     from producer.exit_status import SOME_FAILED
     from producer.session import open_session
 

@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 from PIL import Image
@@ -150,6 +151,12 @@ def test_colour_maps_are_tables_of_256_colours(name: str) -> None:
     assert table.shape == (256, 3)
     assert table.dtype == np.uint8
     assert len(np.unique(table, axis=0)) > 200
+
+
+@pytest.mark.parametrize("name", [name for name in COLORMAPS if name not in ("gray", "blue-red")])
+def test_stored_colour_maps_are_those_of_matplotlib(name: str) -> None:
+    expected = mpl.colormaps[name](np.arange(256, dtype=np.uint8), bytes=True)[:, :3]
+    assert (lookup_table(name) == expected).all()
 
 
 def test_blue_red_runs_linearly_from_blue_to_red() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-from pathlib import Path
 
 from db.ledger import Ledger
 from db.workers import register_worker
@@ -18,7 +17,7 @@ def ended_process() -> int:
     return process.pid
 
 
-def test_a_worker_whose_launcher_has_ended_is_not_live(ledger: Ledger, tmp_path: Path) -> None:
+def test_a_worker_whose_launcher_has_ended_is_not_live(ledger: Ledger) -> None:
     here = socket.gethostname()
     for name, host, pid in (
         ("ended", here, ended_process()), ("lives", here, os.getpid()), ("elsewhere", "another", 1),

@@ -96,7 +96,7 @@ def test_doctor_tells_all_at_once_and_fails_when_something_is_wrong(installation
     assert "current is small" in fine
     installation.set(broker_url="redis://:hush@127.0.0.1:1/0")
     wrong = installation.xraycam("doctor", status=2).stdout
-    assert "wrong" in wrong
+    assert "FAIL" in wrong
     assert "hush" not in wrong
 
 

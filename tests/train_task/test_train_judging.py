@@ -18,9 +18,9 @@ from db.trainings import Training, add_training, get_training, requeue_training
 from worker.errors import ModelError
 from worker.model.network import load_model
 from worker.model.store import ModelStore
-from worker.programs.evaluate_model import evaluate_model
 from worker.settings import Settings
 from worker.train.dataset import LabelledDataset
+from worker.train.evaluation import evaluate_model
 from worker.train.metrics import compute_metrics
 from worker.train.options import TrainOptions, version_name
 from worker.train.publish import find_finished_build, publish

@@ -68,8 +68,8 @@ class Reaper:
                     claim_unpublished(self._ledger, LOST_SECONDS, some, run_id), "their messages were lost"
                 )
             # Trainers hold no message back: without one in the queue, those that wait have none.
-            is_theirs = self._scope.everything and broker is not None
-            if is_theirs and queue_length(broker, TRAIN_QUEUE) == 0:
+            serves_all = self._scope.everything
+            if serves_all and broker is not None and queue_length(broker, TRAIN_QUEUE) == 0:
                 publish_unpublished(self._settings, self._ledger, LOST_SECONDS)
         except (LedgerError, BrokerUnreachable, OperationalError, OSError) as error:
             log.warning("nothing swept: %s", error)

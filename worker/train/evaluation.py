@@ -13,10 +13,15 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from db.models import Model
 from worker.explain.forward import scale
 from worker.images.preprocess import Pixels, preprocess
-from worker.model.metadata import Preprocessing
-from worker.train.dataset import LabelledDataset
+from worker.images.reader import limits_of
+from worker.model.metadata import METRICS_FILE, Preprocessing
+from worker.model.network import load_model
+from worker.model.store import ModelStore
+from worker.settings import Settings
+from worker.train.dataset import LabelledDataset, load_labelled_folder
 from worker.train.metrics import Metrics, compute_metrics
 from worker.train.plots import plot_confusion_matrix, plot_reliability, plot_roc, plot_worst_mistakes
 
@@ -93,3 +98,50 @@ def measured(
     return EvaluationResult(
         dataset, indices, scores, compute_metrics(labels, scores, dataset.classes, temperature=temperature)
     )
+
+
+def evaluate_model(
+    settings: Settings,
+    model: Model,
+    store: ModelStore,
+    folder: Path,
+    output: Path,
+    on_message: Callable[[str], object] = lambda _: None,
+) -> EvaluationResult:
+    """Measure `model` on all images of `folder`, whose sub-folders are named as its classes.
+
+    Calibration uses the temperature of the version's own validation part. Raises XraycamError.
+    """
+    description, network = load_model(store.fetch(model.version, model.digest))
+    limits = limits_of(settings)
+    on_message(f"reading {folder}")
+    dataset = load_labelled_folder(
+        folder, classes=description.classes, min_per_class=1, limits=limits, memory=0
+    )
+    for item in dataset.skipped:
+        on_message(f"left out: {item.message}")
+    total = len(dataset)
+    step = max(1, total // 10)
+    seen = 0
+
+    def progress(done: int) -> None:
+        nonlocal seen
+        if done // step > seen // step or done == total:
+            on_message(f"{done} of {total} images predicted")
+        seen = done
+
+    scores = predict_logits(network, description.preprocessing, dataset, progress=progress)
+    temperature = description.training.get("validation", {}).get("temperature", 1.0)
+    found = measured(dataset, range(total), scores, temperature)
+    content = {
+        "model": model.version,
+        "dataset": str(folder),
+        "digest": dataset.digest,
+        "skipped": found.skipped,
+        "figures": found.figures,
+    }
+    output.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    (output / METRICS_FILE).write_text(text + "\n", encoding="utf-8")
+    found.draw(output)
+    return found

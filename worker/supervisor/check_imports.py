@@ -1,4 +1,4 @@
-"""What a worker imports, imported in a process like a worker's: `python -m worker.programs.check_imports`."""
+"""Imports what a worker imports, as a worker does: `python -m worker.supervisor.check_imports`."""
 
 from __future__ import annotations
 

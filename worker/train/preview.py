@@ -1,31 +1,22 @@
-"""Draws samples of a labelled folder: `python -m worker.programs.preview_dataset DATASET FILE < recipe.json`.
-
-Each sample as the network sees it, and below it as a training with the recipe on standard input sees it,
-under its true class.
-"""
+"""Samples of a labelled folder as the network sees them, plain and augmented, in one picture."""
 
 from __future__ import annotations
 
-import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from worker.errors import XraycamError
 from worker.file_names import printable
-from worker.images.reader import limits_of
-from worker.settings import load_settings
-from worker.train.dataset import LabelledDataset, load_labelled_folder
+from worker.train.dataset import LabelledDataset
 from worker.train.feature_cache import FeatureCache
 from worker.train.recipe import Recipe
 
 TILE_INCHES = 1.9
 
 
-def samples(dataset: LabelledDataset, count: int, seed: int) -> list[list[int]]:
+def draw_samples(dataset: LabelledDataset, count: int, seed: int) -> list[list[int]]:
     """For each class the indices of at most `count` images, drawn at random."""
     random = np.random.default_rng(seed)
     found = []
@@ -61,28 +52,3 @@ def _row(axes: Any, images: Any, name: str, notes: list[str]) -> None:
         place.imshow(pixels, cmap="gray", vmin=0, vmax=255)
         short = printable(Path(note))
         place.set_title(f"{name}\n{short if len(short) <= 24 else '...' + short[-21:]}", fontsize=7)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("dataset", type=Path)
-    parser.add_argument("file", type=Path)
-    parser.add_argument("--count", type=int, default=6)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    recipe = Recipe.model_validate_json(sys.stdin.read())
-    settings = load_settings()
-    limits = limits_of(settings)
-    dataset = load_labelled_folder(arguments.dataset, min_per_class=1, limits=limits, memory=0)
-    for item in dataset.skipped:
-        print(f"left out: {item.message}")
-    draw_preview(dataset, recipe, samples(dataset, arguments.count, arguments.seed), arguments.file)
-    print(", ".join(f"{name}: {count} images" for name, count in dataset.counts().items()))
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except XraycamError as error:
-        print(f"xraycam: {error}")
-        sys.exit(error.exit_status)

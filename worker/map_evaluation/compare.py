@@ -1,0 +1,77 @@
+"""Maps of several layers and methods of a radiograph, side by side in one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from worker.errors import ImageError, XraycamError
+from worker.explain.explainer import Explainer
+from worker.explain.overlay import blend, encode, lookup_table, write_atomically
+from worker.images.limits import Limits
+from worker.images.preprocess import preprocess
+from worker.images.reader import Radiograph, read_radiograph
+from worker.map_evaluation.plots import comparison
+from worker.map_evaluation.sample import image_files
+
+
+def compare_maps(
+    explainer: Explainer,
+    source: Path,
+    output: Path,
+    *,
+    target: int,
+    colormap: str,
+    opacity: float,
+    limit: int,
+    limits: Limits,
+    on_message: Callable[[str], object],
+) -> int:
+    """Write a PNG into `output` for each of up to `limit` images of `source`, a file or a folder; how many.
+
+    `target` is a class index, or `ARGMAX_TARGET`. Files that cannot be read are told of and left out. Raises
+    XraycamError if none is left.
+    """
+    drawn = 0
+    for file in image_files(source):
+        if drawn == limit:
+            on_message(f"the first {drawn} images only; --limit gives more")
+            break
+        try:
+            radiograph = read_radiograph(file, limits)
+            picture = _compared(explainer, radiograph, file.name, target, colormap, opacity)
+            below = file.name if source.is_file() else file.relative_to(source)
+            write_atomically(encode(picture, "png"), output / f"{below}.png")
+        except ImageError as error:
+            on_message(f"skipped: {error}")
+            continue
+        drawn += 1
+        if drawn % 10 == 0:
+            on_message(f"{drawn} images compared")
+    if not drawn:
+        raise XraycamError(f"{source} holds no image that can be read; name a radiograph or a folder")
+    return drawn
+
+
+def _compared(
+    explainer: Explainer, radiograph: Radiograph, name: str, target: int, colormap: str, opacity: float
+) -> Any:
+    description = explainer.metadata
+    pixels = preprocess(radiograph, description.preprocessing)[None]
+    found = explainer.explain(pixels, [target])
+    box = description.preprocessing.box(radiograph.width, radiograph.height)
+    table = lookup_table(colormap)
+    panels = {
+        (panel.layer, panel.method.name): blend(
+            radiograph.pixels, found.heatmaps[panel.name][0], box, table, opacity
+        )
+        for panel in explainer.panels
+    }
+    best, target_index = int(found.scores[0].argmax()), int(found.target_index[0])
+    title = (
+        f"{name}: predicted {description.classes[best]}, probability {found.probabilities[0, best]:.3f}; "
+        f"where the score of {description.classes[target_index]} came from, model {description.version}"
+    )
+    methods = [method.name for method in explainer.methods]
+    return comparison(title, radiograph.pixels.convert("RGB"), explainer.layers, methods, panels)
