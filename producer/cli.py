@@ -34,6 +34,7 @@ COMMANDS = {
     "sanity": "maps",
     "doctor": "doctor",
     "migrate": "doctor",
+    "samples": "samples",
     "phantoms": "phantoms",
 }
 

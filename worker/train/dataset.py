@@ -20,6 +20,7 @@ from worker.errors import ImageError, XraycamError
 from worker.file_names import is_sidecar, printable
 from worker.images.limits import Limits
 from worker.images.reader import Radiograph, read_radiograph
+from worker.train.held_out import SAMPLE_REASON, sample_digests
 
 
 class DatasetError(XraycamError):
@@ -57,7 +58,7 @@ class ImageCache:
 
 @dataclass(frozen=True)
 class SkippedFile:
-    """A file that is not used, and why. `reason` is that of ImageError, or `labelled-twice`."""
+    """A file that is not used, and why. `reason` is that of ImageError, `labelled-twice`, or `sample`."""
 
     file: Path
     reason: str
@@ -106,12 +107,14 @@ def load_labelled_folder(
     group_by: str | None = None,
     limits: Limits | None = None,
     memory: int = 2_000_000_000,
+    samples: bool = False,
 ) -> LabelledDataset:
     """Read `folder`, whose sub-folders are the classes, in the order of their names or of `classes`.
 
     `group_by` is a regular expression searched in a file's name; its first group, or the whole match,
     tells patients apart. `memory` (bytes) bounds what is kept decoded; the rest is read again when needed.
-    Files that do not decode are listed in `skipped`. Raises DatasetError when there is nothing to learn.
+    Files that do not decode are listed in `skipped`, and so are the package's sample radiographs, unless
+    `samples`: for measuring, never for training. Raises DatasetError when there is nothing to learn.
     """
     pattern = _compiled(group_by)
     names = _class_names(folder, classes)
@@ -129,6 +132,7 @@ def load_labelled_folder(
     skipped = [result for result in results if isinstance(result, SkippedFile)]
     good = [(*item, sha) for item, sha in zip(found, results, strict=True) if isinstance(sha, str)]
     good, contradictions = _drop_conflicting_labels(good)
+    good, held_out = (good, []) if samples else _drop_samples(good)
     _refuse_small(folder, names, [label for label, _, _ in good], min_per_class)
     return LabelledDataset(
         root=folder,
@@ -137,7 +141,7 @@ def load_labelled_folder(
         labels=tuple(label for label, _, _ in good),
         sha256=tuple(sha for _, _, sha in good),
         groups=_groups([(_patient(pattern, file), sha) for _, file, sha in good]),
-        skipped=(*skipped, *contradictions),
+        skipped=(*skipped, *contradictions, *held_out),
         images=images,
     )
 
@@ -204,6 +208,19 @@ def _drop_conflicting_labels(
         if len(classes_of[sha]) > 1
     ]
     return kept, dropped
+
+
+def _drop_samples(
+    good: list[tuple[int, Path, str]],
+) -> tuple[list[tuple[int, Path, str]], list[SkippedFile]]:
+    dropped = [
+        SkippedFile(
+            file, SAMPLE_REASON, f"{printable(file)} is a sample of the package, held out of all training"
+        )
+        for _, file, sha in good
+        if sha in sample_digests()
+    ]
+    return [item for item in good if item[2] not in sample_digests()], dropped
 
 
 def _refuse_small(folder: Path, names: tuple[str, ...], labels: list[int], least: int) -> None:

@@ -116,7 +116,7 @@ def evaluate_model(
     limits = limits_of(settings)
     on_message(f"reading {folder}")
     dataset = load_labelled_folder(
-        folder, classes=description.classes, min_per_class=1, limits=limits, memory=0
+        folder, classes=description.classes, min_per_class=1, limits=limits, memory=0, samples=True
     )
     for item in dataset.skipped:
         on_message(f"left out: {item.message}")

@@ -141,7 +141,7 @@ class TrainingJob:
         if self.options.test is None:
             return None
         test = self._scan(
-            self.options.test, classes=dataset.classes, min_per_class=1, group_by=None, memory=0
+            self.options.test, classes=dataset.classes, min_per_class=1, group_by=None, memory=0, samples=True
         )
         known = set(dataset.sha256)
         unseen = [index for index, sha256 in enumerate(test.sha256) if sha256 not in known]
