@@ -63,7 +63,9 @@ def preview_command(
         from worker.train.dataset import load_labelled_folder
         from worker.train.preview import draw_preview, draw_samples
 
-        found = load_labelled_folder(folder, min_per_class=1, limits=limits_of(settings), memory=0)
+        found = load_labelled_folder(
+            folder, min_per_class=1, limits=limits_of(settings), memory=0, samples=True
+        )
         for item in found.skipped:
             click.echo(f"skipped: {item.message}", err=True)
         draw_preview(found, chosen, draw_samples(found, count, seed), file)
