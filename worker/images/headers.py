@@ -10,8 +10,29 @@ PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8\xff"
 JPEG2000_BOX = b"\0\0\0\x0cjP  "
 JPEG2000_STREAM = b"\xff\x4f\xff\x51"
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 JPEGXL_BOX = b"\0\0\0\x0cJXL "
 JPEGXL_STREAM = b"\xff\x0a"
+
+# Bytes of a value of each type of TIFF and BigTIFF.
+_TIFF_SIZES = {
+    1: 1,
+    2: 1,
+    3: 2,
+    4: 4,
+    5: 8,
+    6: 1,
+    7: 1,
+    8: 2,
+    9: 4,
+    10: 8,
+    11: 4,
+    12: 8,
+    13: 4,
+    16: 8,
+    17: 8,
+    18: 8,
+}
 
 
 @dataclass
@@ -79,14 +100,17 @@ class StreamHeader:
     exif: bytes | None = None
     start: int = 0
     is_signed: bool = False
+    tiles: int = 1
 
 
 def jpeg_header(content: bytes) -> StreamHeader | None:
     """From the frame header (ITU-T T.81, B.2.2; T.87 for JPEG-LS); `frame`: second byte of its marker.
-    None if there is none."""
+    None if there is none. Raises EOFError if the content ends before it."""
     place = 2
     has_adobe, exif = False, None
-    while place + 4 <= len(content):
+    while True:
+        if place + 4 > len(content):
+            raise EOFError("it ends before its frame header")
         if content[place] != 0xFF:
             return None
         marker = content[place + 1]
@@ -100,7 +124,7 @@ def jpeg_header(content: bytes) -> StreamHeader | None:
         body = content[place + 4 : place + 2 + length]
         if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
             if len(body) < 6:
-                return None
+                raise EOFError("it ends within its frame header")
             bits, height, width, components = struct.unpack_from(">BHHB", body)
             return StreamHeader(width, height, bits, components, marker, has_adobe, exif, place)
         if marker in (0xD9, 0xDA):
@@ -110,7 +134,6 @@ def jpeg_header(content: bytes) -> StreamHeader | None:
         elif marker == 0xE1 and body.startswith(b"Exif\0\0"):
             exif = body
         place += 2 + length
-    return None
 
 
 def jpeg2000_header(content: bytes) -> StreamHeader | None:
@@ -118,7 +141,9 @@ def jpeg2000_header(content: bytes) -> StreamHeader | None:
     start = 0 if content.startswith(JPEG2000_STREAM) else _box(content, (b"jp2c",))
     if start is None or content[start : start + 4] != JPEG2000_STREAM or start + 43 > len(content):
         return None
-    right, bottom, left, top = struct.unpack_from(">4I", content, start + 8)
+    right, bottom, left, top, wide, high, first_x, first_y = struct.unpack_from(">8I", content, start + 8)
+    if not wide or not high or right <= left or bottom <= top:
+        return None
     (components,) = struct.unpack_from(">H", content, start + 40)
     depths = content[start + 42 : start + 42 + 3 * components : 3]
     if len(depths) < components or not components:
@@ -126,7 +151,43 @@ def jpeg2000_header(content: bytes) -> StreamHeader | None:
     return StreamHeader(
         right - left, bottom - top, max((depth & 0x7F) + 1 for depth in depths), components,
         start=start, is_signed=any(depth & 0x80 for depth in depths),
+        tiles=-(-(right - first_x) // wide) * -(-(bottom - first_y) // high),
     )  # fmt: skip
+
+
+def is_cut(content: bytes) -> bool:
+    """Whether a file that no decoder takes ends before what its own header announces."""
+    if content.startswith(PNG[:4]):
+        return len(content) < 33 or png_header(content).is_cut
+    if content.startswith((JPEG2000_BOX[:7], JPEG2000_STREAM)):
+        return len(content) < 12 or is_cut_jpeg2000(content)
+    if content.startswith(TIFF):
+        return _is_cut_tiff(content)
+    if content.startswith(b"RIFF") and content[8:12] in (b"WEBP", b""):
+        return len(content) < 12 or 8 + int.from_bytes(content[4:8], "little") > len(content)
+    return content.startswith(b"GIF8") and len(content) < 32
+
+
+def _is_cut_tiff(content: bytes) -> bool:
+    """Whether the first directory, or a value it refers to, lies beyond the end (TIFF 6.0, section 2)."""
+    order = "<" if content.startswith(b"II") else ">"
+    is_big = content[2:4] in (b"+\0", b"\0+")
+    offset, count, entry, inline = ("Q", "Q", "HHQ", 8) if is_big else ("I", "H", "HHI", 4)
+    size = struct.calcsize(order + entry)
+    try:
+        (place,) = struct.unpack_from(order + offset, content, 8 if is_big else 4)
+        (entries,) = struct.unpack_from(order + count, content, place)
+        place += struct.calcsize(order + count)
+        for number in range(min(entries, 4096)):
+            at = place + number * (size + inline)
+            _, kind, values = struct.unpack_from(order + entry, content, at)
+            length = _TIFF_SIZES.get(kind, 0) * values
+            (start,) = struct.unpack_from(order + offset, content, at + size)
+            if length > inline and start + length > len(content):
+                return True
+    except (struct.error, OverflowError):
+        return True
+    return False
 
 
 def is_cut_jpeg2000(content: bytes) -> bool:
