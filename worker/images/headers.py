@@ -38,13 +38,15 @@ _TIFF_SIZES = {
 @dataclass
 class PngHeader:
     """`content`: the file without ancillary chunks whose checksum is wrong. `core`: only the chunks that
-    make the pixels. `is_cut`: it ends before its last chunk does."""
+    make the pixels. `may_be_turned`: there is Exif or XMP, which may name an orientation. `is_cut`: it ends
+    before its last chunk does."""
 
     width: int = 0
     height: int = 0
     depth: int = 0
     colour: int = 0
     significant_bits: int | None = None
+    may_be_turned: bool = False
     bad_chunk: str | None = None
     is_cut: bool = True
     content: bytes = b""
@@ -75,6 +77,10 @@ def png_header(content: bytes) -> PngHeader:
         elif kind == b"sBIT" and length:
             colours = content[place + 8 : end - 4][: 3 if header.colour & 2 else 1]
             header.significant_bits = max(colours)
+        elif kind == b"eXIf" or (
+            kind in (b"zTXt", b"iTXt", b"tEXt") and _names_exif(view[place + 8 : end - 4])
+        ):
+            header.may_be_turned = True
         if not is_ancillary:
             header.core.append(content[place:end] if header.depth == 16 else b"")
         place = end
@@ -85,6 +91,11 @@ def png_header(content: bytes) -> PngHeader:
     for start, end in reversed(bad):
         header.content = header.content[:start] + header.content[end:]
     return header
+
+
+def _names_exif(text: memoryview) -> bool:
+    """Whether a text chunk holds Exif or XMP, by its keyword."""
+    return bytes(text[:17]).startswith((b"Raw profile type ", b"XML:com.adobe.xmp"))
 
 
 @dataclass(frozen=True)

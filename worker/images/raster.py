@@ -98,8 +98,9 @@ def _png(content: bytes, shown: str, limits: Limits) -> Image.Image:
         bits = header.significant_bits
         image = gray_image(values, significant_bits=bits if bits and bits < 16 else None)
         orientation = 1
-        with suppress(Exception), Image.open(io.BytesIO(header.content), formats=["PNG"]) as opened:
-            orientation = int(opened.getexif().get(0x0112, 1))
+        if header.may_be_turned:  # Pillow decodes the pixels to find that out
+            with suppress(Exception), Image.open(io.BytesIO(header.content), formats=["PNG"]) as opened:
+                orientation = int(opened.getexif().get(0x0112, 1))
         return turned(image, orientation)
 
 
