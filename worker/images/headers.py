@@ -10,20 +10,43 @@ PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8\xff"
 JPEG2000_BOX = b"\0\0\0\x0cjP  "
 JPEG2000_STREAM = b"\xff\x4f\xff\x51"
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 JPEGXL_BOX = b"\0\0\0\x0cJXL "
 JPEGXL_STREAM = b"\xff\x0a"
+
+# Bytes of a value of each type of TIFF and BigTIFF.
+_TIFF_SIZES = {
+    1: 1,
+    2: 1,
+    3: 2,
+    4: 4,
+    5: 8,
+    6: 1,
+    7: 1,
+    8: 2,
+    9: 4,
+    10: 8,
+    11: 4,
+    12: 8,
+    13: 4,
+    16: 8,
+    17: 8,
+    18: 8,
+}
 
 
 @dataclass
 class PngHeader:
     """`content`: the file without ancillary chunks whose checksum is wrong. `core`: only the chunks that
-    make the pixels. `is_cut`: it ends before its last chunk does."""
+    make the pixels. `may_be_turned`: there is Exif or XMP, which may name an orientation. `is_cut`: it ends
+    before its last chunk does."""
 
     width: int = 0
     height: int = 0
     depth: int = 0
     colour: int = 0
     significant_bits: int | None = None
+    may_be_turned: bool = False
     bad_chunk: str | None = None
     is_cut: bool = True
     content: bytes = b""
@@ -54,6 +77,10 @@ def png_header(content: bytes) -> PngHeader:
         elif kind == b"sBIT" and length:
             colours = content[place + 8 : end - 4][: 3 if header.colour & 2 else 1]
             header.significant_bits = max(colours)
+        elif kind == b"eXIf" or (
+            kind in (b"zTXt", b"iTXt", b"tEXt") and _names_exif(view[place + 8 : end - 4])
+        ):
+            header.may_be_turned = True
         if not is_ancillary:
             header.core.append(content[place:end] if header.depth == 16 else b"")
         place = end
@@ -64,6 +91,11 @@ def png_header(content: bytes) -> PngHeader:
     for start, end in reversed(bad):
         header.content = header.content[:start] + header.content[end:]
     return header
+
+
+def _names_exif(text: memoryview) -> bool:
+    """Whether a text chunk holds Exif or XMP, by its keyword."""
+    return bytes(text[:17]).startswith((b"Raw profile type ", b"XML:com.adobe.xmp"))
 
 
 @dataclass(frozen=True)
@@ -79,14 +111,17 @@ class StreamHeader:
     exif: bytes | None = None
     start: int = 0
     is_signed: bool = False
+    tiles: int = 1
 
 
 def jpeg_header(content: bytes) -> StreamHeader | None:
     """From the frame header (ITU-T T.81, B.2.2; T.87 for JPEG-LS); `frame`: second byte of its marker.
-    None if there is none."""
+    None if there is none. Raises EOFError if the content ends before it."""
     place = 2
     has_adobe, exif = False, None
-    while place + 4 <= len(content):
+    while True:
+        if place + 4 > len(content):
+            raise EOFError("it ends before its frame header")
         if content[place] != 0xFF:
             return None
         marker = content[place + 1]
@@ -100,7 +135,7 @@ def jpeg_header(content: bytes) -> StreamHeader | None:
         body = content[place + 4 : place + 2 + length]
         if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
             if len(body) < 6:
-                return None
+                raise EOFError("it ends within its frame header")
             bits, height, width, components = struct.unpack_from(">BHHB", body)
             return StreamHeader(width, height, bits, components, marker, has_adobe, exif, place)
         if marker in (0xD9, 0xDA):
@@ -110,7 +145,6 @@ def jpeg_header(content: bytes) -> StreamHeader | None:
         elif marker == 0xE1 and body.startswith(b"Exif\0\0"):
             exif = body
         place += 2 + length
-    return None
 
 
 def jpeg2000_header(content: bytes) -> StreamHeader | None:
@@ -118,7 +152,9 @@ def jpeg2000_header(content: bytes) -> StreamHeader | None:
     start = 0 if content.startswith(JPEG2000_STREAM) else _box(content, (b"jp2c",))
     if start is None or content[start : start + 4] != JPEG2000_STREAM or start + 43 > len(content):
         return None
-    right, bottom, left, top = struct.unpack_from(">4I", content, start + 8)
+    right, bottom, left, top, wide, high, first_x, first_y = struct.unpack_from(">8I", content, start + 8)
+    if not wide or not high or right <= left or bottom <= top:
+        return None
     (components,) = struct.unpack_from(">H", content, start + 40)
     depths = content[start + 42 : start + 42 + 3 * components : 3]
     if len(depths) < components or not components:
@@ -126,7 +162,43 @@ def jpeg2000_header(content: bytes) -> StreamHeader | None:
     return StreamHeader(
         right - left, bottom - top, max((depth & 0x7F) + 1 for depth in depths), components,
         start=start, is_signed=any(depth & 0x80 for depth in depths),
+        tiles=-(-(right - first_x) // wide) * -(-(bottom - first_y) // high),
     )  # fmt: skip
+
+
+def is_cut(content: bytes) -> bool:
+    """Whether a file that no decoder takes ends before what its own header announces."""
+    if content.startswith(PNG[:4]):
+        return len(content) < 33 or png_header(content).is_cut
+    if content.startswith((JPEG2000_BOX[:7], JPEG2000_STREAM)):
+        return len(content) < 12 or is_cut_jpeg2000(content)
+    if content.startswith(TIFF):
+        return _is_cut_tiff(content)
+    if content.startswith(b"RIFF") and content[8:12] in (b"WEBP", b""):
+        return len(content) < 12 or 8 + int.from_bytes(content[4:8], "little") > len(content)
+    return content.startswith(b"GIF8") and len(content) < 32
+
+
+def _is_cut_tiff(content: bytes) -> bool:
+    """Whether the first directory, or a value it refers to, lies beyond the end (TIFF 6.0, section 2)."""
+    order = "<" if content.startswith(b"II") else ">"
+    is_big = content[2:4] in (b"+\0", b"\0+")
+    offset, count, entry, inline = ("Q", "Q", "HHQ", 8) if is_big else ("I", "H", "HHI", 4)
+    size = struct.calcsize(order + entry)
+    try:
+        (place,) = struct.unpack_from(order + offset, content, 8 if is_big else 4)
+        (entries,) = struct.unpack_from(order + count, content, place)
+        place += struct.calcsize(order + count)
+        for number in range(min(entries, 4096)):
+            at = place + number * (size + inline)
+            _, kind, values = struct.unpack_from(order + entry, content, at)
+            length = _TIFF_SIZES.get(kind, 0) * values
+            (start,) = struct.unpack_from(order + offset, content, at + size)
+            if length > inline and start + length > len(content):
+                return True
+    except (struct.error, OverflowError):
+        return True
+    return False
 
 
 def is_cut_jpeg2000(content: bytes) -> bool:

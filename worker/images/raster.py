@@ -16,7 +16,7 @@ from worker.images.depth import Values, gray_image, luma, require_contrast
 from worker.images.headers import StreamHeader
 from worker.images.limits import LARGE_PIXELS, Limits, one_large_at_a_time
 from worker.images.pnm import decode_pnm, deep_pnm
-from worker.images.tiff import MAX_BYTES_PER_PIXEL, TIFF, CutShort, open_tiff, plain, turned
+from worker.images.tiff import MAX_BYTES_PER_PIXEL, CutShort, open_tiff, plain, turned
 
 # Pillow's own limit is one number for the whole process and only warns at first; `Limits` is checked
 # below for every file, after the header and before a single pixel is decoded.
@@ -25,16 +25,17 @@ Image.MAX_IMAGE_PIXELS = None
 FORMATS = ("PNG", "JPEG", "JPEG-LS", "JPEG 2000", "JPEG XL", "TIFF", "BMP", "GIF", "WEBP", "PGM", "PFM")
 # No format that runs a program (EPS), reads other files, or holds icons.
 _PILLOW = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")
-_BEGINNINGS = (b"\x89PNG", headers.JPEG, *TIFF, b"GIF8", b"RIFF", headers.JPEG2000_BOX[:7])
+_BEGINNINGS = (b"\x89PNG", headers.JPEG, *headers.TIFF, b"GIF8", headers.JPEG2000_BOX[:7])
 _NOT_READ = (
     (b"II\xbc", "JPEG XR"), (b"%PDF", "PDF"), (b"%!PS", "PostScript"), (b"8BPS", "Photoshop"),
     (b"v/1\x01", "OpenEXR"), (b"#?RADIANCE", "Radiance HDR"), (b"PF\n", "colour PFM"), (b"P7\n", "PAM"),
-    (b"PK\x03\x04", "ZIP"),
-    (b"\x1f\x8b", "gzip"), (b"NRRD", "NRRD"), (b"SIMPLE  =", "FITS"), (b"\x89HDF", "HDF5"),
+    (b"NRRD", "NRRD"), (b"SIMPLE  =", "FITS"), (b"\x89HDF", "HDF5"),
     (b"\x93NUMPY", "NumPy"), (b"qoif", "QOI"), (b"DDS ", "DDS"), (b"ObjectType", "MetaImage"),
     (b"\x5c\x01\0\0", "NIfTI"), (b"\0\0\1\0", "ICO"), (b"<svg", "SVG"), (b"\xd7\xcd\xc6\x9a", "WMF"),
 )  # fmt: skip
 _BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF"}
+_MAX_SCANS = 100  # of a progressive JPEG: each costs a pass over all pixels
+_MAX_TILES = 10_000
 _TRUECOLOUR, _ALPHA = 2, 4
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
@@ -62,7 +63,7 @@ def _decoder(content: bytes) -> Callable[[bytes, str, Limits], Image.Image]:
         return _png
     if content.startswith(headers.JPEG):
         return _jpeg
-    if content.startswith(TIFF):
+    if content.startswith(headers.TIFF):
         return _tiff
     if content.startswith((headers.JPEG2000_BOX, headers.JPEG2000_STREAM)):
         return _jpeg2000
@@ -89,14 +90,17 @@ def _png(content: bytes, shown: str, limits: Limits) -> Image.Image:
     with _slot(header.width, header.height, shown, limits, per_pixel):
         try:
             decoded = imagecodecs.png_decode(headers.PNG + b"".join(header.core))
-        except imagecodecs.PngError as error:
-            raise CutShort("it ends early") if header.is_cut else error from error
+        except Exception as error:
+            if header.is_cut:
+                raise CutShort("it ends early") from error
+            raise
         values = _first_or_luma(decoded)
         bits = header.significant_bits
         image = gray_image(values, significant_bits=bits if bits and bits < 16 else None)
         orientation = 1
-        with suppress(Exception), Image.open(io.BytesIO(header.content), formats=["PNG"]) as opened:
-            orientation = int(opened.getexif().get(0x0112, 1))
+        if header.may_be_turned:  # Pillow decodes the pixels to find that out
+            with suppress(Exception), Image.open(io.BytesIO(header.content), formats=["PNG"]) as opened:
+                orientation = int(opened.getexif().get(0x0112, 1))
         return turned(image, orientation)
 
 
@@ -118,6 +122,8 @@ def _jpeg(content: bytes, shown: str, limits: Limits) -> Image.Image:
     with _slot(header.width, header.height, shown, limits, 2 * header.components):
         if content.find(b"\xff\xd9", header.start) < 0:  # the decoders would make up what is missing
             raise CutShort("it has no end marker")
+        if content.count(b"\xff\xda") > _MAX_SCANS:
+            raise ValueError(f"it has more than {_MAX_SCANS} scans")
         decode = imagecodecs.jpegls_decode if is_ls else imagecodecs.jpeg8_decode
         image = _of_stream(decode(content), header)
         orientation = 1
@@ -130,13 +136,15 @@ def _jpeg(content: bytes, shown: str, limits: Limits) -> Image.Image:
 
 def _jpeg2000(content: bytes, shown: str, limits: Limits) -> Image.Image:
     header = headers.jpeg2000_header(content)
-    if header is None or (header.bits == 8 and not header.is_signed):
-        if header is not None:
-            with _slot(header.width, header.height, shown, limits, header.components):
-                return _by_pillow(content, shown, limits)
-        return _by_pillow(content, shown, limits)
+    if header is None:
+        return _by_pillow(content, shown, limits)  # which says what is wrong
+    check_size(header.width, header.height, shown, limits)
+    if header.tiles > _MAX_TILES:
+        raise ValueError(f"it has {header.tiles:,} tiles; at most {_MAX_TILES:,} are read")
     if header.components > 4 or header.bits > 16:
         raise _unsupported(shown, f"JPEG 2000 of {header.bits} bits and {header.components} colours")
+    if header.bits == 8 and not header.is_signed:
+        return _by_pillow(content, shown, limits)
     with _slot(header.width, header.height, shown, limits, 4 * header.components):
         return _of_stream(imagecodecs.jpeg2k_decode(content), header)
 
@@ -175,8 +183,10 @@ def _tiff(content: bytes, shown: str, limits: Limits) -> Image.Image:
             return _by_pillow(content, shown, limits, is_plain=True)
         except ImageError:
             raise
-        except Exception:
-            if tiff is None or tiff.unsupported() is not None:
+        except Exception as error:
+            if tiff is None:
+                raise
+            if tiff.unsupported() is not None and not isinstance(error, UnidentifiedImageError):
                 raise
     assert tiff is not None
     if (what := tiff.unsupported()) is not None:
@@ -271,14 +281,22 @@ def _unsupported(shown: str, what: str) -> ImageError:
 
 
 def _explained(error: Exception, content: bytes, shown: str) -> ImageError:
-    cause = " ".join(str(error).split()) or type(error).__name__
+    cause = " ".join(repr(str(error))[1:-1].split()) or type(error).__name__
     unknown = isinstance(error, UnidentifiedImageError)
     if unknown and (name := _known_by_name(content)):
         return _unsupported(shown, name)
-    is_cut = "truncat" in cause.lower() or "NEED_MORE_INPUT" in cause or headers.is_cut_jpeg2000(content)
-    if is_cut or isinstance(error, EOFError | CutShort) or (unknown and content.startswith(_BEGINNINGS)):
+    is_cut = (
+        "truncat" in cause.lower()
+        or "NEED_MORE_INPUT" in cause
+        or isinstance(error, EOFError | CutShort)
+        or headers.is_cut_jpeg2000(content)
+        or (unknown and headers.is_cut(content))
+    )
+    if is_cut:
         return ImageError("truncated", f"{shown} is cut short; copy it again from its source")
-    if unknown:
+    if unknown and (content.startswith(_BEGINNINGS) or content[8:12] == b"WEBP"):
+        cause = "its header contradicts itself"
+    elif unknown:
         known = ", ".join(FORMATS)
         return ImageError("not-an-image", f"{shown} is not an image of a known format ({known})")
     if isinstance(error, MemoryError):

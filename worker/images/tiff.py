@@ -23,7 +23,6 @@ from worker.images.headers import (
 )
 from worker.images.limits import Limits
 
-TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 MAX_BYTES_PER_PIXEL = 8
 
 # Tags (TIFF 6.0 and its supplements).
@@ -72,7 +71,7 @@ class TiffImage:
         if page.photometric == _YCBCR and page.compression != 7:
             return "its colours (YCBCR without JPEG compression)"
         if page.dtype is None or page.dtype.kind not in "uif" or isinstance(page.bitspersample, tuple):
-            return f"its samples ({page.bitspersample} bits of sample format {page.sampleformat})"
+            return f"its samples ({page.bitspersample!r:.40} bits of sample format {page.sampleformat!r:.40})"
         if page.imagedepth != 1:
             return "its volume of several slices in one page"
         return None
@@ -95,7 +94,7 @@ class TiffImage:
         page = self.page
         count = math.prod(page.chunked)
         if len(page.dataoffsets) < count or len(page.databytecounts) < count:
-            raise CutShort("it names fewer strips or tiles than its size needs")
+            raise ValueError("it names fewer strips or tiles than its size needs")
         separate, _, height, width, contiguous = page.shaped
         whole = np.empty((separate, height, width, contiguous), page.dtype)
         tables: dict[str, Any] = {}
@@ -110,7 +109,8 @@ class TiffImage:
             part, (plane, _, top, left, _), shape = page.decode(data, index, **tables)
             rows, columns = min(shape[1], height - top), min(shape[2], width - left)
             whole[plane, top : top + rows, left : left + columns] = part[0, :rows, :columns]
-        return whole[0] if separate == 1 else np.moveaxis(whole[..., 0], 0, -1)
+        samples: Values = whole[0] if separate == 1 else np.moveaxis(whole[..., 0], 0, -1)
+        return samples
 
     def _check_stream(self, data: bytes) -> None:
         """A code stream in a strip or tile must be no larger than that; its own header decides what the
@@ -131,15 +131,15 @@ class TiffImage:
     def _gray(self, samples: Values) -> Values:
         photometric, number = self.page.photometric, samples.shape[-1]
         if photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO):
-            return np.asarray(np.ascontiguousarray(samples[..., 0]))
+            return samples[..., 0].copy()
         if photometric in (_RGB, _YCBCR) and number >= 3:
             return luma(samples)
         if photometric == _CMYK and number >= 4 and samples.dtype.kind == "u":
             full = 2 ** _most(self.page.bitspersample) - 1
             key = full - samples[..., 3].astype(np.float64)
             ink = full - luma(samples[..., :3]).astype(np.float64)
-            converted: Values = np.floor(ink * key / full + 0.5).astype(samples.dtype)
-            return converted
+            gray: Values = np.floor(ink * key / full + 0.5).astype(samples.dtype)
+            return gray
         raise ValueError(f"it has {number} samples a pixel, which do not fit its colours")
 
     def _declared(self) -> Range | None:
@@ -205,8 +205,9 @@ def _most(value: Any) -> int:
     return int(max(value)) if isinstance(value, tuple) else int(value)
 
 
-def _named(value: int, names: Any) -> str:
+def _named(value: Any, names: Any) -> str:
+    """The name of a tag's value, or what is there instead, printable."""
     try:
         return str(names(value).name)
     except ValueError:
-        return ascii(value)
+        return ascii(value)[:40]
