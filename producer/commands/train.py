@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     default="default",
     show_default=True,
     metavar="NAME|FILE",
-    help="How to train: default, reference, or a JSON file.",
+    help="How to train: default, or a JSON file; reference and reference-tuned are for comparison only.",
 )
 @click.option(
     "--set",
