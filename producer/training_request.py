@@ -107,6 +107,7 @@ class TrainingRequest:
     group_by: str | None = None
     test: Path | None = None
     promote: str = "if-better"
+    source: Sequence[str] = ()
     version: str | None = None
 
 
@@ -180,6 +181,14 @@ def _check_test(folder: Path, classes: dict[str, int]) -> None:
 
 
 def _options(settings: Settings, request: TrainingRequest) -> TrainOptions:
+    try:
+        TrainOptions(source=tuple(request.source))
+    except ValidationError as error:
+        wrong = error.errors(include_url=False)[0]["msg"]
+        raise TrainingRefused(
+            f"--source: {wrong}; give one citation, or one place that the images are from, and repeat the "
+            "option for more"
+        ) from None
     if request.group_by is not None:
         try:
             re.compile(request.group_by)
@@ -192,6 +201,7 @@ def _options(settings: Settings, request: TrainingRequest) -> TrainOptions:
             "group_by": request.group_by,
             "test": None if request.test is None else str(request.test.expanduser().absolute()),
             "promote": request.promote,
+            "source": tuple(request.source),
             "tolerance": settings.promote_tolerance,
         }
     ).model_copy(update={"version": request.version})

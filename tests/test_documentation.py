@@ -56,6 +56,11 @@ def test_every_column_of_the_view_is_in_the_readme() -> None:
     assert not missing
 
 
+def test_no_command_of_the_readme_trains_by_a_recipe_that_is_there_for_comparison() -> None:
+    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    assert not [block for block in blocks if "--recipe reference" in block]
+
+
 def test_every_reason_of_failure_is_in_the_readme() -> None:
     source = "\n".join(path.read_text() for path in (ROOT / "worker").rglob("*.py"))
     reasons = set(re.findall(r'ImageError\(\s*"([a-z-]+)"', source)) | {"crashed-worker"}

@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--init-weights", default="imagenet", help="imagenet, a file, or a model folder")
     parser.add_argument("--recipe", default="default")
     parser.add_argument("--cross-validation", type=Path, nargs="*", default=[], help="figures for the card")
+    parser.add_argument("--source", action="append", help="a line for the card: whom to cite; repeatable")
     parser.add_argument("--version", default="starter-1")
     parser.add_argument("--out", type=Path, default=STARTER)
     parser.add_argument(
@@ -47,6 +48,8 @@ def main() -> None:
     if found:
         figures["cross_validation"] = {one["recipe"]["name"]: one for one in found}
     if arguments.describe_only:
+        if arguments.source:
+            figures["source"] = arguments.source
         _describe_anew(arguments.out, dataset, figures)
         return
     parts = train_val_split(dataset, share=recipe.validation_share, seed=recipe.seed)
@@ -70,6 +73,7 @@ def main() -> None:
         version=arguments.version,
         default_layer=maps.layer,
         default_method=maps.method,
+        source=arguments.source or (),
         figures=figures | maps.figures,
     )
     print(f"{arguments.out}: {metadata.version}, AUC {metadata.training['validation']['auc']:.3f}")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     default="default",
     show_default=True,
     metavar="NAME|FILE",
-    help="How to train: default, reference, or a JSON file.",
+    help="How to train: default, or a JSON file; reference and reference-tuned are for comparison only.",
 )
 @click.option(
     "--set",
@@ -45,6 +45,12 @@ if TYPE_CHECKING:
     default="if-better",
     show_default=True,
     help="When the new version becomes current.",
+)
+@click.option(
+    "--source",
+    multiple=True,
+    metavar="TEXT",
+    help="Where the images are from, or whom to cite: a line for the model card; repeatable.",
 )
 @click.option("--version", help="What to call the new version; without it DATASET-NUMBER.")
 @click.option("--wait", is_flag=True, help="Show the training until it has ended.")

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from worker.train.recipe import (
     DEFAULT,
     REFERENCE,
+    REFERENCE_TUNED,
     ChestAugmentation,
     KerasAugmentation,
     Recipe,
@@ -33,6 +34,28 @@ def test_the_reference_recipe_is_the_reference() -> None:
     assert (REFERENCE.optimizer, REFERENCE.freeze_until) == ("adam", None)
 
 
+def test_the_tuned_reference_has_its_network_head_and_regularisation() -> None:
+    assert recipe_named("reference-tuned") is REFERENCE_TUNED
+    tuned, reference = REFERENCE_TUNED.model_dump(), REFERENCE.model_dump()
+    assert {name for name in tuned if tuned[name] != reference[name]} == {
+        "name", "augmentation", "cached_augmentations", "freeze_until", "batch_norm",
+        "bn_recalibration_images", "stages", "monitor", "patience",
+    }  # fmt: skip
+    assert tuned["head"] == {"units": 128, "dropout": 0.8, "l2": 0.1}
+    assert REFERENCE_TUNED.epochs <= REFERENCE.epochs
+    assert REFERENCE_TUNED.stages[0].head_only
+
+
+def test_the_references_rates_add_up_to_less_than_a_tenth_of_a_first_weight() -> None:
+    """Adam moves a weight by about the rate in each step: docs/decisions/reference-recipe.md."""
+    (stage,) = REFERENCE.stages
+    steps_per_epoch = -(-424 // REFERENCE.batch)
+    moved = sum(steps_per_epoch * stage.learning_rate * stage.decay**epoch for epoch in range(stage.epochs))
+    glorot_limit = (6 / (1280 + REFERENCE.head.units)) ** 0.5
+    assert moved == pytest.approx(3.3e-3, rel=0.02)
+    assert moved < glorot_limit / 10
+
+
 def test_the_default_recipe_keeps_chests_upright_and_judges_no_epoch_by_what_it_reports() -> None:
     assert recipe_named("default") is DEFAULT
     assert isinstance(DEFAULT.augmentation, ChestAugmentation)
@@ -42,7 +65,7 @@ def test_the_default_recipe_keeps_chests_upright_and_judges_no_epoch_by_what_it_
 
 
 def test_a_recipe_survives_json() -> None:
-    for recipe in (DEFAULT, REFERENCE):
+    for recipe in (DEFAULT, REFERENCE, REFERENCE_TUNED):
         assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
 
 

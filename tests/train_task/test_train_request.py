@@ -106,6 +106,7 @@ def test_what_is_asked_for_is_kept_whole(
         "test": str(test),
         "promote": "never",
         "tolerance": settings.promote_tolerance,
+        "source": [],
         "version": "newer-1",
     }
 
@@ -153,3 +154,16 @@ def test_a_file_that_is_no_recipe_is_refused_with_its_name(tmp_path: Path, conte
     file.write_text(content)
     with pytest.raises(RecipeError, match=r"--recipe .*bad\.json: "):
         recipe_from(str(file))
+
+
+def test_the_source_of_the_images_is_stored_line_by_line(
+    make_folder: MakeFolder, known: Ledger, settings: Settings
+) -> None:
+    folder = make_folder("data", Clear=12, Opaque=12)
+    lines = ("Our hospital, 2019 to 2021", "A. Author: A set of radiographs. 2020.")
+    request_training(known, settings, TrainingRequest(folder, source=lines))
+    (training,) = list_trainings(known)
+    assert training.options["source"] == list(lines)
+    for wrong in ("two\nlines", "  ", "x" * 1001):
+        with pytest.raises(TrainingRefused, match="--source: "):
+            request_training(known, settings, TrainingRequest(folder, source=(wrong,)))

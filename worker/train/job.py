@@ -89,7 +89,16 @@ class TrainingJob:
                 progress=self._ranked,
             )
             ready = write_version(
-                self.folder, version, trained, parts, self.recipe, validation, tested, regions, maps
+                self.folder,
+                version,
+                trained,
+                parts,
+                self.recipe,
+                validation,
+                tested,
+                regions,
+                maps,
+                self.options.source,
             )
         self._enter_stage("comparing")
         auc = read_metadata(ready).training["validation"]["auc"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from worker.map_evaluation.reports import BLANK_ALLOWED
 from worker.model.metadata import ModelMetadata
 from worker.train.dataset import LabelledDataset, Split
 from worker.train.metrics import Metrics
@@ -16,12 +18,14 @@ def training_record(
     train_val_split: Split,
     recipe: Recipe,
     *,
+    source: Sequence[str] = (),
     started_from: str,
     history: Sequence[dict[str, Any]],
     best_epoch: int,
     validation: Metrics,
 ) -> dict[str, Any]:
-    """The `training` field of a model's metadata, in JSON's types."""
+    """The `training` field of a model's metadata, in JSON's types. `source`: lines that say where the images
+    are from and whom to cite, as given to the training."""
     return {
         "recipe": recipe.model_dump(mode="json"),
         "data": {
@@ -31,7 +35,9 @@ def training_record(
             "training": dataset.counts(train_val_split.training),
             "validation": dataset.counts(train_val_split.validation),
             "skipped": len(dataset.skipped),
+            "skipped_by_reason": dict(sorted(Counter(item.reason for item in dataset.skipped).items())),
         },
+        "source": list(source),
         "started_from": started_from,
         "epochs": len(history),
         "best_epoch": best_epoch,
@@ -45,20 +51,7 @@ _PREAMBLE = """\
 where the score came from, not where the disease is.
 """
 
-_LIMITS = """\
-- Trained on frontal radiographs of one source. Other hospitals, devices, projections, children and diseases
-  other than those of the classes are outside of what it has seen; expect lower figures there.
-- It says one of its classes for every image, also for one that is not a chest radiograph.
-- What gives a class away in the training images without being disease (markers, film borders, devices) may
-  have been learned. Look at where the heat falls before believing a figure.
-- The validation images are few; see the intervals.
-"""
-
-_SOURCES = """\
-- S. Jaeger, S. Candemir, S. Antani, Y.-X. J. Wang, P.-X. Lu, G. Thoma: Two public chest X-ray datasets for
-  computer-aided screening of pulmonary diseases. Quantitative Imaging in Medicine and Surgery 4(6), 2014.
-- S. Candemir, S. Jaeger, K. Palaniappan, et al.: Lung segmentation in chest radiographs using anatomical
-  atlases with nonrigid registration. IEEE Transactions on Medical Imaging 33(2), 2014.
+_NETWORK_SOURCE = """\
 - M. Sandler, A. Howard, M. Zhu, A. Zhmoginov, L.-C. Chen: MobileNetV2: Inverted residuals and linear
   bottlenecks. CVPR 2018.
 """
@@ -81,9 +74,9 @@ def model_card(metadata: ModelMetadata) -> str:
         "## Recipe",
         _recipe(training),
         "## Limits",
-        _LIMITS,
+        _limits(training),
         "## Sources",
-        _SOURCES,
+        _sources(training.get("source", [])),
     ]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
@@ -103,8 +96,10 @@ def _data(data: dict[str, Any]) -> str:
         [name, *(data[part][name] for part in ("images", "training", "validation"))]
         for name in data["images"]
     ]
+    reasons = ", ".join(f"{count} {reason}" for reason, count in data.get("skipped_by_reason", {}).items())
+    left_out = f"{data['skipped']} {'file' if data['skipped'] == 1 else 'files'} left out"
     return (
-        f"`{data['name']}`, digest `{data['digest'][:16]}`; {data['skipped']} files left out.\n\n"
+        f"`{data['name']}`, digest `{data['digest'][:16]}`; {left_out}{reasons and f' ({reasons})'}.\n\n"
         + _table(["class", "images", "training", "validation"], rows)
     )
 
@@ -183,8 +178,7 @@ def _maps(metadata: ModelMetadata) -> list[str]:
         )
     parts = [
         "## Heatmaps",
-        f"The default is `{metadata.default_layer}` with {metadata.default_method}: the most faithful "
-        f"on {ranking['images']} validation images. Faithfulness is what the score loses when the hottest "
+        f"{_default_chosen(metadata)} Faithfulness is what the score loses when the hottest "
         "places are taken away rather than the coldest, in units of the score (insertion, deletion and ROAD, "
         "averaged; 95% intervals). A map that does not beat the last two rows says nothing.",
         _table(["layer and method", "map", "faithfulness", "blank"], rows),
@@ -209,6 +203,49 @@ def _maps(metadata: ModelMetadata) -> list[str]:
             f"{found['spearman']['value']:.2f}, structural similarity {found['ssim']['value']:.2f}."
         )
     return parts
+
+
+def _default_chosen(metadata: ModelMetadata) -> str:
+    """Why the default layer and method are the default, in agreement with the table of the ranking."""
+    ranking = metadata.training["ranking"]
+    pairs = ranking["pairs"]
+    chosen = (metadata.default_layer, metadata.default_method)
+    place = next((n for n, pair in enumerate(pairs) if (pair["layer"], pair["method"]) == chosen), None)
+    default = f"The default is `{chosen[0]}` with {chosen[1]}"
+    measured = f"measured on {ranking['images']} validation images"
+    if place is None:
+        return f"{default}, which is not among those {measured}."
+    if place == 0:
+        return f"{default}: the most faithful of those {measured}."
+    before = pairs[:place]
+    if all(pair["blank"] > BLANK_ALLOWED * ranking["images"] for pair in before):
+        names = ", ".join(f"`{pair['layer']}` {pair['method']}" for pair in before)
+        return (
+            f"{default}: of those {measured}, the most faithful that leaves at most {BLANK_ALLOWED:.0%} "
+            f"of the images without a map. More faithful but blank more often: {names}."
+        )
+    return f"{default}, number {place + 1} by faithfulness of those {measured}."
+
+
+def _limits(training: dict[str, Any]) -> str:
+    data = training["data"]
+    learned, held_out = (sum(data[part].values()) for part in ("training", "validation"))
+    return (
+        f"- Trained on {learned} images of `{data['name']}`, and measured on {held_out} others of the same "
+        "folder.\n  Hospitals, devices, projections, ages and diseases that are not in it are outside "
+        "of what the network\n  has seen; expect lower figures there, and measure: `xraycam evaluate`.\n"
+        "- It says one of its classes for every image, also for one that is not a chest radiograph.\n"
+        "- What gives a class away in the training images without being disease (markers, film borders, "
+        "devices) may\n  have been learned. Look at where the heat falls before believing a figure.\n"
+        f"- {held_out} validation images leave the figures uncertain; see the intervals."
+    )
+
+
+def _sources(given: Sequence[str]) -> str:
+    lines = [f"- {line}" for line in given] or [
+        "- Images: the source was not given to the training (`--source`)."
+    ]
+    return "\n".join(lines) + "\n" + _NETWORK_SOURCE
 
 
 def _changed(one: dict[str, Any]) -> str:

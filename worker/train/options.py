@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from db.errors import ModelNotFound
 from db.ledger import Ledger
@@ -19,6 +19,15 @@ VERSION_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 Promote = Literal["if-better", "always", "never"]
 
 
+def _one_line(text: str) -> str:
+    if not text.isprintable() or not text.strip():
+        raise ValueError("must be one line of text")
+    return text.strip()
+
+
+SourceLine = Annotated[str, Field(max_length=1000), AfterValidator(_one_line)]
+
+
 class TrainOptions(BaseModel):
     """How a training's result is judged, named and published."""
 
@@ -28,6 +37,7 @@ class TrainOptions(BaseModel):
     test: str | None = Field(None, description="a second labelled folder to measure on, absolute")
     promote: Promote = Field("if-better", description="when the new version becomes current")
     tolerance: float = Field(0.01, ge=0.0, le=1.0, description="if-better: by how much less AUC it may have")
+    source: tuple[SourceLine, ...] = Field((), description="where the images are from, whom to cite; by line")
     version: str | None = Field(None, pattern=VERSION_PATTERN, description="its name; None: made up")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -46,15 +47,18 @@ def save_version(
     version: str,
     default_layer: str,
     default_method: str = "gradcam",
+    source: Sequence[str] = (),
     figures: dict[str, Any],
 ) -> ModelMetadata:
     """Write a training's result as the model folder `folder`, with its card. `figures` go into the record
-    beside those of the validation part. Raises ModelError if `folder` exists."""
+    beside those of the validation part; `source` says where the images are from, whom to cite. Raises
+    ModelError if `folder` exists."""
     labels = np.array(dataset.labels)[list(parts.validation)]
     record = training_record(
         dataset,
         parts,
         recipe,
+        source=source,
         started_from=trained.started_from,
         history=[asdict(epoch) for epoch in trained.history],
         best_epoch=trained.best_epoch,
@@ -100,6 +104,7 @@ def write_version(
     test: EvaluationResult | None,
     regions: FindingAnnotations | None,
     maps: CamEvaluation,
+    source: Sequence[str] = (),
 ) -> Path:
     """Write the model folder of a training, with figures and pictures, below the training's own `folder`.
 
@@ -120,6 +125,7 @@ def write_version(
         version=version,
         default_layer=maps.layer,
         default_method=maps.method,
+        source=source,
         figures=figures,
     )
     plot_learning_curves([asdict(epoch) for epoch in trained.history], building / "learning_curves.png")

@@ -67,7 +67,11 @@ class Stage(_Part):
 
 
 class Recipe(_Part):
-    """Everything that decides what comes out of a training, apart from the data and the first weights."""
+    """Everything that decides what comes out of a training, apart from the data and the first weights.
+
+    `default` is the one to use. `reference` reproduces the reference's settings, for comparison only: it does
+    not learn. `reference-tuned` has its network and head and does; see docs/decisions/reference-recipe.md.
+    """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
     preprocessing: Preprocessing = Preprocessing()
@@ -146,6 +150,23 @@ REFERENCE = Recipe(
     patience=10,
 )
 
+# The same network and head, regularisation, batch and seed, with what it takes to learn:
+# docs/decisions/reference-recipe.md.
+REFERENCE_TUNED = Recipe.model_validate(
+    REFERENCE.model_dump()
+    | {
+        "name": "reference-tuned",
+        "augmentation": ChestAugmentation(),
+        "cached_augmentations": 8,
+        "freeze_until": "block_9_add",
+        "batch_norm": "frozen",
+        "bn_recalibration_images": 1024,
+        "stages": (Stage(epochs=4, learning_rate=1e-3, head_only=True), Stage(epochs=10, learning_rate=2e-4)),
+        "monitor": "last",
+        "patience": 0,
+    }
+)
+
 DEFAULT = Recipe(
     name="default",
     preprocessing=Preprocessing(size=224, margin=0.05),
@@ -153,7 +174,7 @@ DEFAULT = Recipe(
     stages=(Stage(epochs=6, learning_rate=1e-3, head_only=True), Stage(epochs=40, learning_rate=2e-4)),
 )
 
-RECIPES = {recipe.name: recipe for recipe in (DEFAULT, REFERENCE)}
+RECIPES = {recipe.name: recipe for recipe in (DEFAULT, REFERENCE, REFERENCE_TUNED)}
 
 
 def recipe_named(name: str) -> Recipe:
