@@ -107,7 +107,9 @@ class Ledger:
         self.engine = self._sqlite() if self.is_sqlite else self._postgres()
 
     def __str__(self) -> str:
-        return self.url.render_as_string(hide_password=True)
+        # What is in the query may be secret as well: sslpassword.
+        shown = self.url if self.is_sqlite else self.url.set(query={})
+        return shown.render_as_string(hide_password=True)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

@@ -7,6 +7,7 @@ that happens: we hold the other end of its standard input, which the kernel clos
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,14 +19,16 @@ from worker.environment import child_environment, python_command
 from worker.errors import XraycamError
 from worker.settings import Settings
 
+_LONGEST_FOLDER = 70
+_SIMPLE_PATH = re.compile(rf"/[A-Za-z0-9/_.+-]{{0,{_LONGEST_FOLDER - 1}}}")
+
 
 class PrivateBroker:
     """Starts the server; `url` is what Celery wants; `ensure` starts it again if it died."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        # Not below the home folder: a socket's path may be no longer than about a hundred characters.
-        self.folder = Path(tempfile.mkdtemp(prefix="xraycam-broker-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="xraycam-broker-", dir=_folder_for_sockets()))
         self.socket = self.folder / "valkey.sock"
         self.url = f"redis+socket://{self.socket}"
         self._process: subprocess.Popen[bytes] | None = None
@@ -66,6 +69,23 @@ class PrivateBroker:
             except subprocess.TimeoutExpired:
                 os.killpg(self._process.pid, signal.SIGKILL)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _folder_for_sockets() -> str:
+    """A folder to write to whose path fits into a socket's, and means the same in a URL and to Valkey.
+
+    TMPDIR may be none: the kernel takes 107 bytes, and there may be signs in it such as % or #.
+    Raises XraycamError.
+    """
+    named = (tempfile.gettempdir(), os.environ.get("XDG_RUNTIME_DIR", ""), "/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
+    for folder in named:
+        if _SIMPLE_PATH.fullmatch(folder) and os.access(folder, os.W_OK | os.X_OK):
+            return folder
+    raise XraycamError(
+        f"no folder for the private server's socket: {', '.join(filter(None, named))} cannot be written "
+        f"to, or their paths are longer than {_LONGEST_FOLDER} characters or not of plain letters and digits; set "
+        "XDG_RUNTIME_DIR or TMPDIR to a short path, or XRAYCAM_BROKER_URL to a Redis or Valkey server"
+    )
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from PIL import Image
 from servers import wait_until
-from sqlalchemy import func, select
+from sqlalchemy import URL, func, select
 
 from db.ledger import Ledger
 from db.models import Model
@@ -61,8 +61,8 @@ class Installation:
 
     @property
     def ledger(self) -> Ledger:
-        url = self.environment.get("XRAYCAM_DATABASE_URL", f"sqlite:///{self.home / 'ledger.sqlite3'}")
-        return Ledger(url)
+        ours = URL.create("sqlite", database=str(self.home / "ledger.sqlite3"))
+        return Ledger(self.environment.get("XRAYCAM_DATABASE_URL") or ours.render_as_string())
 
     def xraycam(self, *arguments: object, status: int | None = 0, seconds: float = 120) -> Any:
         """Run the command line to its end; `status` is the exit status it must have, None: any."""

@@ -4,19 +4,36 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import socket
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
 
 from worker.errors import XraycamError
 
 PREFIX = "XRAYCAM_"
+
+
+_ENCODE = "in a user name or password write # as %23, / as %2F, ? as %3F and @ as %40"
+_SQLITE_OPTIONS = (
+    "mode",
+    "uri",
+    "cache",
+    "immutable",
+    "nolock",
+    "timeout",
+    "vfs",
+    "psow",
+    "check_same_thread",
+)
 
 
 class SettingsError(XraycamError):
@@ -106,6 +123,41 @@ class Settings(BaseSettings):
             raise ValueError("must begin with redis://, rediss:// or redis+socket://")
         if "password=" in parts.query:
             raise ValueError("has its password in the query; write redis://:PASSWORD@HOST:6379/0")
+        if parts.fragment or "#" in value.get_secret_value() or "@" in parts.path + parts.query:
+            raise ValueError(f"cannot be taken apart: {_ENCODE}")
+        return SecretStr(_with_database(parts))
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_database(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None:
+            return None
+        try:
+            url = make_url(value.get_secret_value())
+        except (ArgumentError, ValueError):
+            raise ValueError(
+                "is no URL; write sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/NAME"
+            ) from None
+        is_server = not url.drivername.startswith("sqlite")
+        if is_server and any("@" in (part or "") for part in (url.host, url.database, str(url.query))):
+            raise ValueError(f"cannot be taken apart: {_ENCODE}")
+        unknown = [name for name in url.query if name not in _SQLITE_OPTIONS]
+        if not is_server and unknown:
+            raise ValueError(f"SQLite has no option {unknown[0]!a}; write a ? in a file's name as %3F")
+        return value
+
+    @field_validator("models")
+    @classmethod
+    def _known_models(cls, value: str | None) -> str | None:
+        if value is None or "://" not in value:
+            return value
+        try:
+            parts = urlsplit(value)
+            numbered = parts.port is not None
+        except ValueError:
+            raise ValueError(f"cannot be taken apart: {_ENCODE}") from None
+        if "@" in parts.query + parts.fragment or ("@" in parts.path and numbered):
+            raise ValueError(f"cannot be taken apart: {_ENCODE}")
         return value
 
     @property
@@ -113,7 +165,9 @@ class Settings(BaseSettings):
         """The ledger's URL, with its password."""
         if self.database_url is not None:
             return self.database_url.get_secret_value()
-        return f"sqlite:///{self.home / 'ledger.sqlite3'}"
+        # A folder's name may hold %20, ? or #, which mean something else in a URL.
+        path = str(self.home / "ledger.sqlite3")
+        return URL.create("sqlite", database=path).render_as_string(hide_password=False)
 
     @property
     def broker(self) -> str | None:
@@ -139,10 +193,16 @@ class Settings(BaseSettings):
     def passwords(self) -> set[str]:
         """What may be written down nowhere, as it stands in the URLs and as it is meant."""
         found = set()
-        for url in (self.broker, self.database, self.models):
+        for url in (self.broker, self.models):
             with suppress(ValueError):
                 secret = urlsplit(url or "").password
                 found |= {secret, unquote(secret)} if secret else set()
+        with suppress(ArgumentError, ValueError):
+            url_of_database = make_url(self.database)
+            asked = (url_of_database.password, url_of_database.query.get("password"))
+            found |= {
+                form for text in asked if isinstance(text, str) for form in (text, quote(text, safe=""))
+            }
         return found
 
     def apply_umask(self) -> None:
@@ -159,7 +219,7 @@ class Settings(BaseSettings):
         if not is_here:
             raise SettingsError(
                 f"XRAYCAM_BROKER_URL names another machine ({host}), but the ledger is the SQLite file "
-                f"{self.database.removeprefix('sqlite:///')}, which only one machine can share; "
+                f"{make_url(self.database).database}, which only one machine can share; "
                 "set XRAYCAM_DATABASE_URL=postgresql+psycopg://USER:PASSWORD@HOST/NAME"
             )
 
@@ -198,6 +258,27 @@ def load_settings() -> Settings:
         raise SettingsError(f"{PREFIX}{field.upper()}={value}: {message}") from None
     settings.validate_combination()
     return settings
+
+
+def _with_database(parts: SplitResult) -> str:
+    """A broker's URL in which Kombu and redis-py find the same database. Raises ValueError."""
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    named = {value for name, value in query if name in ("db", "virtual_host")}
+    if parts.scheme != "redis+socket":
+        number = parts.path.strip("/")
+        if not re.fullmatch(r"[0-9]*", number) or named - {number or "0"}:
+            raise ValueError("names no database by its number alone; write redis://HOST:6379/0")
+        rest = [(name, value) for name, value in query if name not in ("db", "virtual_host")]
+    else:
+        numbers = {value.strip("/") for value in named}
+        if len(numbers) > 1 or not all(re.fullmatch(r"[0-9]+", number) for number in numbers):
+            raise ValueError(
+                "names no database by its number alone; write redis+socket:///PATH?virtual_host=0"
+            )
+        rest = [(name, value) for name, value in query if name not in ("db", "virtual_host")]
+        rest += [("virtual_host", number) for number in numbers]
+    # urlunsplit leaves out the // of a scheme that it does not know.
+    return f"{parts.scheme}://{parts.netloc}{parts.path}" + (f"?{urlencode(rest)}" if rest else "")
 
 
 def _names_of_this_machine() -> set[str]:

@@ -103,6 +103,9 @@ class ModelStore:
     def _file_system(self) -> tuple[Any, str]:
         import fsspec
 
+        if "://" not in self.url:
+            # A folder's name may hold '::' or other signs that mean something in a URL.
+            return fsspec.filesystem("file"), self.url
         files, root = fsspec.core.url_to_fs(self.url)
         return files, str(root)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from worker.errors import XraycamError
+
+_SECRET_VALUE = re.compile(r"([^=]*(?:password|secret|token|key)[^=]*)=.*", re.IGNORECASE)
 
 
 class BrokerUnreachable(XraycamError):
@@ -13,20 +16,34 @@ class BrokerUnreachable(XraycamError):
 
 
 def redact_url(url: str) -> str:
-    """The URL as it may be shown."""
-    parts = urlsplit(url)
-    if parts.password is None:
+    """The URL, or path, as it may be shown: without its password; what cannot be taken apart is not shown."""
+    if "://" not in url:
         return url
-    host = parts.hostname or ""
-    port = f":{parts.port}" if parts.port else ""
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}{port}"))
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return f"{url.partition('://')[0]}://***"
+    query = "&".join(_SECRET_VALUE.sub(r"\1=***", part) for part in parts.query.split("&"))
+    if "@" in parts.query + parts.fragment or ("@" in parts.path and parts.port is not None):
+        return f"{parts.scheme}://***"
+    netloc = parts.netloc
+    if parts.password is not None:
+        host = netloc.rpartition("@")[2]
+        netloc = f"{parts.username or ''}:***@{host}"
+    return f"{parts.scheme}://{netloc}{parts.path}" + (f"?{query}" if query else "")
 
 
 def client(url: str, timeout: float = 5.0) -> Any:
     """A redis-py client for a Celery broker URL."""
     import redis
 
-    plain = url.replace("redis+socket://", "unix://", 1)
+    plain = url
+    if url.startswith("redis+socket://"):
+        # What Kombu calls virtual_host is db to redis-py; the settings write it in Kombu's way.
+        parts = urlsplit(url)
+        query = [("db" if name == "virtual_host" else name, value) for name, value in parse_qsl(parts.query)]
+        plain = f"unix://{parts.netloc}{parts.path}?{urlencode(query)}"
     return redis.Redis.from_url(plain, socket_timeout=timeout, socket_connect_timeout=timeout)
 
 
