@@ -21,7 +21,7 @@ from db.results import Filter
 from db.runs import HALTED, SCANNING, Run, get_run, stop_run
 from db.trainings import QUEUED, Training, cancel_training, get_training
 from producer.attribution_report import attribution_report
-from producer.exit_status import INTERRUPTED, SOME_FAILED
+from producer.cli import INTERRUPTED, SOME_FAILED
 from producer.formats import write_csv
 from producer.private_broker import PrivateBroker
 from producer.progress import ProgressDisplay
@@ -30,8 +30,8 @@ from producer.session import Session
 from producer.training_progress import TrainingDisplay, report_training, wait_for_training
 from worker.errors import XraycamError
 from worker.queue.broker import require_broker
-from worker.queue.messages import EXPLAIN_QUEUE, TRAIN_QUEUE
-from worker.queue.training_messages import send_training
+from worker.queue.celery_app import create_celery_app
+from worker.queue.messages import EXPLAIN_QUEUE, TRAIN_QUEUE, send_training
 from worker.settings import Settings
 from worker.supervisor.devices import devices_for
 from worker.supervisor.reaper import ALL_WORK, ReaperScope
@@ -270,5 +270,5 @@ class _TrainingSupervisor:
     def tick(self, training: Training) -> None:
         broker_was_lost = self._fleet.tick()
         if training.state == QUEUED and (broker_was_lost or not self._is_sent):
-            send_training(self._fleet.settings, training)
+            send_training(create_celery_app(self._fleet.settings), training)
             self._is_sent = True
