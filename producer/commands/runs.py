@@ -67,8 +67,7 @@ def watch_command(run: int | None, training: int | None, once: bool) -> None:
     from db.runs import HALTED, SCANNING, get_run
     from producer.cli import SOME_FAILED
     from producer.known_workers import live_workers
-    from producer.local_run import wait_for_run
-    from producer.progress import ProgressDisplay, inference_workers, stall_reason
+    from producer.progress import ProgressDisplay, inference_workers, stall_reason, wait_for_run
     from producer.session import open_session
 
     session = open_session()

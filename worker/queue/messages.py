@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from celery import Celery
+if TYPE_CHECKING:
+    from celery import Celery
 
-from db.trainings import Training
+    from db.trainings import Training
 
 EXPLAIN_QUEUE = "explain"
 TRAIN_QUEUE = "train"
