@@ -1,6 +1,6 @@
 """Changed copies of images: what another device, film, screen or export makes of the same chest.
 
-A guess at what other hospitals' images look like, not a substitute for them. No TensorFlow here.
+A guess at what other hospitals' images look like, not a substitute for them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where heat falls, against marked areas. No TensorFlow here."""
+"""Where heat falls, against marked areas."""
 
 from __future__ import annotations
 

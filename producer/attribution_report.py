@@ -12,7 +12,7 @@ from db.models import get_model
 from db.results import ClassAttribution, attribution_by_class, model_versions_of_run
 from db.runs import progress
 from worker.errors import XraycamError
-from worker.map_evaluation.reports import OcclusionReport
+from worker.map_evaluation.occlusion_report import OcclusionReport
 from worker.model.metadata import ModelMetadata, read_metadata
 from worker.model.store import store_of
 

@@ -9,7 +9,10 @@ import sys
 
 import click
 
-from producer.exit_status import INTERRUPTED
+# The exit status beside 0 for success and 1 for an internal error.
+USAGE_ERROR = 2  # or a server that does not answer; click's own status for a wrong option
+SOME_FAILED = 3
+INTERRUPTED = 130
 
 # In the order of --help, with the module of `producer/commands` that holds each.
 COMMANDS = {

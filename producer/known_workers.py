@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from db.ledger import Ledger
 from db.workers import Worker, list_workers
-from worker.supervisor.supervisor import is_alive
+from worker.environment import is_alive
 
 
 def known_workers(ledger: Ledger) -> list[Worker]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -15,23 +14,23 @@ from pydantic import SecretStr
 from rich.table import Table
 
 from db import runs
-from db.errors import DatabaseUnavailable, LedgerError
+from db.errors import LedgerError
 from db.ledger import Ledger
 from db.results import Filter
-from db.runs import HALTED, SCANNING, Run, get_run, stop_run
+from db.runs import Run, stop_run
 from db.trainings import QUEUED, Training, cancel_training, get_training
 from producer.attribution_report import attribution_report
-from producer.exit_status import INTERRUPTED, SOME_FAILED
+from producer.cli import INTERRUPTED, SOME_FAILED
 from producer.formats import write_csv
 from producer.private_broker import PrivateBroker
-from producer.progress import ProgressDisplay
+from producer.progress import ProgressDisplay, wait_for_run
 from producer.publish import publish_chunks
 from producer.session import Session
 from producer.training_progress import TrainingDisplay, report_training, wait_for_training
 from worker.errors import XraycamError
 from worker.queue.broker import require_broker
-from worker.queue.messages import EXPLAIN_QUEUE, TRAIN_QUEUE
-from worker.queue.training_messages import send_training
+from worker.queue.celery_app import create_celery_app
+from worker.queue.messages import EXPLAIN_QUEUE, TRAIN_QUEUE, send_training
 from worker.settings import Settings
 from worker.supervisor.devices import devices_for
 from worker.supervisor.reaper import ALL_WORK, ReaperScope
@@ -88,26 +87,6 @@ def local_workers(
         started.callback(launcher.stop)
         launcher.start()
         yield LocalWorkers(settings, launcher, broker)
-
-
-def wait_for_run(
-    display: ProgressDisplay, ledger: Ledger, run: Run, tick: Callable[[], None]
-) -> runs.Progress:
-    """Wait until every image of a run has a result, or it is cancelled or stopped; `tick` is called."""
-
-    def look() -> tuple[runs.Progress, str]:
-        return display.update(), get_run(ledger, run.id).state
-
-    while True:
-        try:
-            found, state = look()
-        except DatabaseUnavailable:
-            # It went away in the middle of an answer: connecting again waits for it.
-            found, state = look()
-        if state in HALTED or (found.is_complete and state != SCANNING):
-            return found
-        tick()
-        time.sleep(0.3)
 
 
 class LocalRunSupervisor:
@@ -270,5 +249,5 @@ class _TrainingSupervisor:
     def tick(self, training: Training) -> None:
         broker_was_lost = self._fleet.tick()
         if training.state == QUEUED and (broker_was_lost or not self._is_sent):
-            send_training(self._fleet.settings, training)
+            send_training(create_celery_app(self._fleet.settings), training)
             self._is_sent = True

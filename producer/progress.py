@@ -13,8 +13,9 @@ from rich.progress import Progress as ProgressBar
 from rich.text import Text
 
 from db import runs
+from db.errors import DatabaseUnavailable
 from db.ledger import Ledger
-from db.runs import OPEN, STOPPED, Progress, Run, get_run
+from db.runs import HALTED, OPEN, SCANNING, STOPPED, Progress, Run, get_run
 from db.workers import Worker
 from producer.known_workers import live_workers
 from producer.session import Session
@@ -153,3 +154,23 @@ class ProgressDisplay:
             if worker.last_error and worker.last_error not in self._faults:
                 self._faults.add(worker.last_error)
                 self._console.print(f"worker {worker.name}: {worker.last_error}", style="red", markup=False)
+
+
+def wait_for_run(
+    display: ProgressDisplay, ledger: Ledger, run: Run, tick: Callable[[], None]
+) -> runs.Progress:
+    """Wait until every image of a run has a result, or it is cancelled or stopped; `tick` is called."""
+
+    def look() -> tuple[runs.Progress, str]:
+        return display.update(), get_run(ledger, run.id).state
+
+    while True:
+        try:
+            found, state = look()
+        except DatabaseUnavailable:
+            # It went away in the middle of an answer: connecting again waits for it.
+            found, state = look()
+        if state in HALTED or (found.is_complete and state != SCANNING):
+            return found
+        tick()
+        time.sleep(0.3)

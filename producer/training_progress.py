@@ -14,7 +14,7 @@ from db.ledger import Ledger
 from db.models import get_model
 from db.trainings import CANCELLED, DONE, LOST, QUEUED, Training, get_training
 from producer.attribution_report import occlusion_report_of
-from producer.exit_status import SOME_FAILED
+from producer.cli import SOME_FAILED
 from producer.known_workers import live_workers
 from producer.session import Session
 from worker.queue.messages import TRAIN_QUEUE

@@ -104,3 +104,14 @@ def _keras_home(settings: Settings) -> Path:
         if downloaded.is_dir() and not (folder / "models").exists():
             (folder / "models").symlink_to(downloaded.absolute(), target_is_directory=True)
     return folder
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of this machine has this number."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -195,7 +195,7 @@ def recolour_command(run: int | None, colormap: str, opacity: float) -> None:
     """  # fmt: skip
     from rich.progress import track
 
-    from producer.exit_status import SOME_FAILED
+    from producer.cli import SOME_FAILED
     from producer.session import open_session
 
     session = open_session()

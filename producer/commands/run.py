@@ -123,7 +123,7 @@ if TYPE_CHECKING:
 def send_or_run_here(session: Session, run: Run) -> int:
     """The exit status."""
     from db import runs
-    from producer.exit_status import SOME_FAILED
+    from producer.cli import SOME_FAILED
     from producer.local_run import run_locally, stopped_on_error
     from producer.publish import publish_chunks
 
@@ -153,9 +153,9 @@ def run_command(gpus: str, dry_run: bool, **given: Any) -> None:
     Example:
       xraycam run ./xrays --layer block_15_add --layer out_relu
     """
+    from producer.cli import INTERRUPTED
     from producer.commands.run import report_dry_run, report_enqueued
     from producer.enqueue import enqueue
-    from producer.exit_status import INTERRUPTED
     from producer.local_run import run_locally
     from producer.session import open_session
     from worker.supervisor.devices import devices_for
@@ -195,9 +195,9 @@ def enqueue_command(dry_run: bool, **given: Any) -> None:
       xraycam watch $(xraycam enqueue /archive/xrays)
     """
     from db import runs
+    from producer.cli import INTERRUPTED
     from producer.commands.run import report_dry_run, report_enqueued
     from producer.enqueue import enqueue
-    from producer.exit_status import INTERRUPTED
     from producer.local_run import stopped_on_error
     from producer.publish import publish_chunks
     from producer.session import open_session

@@ -65,10 +65,9 @@ def watch_command(run: int | None, training: int | None, once: bool) -> None:
     """
     from db import runs
     from db.runs import HALTED, SCANNING, get_run
-    from producer.exit_status import SOME_FAILED
+    from producer.cli import SOME_FAILED
     from producer.known_workers import live_workers
-    from producer.local_run import wait_for_run
-    from producer.progress import ProgressDisplay, inference_workers, stall_reason
+    from producer.progress import ProgressDisplay, inference_workers, stall_reason, wait_for_run
     from producer.session import open_session
 
     session = open_session()
@@ -211,7 +210,7 @@ def cancel_command(run: int | None, training: int | None) -> None:
 
 def _cancel_training(session: Session, number: int) -> int:
     from db.trainings import CANCELLED, cancel_training
-    from producer.exit_status import SOME_FAILED
+    from producer.cli import SOME_FAILED
 
     training = cancel_training(session.ledger, number)
     if training.state == CANCELLED:

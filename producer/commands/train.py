@@ -130,12 +130,13 @@ def _send(session: Session, training: Training) -> None:
 
     from producer.local_run import cancelled_on_error
     from worker.queue.broker import broker_error
-    from worker.queue.training_messages import send_training
+    from worker.queue.celery_app import create_celery_app
+    from worker.queue.messages import send_training
 
     assert session.settings.broker is not None  # the caller looked
     try:
         with cancelled_on_error(session.ledger, training):
-            send_training(session.settings, training)
+            send_training(create_celery_app(session.settings), training)
     except (OperationalError, OSError) as error:
         raise broker_error(session.settings.broker, error) from error
 

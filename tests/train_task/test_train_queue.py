@@ -13,7 +13,8 @@ from servers import Valkey, wait_until
 from watched import START_SECONDS, Watched
 
 from db.models import current_model, list_models
-from worker.queue.training_messages import send_training
+from worker.queue.celery_app import create_celery_app
+from worker.queue.messages import send_training
 from worker.settings import Settings
 from worker.supervisor.reaper import Reaper
 
@@ -172,7 +173,7 @@ def test_a_training_longer_than_visibility_timeout_and_time_limit_runs_once(
     # Delivered again, as by a broker that thinks the first delivery lost: to both trainers.
     settings = Settings(broker_url=distributed.environment["XRAYCAM_BROKER_URL"])
     for _ in range(3):
-        send_training(settings, running)
+        send_training(create_celery_app(settings), running)
     done = watched.wait(lambda t: t.has_ended, "the end", number)
     assert (done.state, done.start, done.epoch, done.error) == ("done", 1, 30, None)
     assert done.started_at is not None

@@ -10,7 +10,8 @@ import pytest
 
 from worker.images.preprocess import Pixels
 from worker.map_evaluation.occlusion import occlusion_sensitivity
-from worker.map_evaluation.reports import MIN_IMAGES, REGIONS, OcclusionReport, reliance
+from worker.map_evaluation.occlusion_report import MIN_IMAGES, OcclusionReport
+from worker.map_evaluation.reports import REGIONS, reliance
 from worker.model.metadata import Layer, ModelMetadata, Preprocessing, Weights
 
 SIDE = 64

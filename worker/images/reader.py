@@ -1,4 +1,4 @@
-"""From a file to 8-bit gray pixels, or to the one reason why not. No TensorFlow here."""
+"""From a file to 8-bit gray pixels, or to the one reason why not."""
 
 from __future__ import annotations
 

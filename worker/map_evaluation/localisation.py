@@ -1,4 +1,4 @@
-"""Whether the heat lies in marked areas. No TensorFlow here."""
+"""Whether the heat lies in marked areas."""
 
 from __future__ import annotations
 

@@ -10,7 +10,8 @@ import tensorflow as tf
 from worker.explain.forward import Values, inference_steps, scale
 from worker.images.preprocess import Pixels
 from worker.map_evaluation.faithfulness import NOISE, impute
-from worker.map_evaluation.reports import REGIONS, OcclusionReport, reliance
+from worker.map_evaluation.occlusion_report import OcclusionReport
+from worker.map_evaluation.reports import REGIONS, reliance
 from worker.model.metadata import ModelMetadata
 
 _AT_ONCE = 4

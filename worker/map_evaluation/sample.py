@@ -1,4 +1,4 @@
-"""Drawing images of a folder to measure maps on. No TensorFlow here."""
+"""Drawing images of a folder to measure maps on."""
 
 from __future__ import annotations
 

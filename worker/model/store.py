@@ -1,4 +1,4 @@
-"""The model store: one model folder per version, on a path or a remote file system. No TensorFlow here."""
+"""The model store: one model folder per version, on a path or a remote file system."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The task queue: how Celery is set up. Light: no TensorFlow here."""
+"""The task queue: how Celery is set up."""
 
 from __future__ import annotations
 

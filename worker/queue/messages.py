@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from celery import Celery
+if TYPE_CHECKING:
+    from celery import Celery
+
+    from db.trainings import Training
 
 EXPLAIN_QUEUE = "explain"
 TRAIN_QUEUE = "train"
@@ -13,7 +16,6 @@ QUEUES = (EXPLAIN_QUEUE, TRAIN_QUEUE)
 
 EXPLAIN_CHUNK = "xraycam.explain_chunk"
 TRAIN = "xraycam.train"
-
 
 BATCH = 500
 
@@ -33,3 +35,20 @@ def send_chunks(
                 argsrepr=folder,
                 kwargsrepr=f"chunk {number}/{total}, run {run_id}",
             )
+
+
+def send_training(app: Celery, training: Training) -> None:
+    """Send the message for a queued training; one sent twice does no harm.
+
+    Raises kombu's OperationalError when the broker does not answer.
+    """
+    with app.connection_for_write() as connection:
+        connection.ensure_connection(max_retries=1, timeout=5)
+        app.send_task(
+            TRAIN,
+            kwargs={"training": training.id},
+            queue=TRAIN_QUEUE,
+            connection=connection,
+            argsrepr=repr(training.dataset),
+            kwargsrepr=f"training {training.id}, recipe {training.recipe.get('name')}",
+        )

@@ -12,10 +12,10 @@ from kombu.exceptions import OperationalError
 from db.errors import LedgerError
 from db.leases import ReclaimedChunks, claim_unpublished, reclaim_expired, reclaim_from_worker
 from db.ledger import Ledger
+from db.trainings import claim_unpublished_trainings
 from worker.queue.broker import BrokerUnreachable, move_to_front, queue_length
 from worker.queue.celery_app import create_celery_app
-from worker.queue.messages import BATCH, EXPLAIN_QUEUE, TRAIN_QUEUE, send_chunks
-from worker.queue.training_messages import publish_unpublished
+from worker.queue.messages import BATCH, EXPLAIN_QUEUE, TRAIN_QUEUE, send_chunks, send_training
 from worker.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,9 @@ class Reaper:
             # Trainers hold no message back: without one in the queue, those that wait have none.
             serves_all = self._scope.everything
             if serves_all and broker is not None and queue_length(broker, TRAIN_QUEUE) == 0:
-                publish_unpublished(self._settings, self._ledger, LOST_SECONDS)
+                for training in claim_unpublished_trainings(self._ledger, LOST_SECONDS):
+                    send_training(self._app, training)
+                    log.warning("training %d sent again", training.id)
         except (LedgerError, BrokerUnreachable, OperationalError, OSError) as error:
             log.warning("nothing swept: %s", error)
 

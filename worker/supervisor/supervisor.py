@@ -20,7 +20,7 @@ from db.leases import release_leases_of
 from db.ledger import Ledger
 from db.trainings import requeue_trainings_of
 from db.workers import list_workers, register_worker, remove_worker, update_worker
-from worker.environment import child_environment, python_command
+from worker.environment import child_environment, is_alive, python_command
 from worker.file_names import printable
 from worker.queue.messages import TRAIN_QUEUE
 from worker.queue.startup import CANNOT_START
@@ -270,13 +270,3 @@ def _signal_group(process: subprocess.Popen[bytes], number: int, *, only_leader:
             os.killpg(process.pid, number)
     except (ProcessLookupError, PermissionError):
         pass
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
