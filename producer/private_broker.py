@@ -83,7 +83,7 @@ def _folder_for_sockets() -> str:
             return folder
     raise XraycamError(
         f"no folder for the private server's socket: {', '.join(filter(None, named))} cannot be written "
-        f"to, or their paths are longer than {_LONGEST_FOLDER} characters or not of plain letters and digits; "
+        f"to, or their paths are over {_LONGEST_FOLDER} characters long or not of plain letters and digits; "
         "set XDG_RUNTIME_DIR or TMPDIR to a short path, or XRAYCAM_BROKER_URL to a Redis or Valkey server"
     )
 
