@@ -10,22 +10,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 
 from db.errors import DatabaseUnavailable
 
 # Primary result codes: busy, locked, input/output error, disk full.
-_SQLITE_PASSING = (5, 6, 10, 13)
+_SQLITE_TRANSIENT = (5, 6, 10, 13)
 # Corrupt, not a database.
-_SQLITE_USERS = (11, 26)
+_SQLITE_USER_ERRORS = (11, 26)
 # Connection lost, no resources left (disk, memory, connections).
-_PASSING_CLASSES = ("08", "53")
+_TRANSIENT_CLASSES = ("08", "53")
 # Shut down, crashed, starting up, serialisation failure, deadlock, lock not to be had in time.
-_PASSING_STATES = ("57P01", "57P02", "57P03", "40001", "40P01", "55P03")
+_TRANSIENT_STATES = ("57P01", "57P02", "57P03", "40001", "40P01", "55P03")
 # Not allowed, read-only, no such database, wrong password.
-_USERS_STATES = ("42501", "25006", "3D000", "28000", "28P01")
-# Postgres refuses a connection without a state; these texts are the ones no waiting mends.
+_USER_ERROR_STATES = ("42501", "25006", "3D000", "28000", "28P01")
+# Postgres refuses a connection without a state; these texts are the ones no waiting helps.
 _NON_RETRYABLE = ("authentication failed", "does not exist", "no pg_hba.conf entry", "no password supplied")
 
 
@@ -35,10 +35,10 @@ def is_transient(error: DBAPIError) -> bool:
         return True
     code = _sqlite_code(error)
     if code is not None:
-        return code in _SQLITE_PASSING
+        return code in _SQLITE_TRANSIENT
     state = _state(error)
     if state is not None:
-        return state.startswith(_PASSING_CLASSES) or state in _PASSING_STATES
+        return state.startswith(_TRANSIENT_CLASSES) or state in _TRANSIENT_STATES
     text = str(error.orig).lower()
     return isinstance(error, OperationalError) and not any(word in text for word in _NON_RETRYABLE)
 
@@ -48,8 +48,8 @@ def is_user_error(error: DBAPIError) -> bool:
     code = _sqlite_code(error)
     if code is not None:
         # SQLITE_ERROR stands for wrong SQL.
-        return code in _SQLITE_USERS or (isinstance(error, OperationalError) and code != 1)
-    if is_transient(error) or isinstance(error, OperationalError) or _state(error) in _USERS_STATES:
+        return code in _SQLITE_USER_ERRORS or (isinstance(error, OperationalError) and code != 1)
+    if is_transient(error) or isinstance(error, OperationalError) or _state(error) in _USER_ERROR_STATES:
         return True
     return "invalid connection option" in str(error.orig)
 
@@ -79,6 +79,11 @@ _SESSION = {
     "lock_timeout": "20s",
 }
 _HOW = "write sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/NAME"
+
+
+# None for a transaction that wrote nothing.
+_TRANSACTION = text("SELECT txid_current_if_assigned()")
+_STATUS = text("SELECT txid_status(:number)")
 
 
 class Ledger:
@@ -135,19 +140,43 @@ class Ledger:
                 raise self._translate_error(error) from error
 
     def write(self, work: Callable[[Connection], T]) -> T:
-        """Do `work` in one transaction, again from its start if the database was away or locked.
+        """Do `work` in one transaction and return its result, exactly once, also if the database goes away.
 
-        The connection may break just when the transaction is committed: `work` is then done twice, and
-        must bear it. Raises DatabaseUnavailable when `retry_timeout` is used up.
+        It is tried again from its start while the database is away or locked. If the connection breaks while
+        Postgres commits, the reply is lost but not the transaction: its fate is asked for (`txid_status`),
+        and `work` is done again only if it was aborted. Raises DatabaseUnavailable after `retry_timeout`.
         """
         end = time.monotonic() + self.retry_timeout
         pauses = _backoff()
+        done: tuple[int, T] | None = None
         while True:
             try:
-                with self.engine.connect().execution_options(write=True) as connection, connection.begin():
-                    return work(connection)
+                with self.engine.connect().execution_options(write=True) as connection:
+                    if done is not None and self._is_committed(connection, done[0]):
+                        return done[1]
+                    done = None
+                    with connection.begin():
+                        result = work(connection)
+                        number = None if self.is_sqlite else connection.execute(_TRANSACTION).scalar()
+                        done = None if number is None else (int(number), result)
+                    return result
             except DBAPIError as error:
                 self._wait_or_give_up(error, pauses, end)
+
+    def _is_committed(self, connection: Connection, number: int) -> bool:
+        """Whether the transaction of this number was committed; waits while it is in progress."""
+        while True:
+            try:
+                status = connection.execute(_STATUS, {"number": number}).scalar()
+            except DBAPIError as error:
+                if is_transient(error):
+                    raise
+                status = "aborted"  # a server that took over has not heard of it
+            finally:
+                connection.rollback()
+            if status != "in progress":
+                return status == "committed"
+            time.sleep(0.05)
 
     def close(self) -> None:
         self.engine.dispose()
