@@ -35,8 +35,28 @@ def _restart_without_foreign_python_settings() -> None:
         os.execve(sys.executable, command, environment | {_RESTARTED: "1"})  # noqa: S606 - ourselves
 
 
+def _open_standard_streams() -> None:
+    """Have 0, 1 and 2 stand for streams, if closed ones (`>&-`) for nowhere.
+
+    Else the next files that are opened, such as the ledger, get these numbers, and what native libraries
+    print goes into them.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number, inheritable=True)
+                os.close(opened)
+            else:
+                os.set_inheritable(number, True)
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
 def main() -> None:
     """Run the command line."""
+    _open_standard_streams()
     _restart_without_foreign_python_settings()
     from worker.environment import clean_environment
 

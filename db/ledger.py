@@ -205,6 +205,7 @@ class Ledger:
 
     def _postgres(self) -> Engine:
         defaults = {"connect_timeout": 5, "tcp_user_timeout": 40_000, "application_name": "xraycam"}
+        defaults["client_encoding"] = "utf8"  # whatever PGCLIENTENCODING says
         arguments = {
             name: value for name, value in (defaults | _KEEPALIVES).items() if name not in self.url.query
         }
@@ -212,8 +213,19 @@ class Ledger:
             engine = create_engine(self.url, hide_parameters=True, pool_pre_ping=True, connect_args=arguments)
         except (NoSuchModuleError, ImportError) as error:
             raise DatabaseUnavailable(f"no driver for {self}: {error}; {_HOW}") from error
+        # Before SQLAlchemy's own first questions, which fail on an answer in bytes.
+        event.listen(engine, "connect", self._require_utf8, insert=True)
         event.listen(engine, "connect", _prepare_postgres)
         return engine
+
+    def _require_utf8(self, connection: Any, _record: Any) -> None:
+        encoding = connection.info.parameter_status("server_encoding")
+        if encoding != "UTF8":
+            connection.close()
+            raise DatabaseUnavailable(
+                f"the database {self} stores text as {encoding}, and cannot hold every file name; make one "
+                f"that can: createdb -E UTF8 -T template0 NAME"
+            )
 
     def _translate_error(self, error: DBAPIError) -> Exception:
         """The error in the user's words; the error itself if it is a fault of ours."""

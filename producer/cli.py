@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import io
 import os
 import signal
 import sys
@@ -40,6 +42,10 @@ COMMANDS = {
     "samples": "samples",
     "phantoms": "phantoms",
 }
+
+
+# Standard output: disk full, device gone, opened for reading alone.
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
 
 
 class _Commands(click.Group):
@@ -82,8 +88,13 @@ def main() -> None:
 
     # SIGTERM ends a command as Ctrl-C does: with what it must put away, and the same exit status.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal or file that is not UTF-8 shows escapes for what it cannot hold.
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = cli.main(prog_name="xraycam", standalone_mode=False)
+        sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         status = error.exit_code
@@ -93,6 +104,13 @@ def main() -> None:
         # Whoever read our output has enough; a second complaint at exit is of no use.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
+    except OSError as error:
+        if error.filename is not None or error.errno not in _UNWRITABLE:
+            raise
+        # Of standard output, since files are named in their errors.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        click.echo(f"xraycam: standard output cannot be written: {error.strerror}", err=True)
+        status = 2
     except (XraycamError, LedgerError) as error:
         click.echo(f"xraycam: {error}", err=True)
         status = error.exit_status

@@ -98,8 +98,8 @@ def python_command(module: str) -> list[str]:
 def _keras_home(settings: Settings) -> Path:
     """Our folder for Keras, with the weights that the user's Keras has downloaded already."""
     folder = settings.home / "keras"
-    downloaded = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models"
-    with suppress(OSError):
+    with suppress(OSError, RuntimeError):  # a user without a home folder
+        downloaded = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models"
         folder.mkdir(parents=True, exist_ok=True)
         if downloaded.is_dir() and not (folder / "models").exists():
             (folder / "models").symlink_to(downloaded.absolute(), target_is_directory=True)

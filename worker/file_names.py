@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from pathlib import Path
@@ -16,6 +17,29 @@ _SIDECARS = frozenset({".json", ".csv", ".txt", ".md", ".xlsx", ".xml", ".yaml",
 def is_sidecar(file: Path) -> bool:
     """Whether a file among images is, by its ending, something that accompanies them."""
     return file.suffix.lower() in _SIDECARS
+
+
+# Of Linux's and macOS's file systems, in bytes.
+NAME_MAX = 255
+
+
+def fitting_path(path: str, suffix: str = "") -> str:
+    """`path` with `suffix`, no name in it longer than a file system takes.
+
+    A name that is too long, of which two may begin alike, keeps its beginning and gets 16 hexadecimal digits
+    of its SHA-256.
+    """
+    *folders, name = path.split("/")
+    return "/".join([*(_fitting(folder, "") for folder in folders), _fitting(name, suffix)])
+
+
+def _fitting(name: str, suffix: str) -> str:
+    encoded = os.fsencode(name)
+    if len(encoded) + len(suffix) <= NAME_MAX:
+        return name + suffix
+    ending = f"~{hashlib.sha256(encoded).hexdigest()[:16]}{suffix}"
+    kept = encoded[: NAME_MAX - len(ending)]
+    return kept.decode("utf-8", "ignore") + ending
 
 
 def printable(file: Path | str) -> str:

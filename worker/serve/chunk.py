@@ -27,7 +27,7 @@ from worker.explain.explainer import Explainer
 from worker.explain.options import ExplainOptions
 from worker.explain.overlay import SUFFIXES
 from worker.explain.pipeline import HEATMAP_SUFFIX, ImageResult, ImageTask
-from worker.file_names import printable, unescape_path
+from worker.file_names import fitting_path, printable, unescape_path
 from worker.logs import log_context
 from worker.queue.startup import WorkerBroken
 from worker.safe_files import remove_temp_files
@@ -181,7 +181,7 @@ class _Chunk:
         return ImageTask(image.id, source, self._overlay(image), image.path, self.root, self.output)
 
     def _overlay(self, image: PendingImage) -> Path:
-        return self.output / (image.path + SUFFIXES[self.options.output_format])
+        return self.output / fitting_path(image.path, SUFFIXES[self.options.output_format])
 
     def _failed(self, image_id: int, path: str, reason: str, error: str, attempts: int) -> dict[str, Any]:
         log.info("failed: %s: %s", reason, error, extra={"image": path, "reason": reason})
