@@ -115,13 +115,10 @@ def enqueue(
 
 def nothing_found(folder: Path, counts: ScanCounts) -> str:
     """Why a folder gave no image, in one line."""
-    if counts.other_type:
-        example = counts.examples["other_type"]
-        return (
-            f"{folder} holds no image: {counts.other_type} files of other types (such as {example}); "
-            "--glob '*' takes them all"
-        )
-    return f"{folder} holds no image (.png, .jpg, .tif, ...); name a folder with radiographs"
+    if counts.skipped:
+        words = "; ".join(counts.lines())
+        return f"{folder} holds no image (.png, .jpg, .tif, DICOM, ...); {words}"
+    return f"{folder} holds no image (.png, .jpg, .tif, DICOM, ...); name a folder with radiographs"
 
 
 def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
