@@ -45,6 +45,7 @@ class Enqueued:
     is_new: bool
     scanned: ScanCounts
     ingested: IngestStats
+    masks_matched: int | None = None
 
 
 def check_request(ledger: Ledger, settings: Settings, request: Request) -> tuple[Folder, str]:
@@ -88,6 +89,7 @@ def enqueue(
     Raises XraycamError when the folder holds no image.
     """
     folder, version = check_request(ledger, settings, request)
+    masks_matched = _masks_matched(settings, request, folder)
     counts = ScanCounts()
     files = scan_request(settings, request, folder, counts)
     first = list(islice(files, BATCH))
@@ -110,7 +112,23 @@ def enqueue(
             on_progress(counts.found)
         intake.add(batch)
     intake.close()
-    return Enqueued(run, is_new, counts, intake.counts)
+    return Enqueued(run, is_new, counts, intake.counts, masks_matched)
+
+
+def _masks_matched(settings: Settings, request: Request, folder: Folder) -> int | None:
+    """How many images have a mask, before any is enqueued. Raises XraycamError if none has."""
+    if request.options.masks is None:
+        return None
+    marked = load_masks(Path(request.options.masks))
+    counts = ScanCounts()
+    files = scan_request(settings, request, folder, counts)
+    matched = sum(marked.has_mask_for(folder.root / file.path) for file in files)
+    if counts.found and not matched:
+        raise XraycamError(
+            f"--masks {request.options.masks}: matches none of the {counts.found} images of {folder.root}; "
+            "name masks as the images, in the same sub-folders where names repeat"
+        )
+    return matched
 
 
 def nothing_found(folder: Path, counts: ScanCounts) -> str:

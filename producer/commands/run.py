@@ -105,6 +105,8 @@ def report_enqueued(enqueued: Enqueued) -> None:
         ]
     what = "run" if enqueued.is_new else "continues run"
     click.echo(f"{what} {run.id}: {enqueued.scanned.found} images, {', '.join(words)}", err=True)
+    if enqueued.masks_matched is not None:
+        click.echo(f"masks: {enqueued.masks_matched} of {enqueued.scanned.found} images matched", err=True)
     report_skipped(enqueued.scanned)
 
 
