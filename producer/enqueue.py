@@ -122,7 +122,18 @@ def _masks_matched(settings: Settings, request: Request, folder: Folder) -> int 
     marked = load_masks(Path(request.options.masks))
     counts = ScanCounts()
     files = scan_request(settings, request, folder, counts)
-    matched = sum(marked.has_mask_for(folder.root / file.path) for file in files)
+    matched = 0
+    first_of: dict[str, str] = {}  # no more than there are masks
+    for file in files:
+        image = folder.root / file.path
+        if not marked.has_mask_for(image):
+            continue
+        matched += 1
+        if marked.matches_by_name_alone(image) and first_of.setdefault(image.name, file.path) != file.path:
+            raise XraycamError(
+                f"--masks {request.options.masks}: one mask is named as both {first_of[image.name]} and "
+                f"{file.path}; put masks into the same sub-folders as the images"
+            )
     if counts.found and not matched:
         raise XraycamError(
             f"--masks {request.options.masks}: matches none of the {counts.found} images of {folder.root}; "

@@ -63,6 +63,11 @@ class AnnotationMasks:
         """Whether there is an entry for this image, and no doubt that it is meant."""
         return bool(self._entries(Path(image)))
 
+    def matches_by_name_alone(self, image: Path | str) -> bool:
+        """Whether the entry for this image lies in no folder that would tell images of one name apart."""
+        places = self._places.get(Path(image).name if self._outlines else Path(image).stem, {})
+        return list(places) == [()]
+
     def of(self, image: Path | str, size: tuple[int, int]) -> Image.Image | None:
         """The area as mode L, 0 or 255, of `size` (width, height), that of the image; None where there is
         none for it or nothing is marked in it. Raises ImageError for a mask that cannot be read, and for
@@ -82,7 +87,7 @@ class AnnotationMasks:
         agreeing = [place for place in places if place and folders[-len(place) :] == place]
         if agreeing:
             return places[max(agreeing, key=len)]
-        if len(places) != 1 or self._has_namesake(image):
+        if len(places) != 1 or (() not in places and self._has_namesake(image)):
             return []
         return next(iter(places.values()))
 
