@@ -45,6 +45,7 @@ class Enqueued:
     is_new: bool
     scanned: ScanCounts
     ingested: IngestStats
+    masks_matched: int | None = None
 
 
 def check_request(ledger: Ledger, settings: Settings, request: Request) -> tuple[Folder, str]:
@@ -88,6 +89,7 @@ def enqueue(
     Raises XraycamError when the folder holds no image.
     """
     folder, version = check_request(ledger, settings, request)
+    masks_matched = _masks_matched(settings, request, folder)
     counts = ScanCounts()
     files = scan_request(settings, request, folder, counts)
     first = list(islice(files, BATCH))
@@ -110,18 +112,42 @@ def enqueue(
             on_progress(counts.found)
         intake.add(batch)
     intake.close()
-    return Enqueued(run, is_new, counts, intake.counts)
+    return Enqueued(run, is_new, counts, intake.counts, masks_matched)
+
+
+def _masks_matched(settings: Settings, request: Request, folder: Folder) -> int | None:
+    """How many images have a mask, before any is enqueued. Raises XraycamError if none has."""
+    if request.options.masks is None:
+        return None
+    marked = load_masks(Path(request.options.masks))
+    counts = ScanCounts()
+    files = scan_request(settings, request, folder, counts)
+    matched = 0
+    first_of: dict[str, str] = {}  # no more than there are masks
+    for file in files:
+        image = folder.root / file.path
+        if not marked.has_mask_for(image):
+            continue
+        matched += 1
+        if marked.matches_by_name_alone(image) and first_of.setdefault(image.name, file.path) != file.path:
+            raise XraycamError(
+                f"--masks {request.options.masks}: one mask is named as both {first_of[image.name]} and "
+                f"{file.path}; put masks into the same sub-folders as the images"
+            )
+    if counts.found and not matched:
+        raise XraycamError(
+            f"--masks {request.options.masks}: matches none of the {counts.found} images of {folder.root}; "
+            "name masks as the images, in the same sub-folders where names repeat"
+        )
+    return matched
 
 
 def nothing_found(folder: Path, counts: ScanCounts) -> str:
     """Why a folder gave no image, in one line."""
-    if counts.other_type:
-        example = counts.examples["other_type"]
-        return (
-            f"{folder} holds no image: {counts.other_type} files of other types (such as {example}); "
-            "--glob '*' takes them all"
-        )
-    return f"{folder} holds no image (.png, .jpg, .tif, ...); name a folder with radiographs"
+    if counts.skipped:
+        words = "; ".join(counts.lines())
+        return f"{folder} holds no image (.png, .jpg, .tif, DICOM, ...); {words}"
+    return f"{folder} holds no image (.png, .jpg, .tif, DICOM, ...); name a folder with radiographs"
 
 
 def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:

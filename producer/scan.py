@@ -5,37 +5,31 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fnmatch import translate
 from pathlib import Path
 
 from db.ingest import ScannedFile
 from worker.errors import XraycamError
-from worker.file_names import escape_path
-
-EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".dcm", ".dicom"})
+from worker.file_names import escape_path, has_image_extension, is_sidecar
+from worker.folder_walk import WalkCounts, walk
+from worker.images.dicom import is_dicom
 
 # Bytes of a folder's relative path, escapes included. With a file's name, which escapes may make 1020 bytes
 # long, it must fit an index of Postgres.
 LONGEST_FOLDER = 1600
 LARGEST = 2**63 - 1
 
+# Enough of a file to tell whether it is DICOM, and of what SOP class.
+_PEEKED = 1024
+_MEDIA_DIRECTORY = b"1.2.840.10008.1.3.10"
+
 
 @dataclass
-class ScanCounts:
-    """What a scan came across; examples are kept of what it left out, so that nothing is silent."""
+class ScanCounts(WalkCounts):
+    """What a scan came across, and what it left out."""
 
     found: int = 0
-    other_type: int = 0
-    external_symlinks: int = 0
-    names_not_utf8: int = 0
-    unreadable_folders: int = 0
-    examples: dict[str, str] = field(default_factory=dict)
-
-    def skip(self, kind: str, path: str) -> None:
-        setattr(self, kind, getattr(self, kind) + 1)
-        if kind not in self.examples:
-            self.examples[kind] = _shown(path)
 
 
 @dataclass(frozen=True)
@@ -76,58 +70,70 @@ def scan(
     """Yield the images below a folder, in the order the file system gives them.
 
     `globs`: patterns for the name, or for the relative path where the pattern has a slash; without any,
-    the usual image extensions. Hidden files and folders, the folders in `exclude`, and links that lead
-    outside are passed over; linked folders inside are found where they really are. Raises XraycamError
-    when the folder itself cannot be read. What of a path is not UTF-8 becomes escapes, see `escape_path`.
+    the usual image extensions, and of the other files those whose content is DICOM. Left out are what `walk`
+    leaves out, the folders in `exclude`, and links that lead outside; linked folders inside are found where
+    they really are. Raises XraycamError when the folder itself cannot be read. What of a path is not UTF-8
+    becomes escapes, see `escape_path`.
     """
     if folder.only is not None:
         counts.found += 1
         yield _scanned(escape_path(folder.only), (folder.root / folder.only).stat())
         return
-    excluded = {str(path) for path in exclude}
-    is_wanted = _matcher(globs)
+    matches = _matcher(globs)
     inside = str(folder.root).rstrip("/") + "/"
-    waiting = [""]
-    while waiting:
-        below = waiting.pop()
-        try:
-            with os.scandir(inside + below) as entries:
-                for entry in entries:
-                    name = entry.name
-                    if name.startswith("."):
+    try:
+        for found in walk(
+            folder.root, counts, exclude={str(path) for path in exclude}, longest=LONGEST_FOLDER
+        ):
+            path, entry = found.path, found.entry
+            wanted = has_image_extension(path) if matches is None else matches(entry.name, path)
+            try:
+                is_link = entry.is_symlink()
+                if is_link and (wanted or entry.is_dir()) and _leads_outside(entry, inside):
+                    counts.skip("external_symlinks", path)
+                    continue
+                if not wanted:
+                    kind = _not_dicom(entry, path, inside) if matches is None else "other_type"
+                    if kind is not None:
+                        if not is_link:
+                            counts.skip(kind, path)
                         continue
-                    path = f"{below}/{name}" if below else name
-                    if entry.is_dir(follow_symlinks=False):
-                        if len(escape_path(path).encode()) > LONGEST_FOLDER:
-                            counts.skip("unreadable_folders", path)
-                        elif inside + path not in excluded:
-                            waiting.append(path)
-                        continue
-                    wanted = is_wanted(name, path)
-                    if entry.is_symlink():
-                        if (wanted or entry.is_dir()) and _leads_outside(entry, inside):
-                            counts.skip("external_symlinks", path)
-                            continue
-                    elif not wanted:
-                        counts.skip("other_type", path)
-                    if not wanted or not entry.is_file():
-                        continue
-                    text = escape_path(path)
-                    if text != path and os.path.lexists(inside + text):
-                        counts.skip("names_not_utf8", path)  # another file is called so
-                        continue
-                    try:
-                        status = entry.stat()
-                    except OSError:
-                        continue  # gone since the folder was listed
-                    counts.found += 1
-                    yield _scanned(text, status)
-        except OSError as error:
-            if not below:
-                raise XraycamError(
-                    f"{folder.root} cannot be read: {error.strerror}; check its permissions"
-                ) from error
-            counts.skip("unreadable_folders", below)
+                if not entry.is_file():
+                    continue
+                text = escape_path(path)
+                if text != path and os.path.lexists(inside + text):
+                    counts.skip("names_not_utf8", path)  # another file is called so
+                    continue
+                status = entry.stat()
+            except OSError:
+                continue  # gone since the folder was listed
+            counts.found += 1
+            yield _scanned(text, status)
+    except OSError as error:
+        raise XraycamError(
+            f"{folder.root} cannot be read: {error.strerror}; check its permissions"
+        ) from error
+
+
+def _not_dicom(entry: os.DirEntry[str], path: str, inside: str) -> str | None:
+    """As what a file without an image's extension is left out (see `KINDS`); None if its content is DICOM."""
+    if is_sidecar(path):
+        return "sidecars"
+    if not entry.is_file() or (entry.is_symlink() and _leads_outside(entry, inside)):
+        return "other_type"
+    try:
+        descriptor = os.open(entry.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return "unreadable_files"
+    try:
+        content = os.read(descriptor, _PEEKED)
+    except OSError:
+        return "unreadable_files"
+    finally:
+        os.close(descriptor)
+    if not is_dicom(content):
+        return "other_type"
+    return "dicomdir" if _MEDIA_DIRECTORY in content else None
 
 
 def _leads_outside(link: os.DirEntry[str], inside: str) -> bool:
@@ -139,10 +145,10 @@ def _scanned(path: str, status: os.stat_result) -> ScannedFile:
     return ScannedFile(path, status.st_size, max(-LARGEST, min(status.st_mtime_ns, LARGEST)))
 
 
-def _matcher(globs: Sequence[str]) -> Callable[[str, str], bool]:
-    """Whether a file of this name and relative path is wanted."""
+def _matcher(globs: Sequence[str]) -> Callable[[str, str], bool] | None:
+    """Whether a file of this name and relative path is wanted; None without patterns."""
     if not globs:
-        return lambda name, _: name[name.rfind(".") :].lower() in EXTENSIONS
+        return None
     patterns = [("/" in glob, re.compile(translate(glob)).match) for glob in globs]
     return lambda name, path: any(match(path if of_path else name) for of_path, match in patterns)
 

@@ -20,6 +20,7 @@ from worker.errors import XraycamError
 from worker.model.metadata import METADATA_FILE
 from worker.model.store import store_of
 from worker.settings import Settings
+from worker.train.dataset_layout import DatasetError, class_files, class_names
 from worker.train.options import TrainOptions, is_taken
 from worker.train.recipe import RECIPES, Recipe, RecipeError, recipe_named
 
@@ -148,21 +149,12 @@ def check_version(ledger: Ledger, settings: Settings, version: str) -> None:
         raise TrainingRefused(f"--version {version}: there is a model of this name already; choose another")
 
 
-def _class_counts(folder: Path, what: str) -> dict[str, int]:
+def _class_counts(folder: Path, what: str, wanted: Sequence[str] | None = None) -> dict[str, int]:
     """Files by class. Whether they are images is found when they are read."""
-    if not folder.is_dir():
-        raise TrainingRefused(f"{what} {folder}: there is no such folder; it must have one for each class")
-    classes = sorted(entry for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != ".")
-    if len(classes) < 2:
-        found = f"one sub-folder, {classes[0].name}" if classes else "no sub-folder"
-        raise TrainingRefused(
-            f"{what} {folder} has {found}; put the images of each class into a sub-folder of its own, two "
-            "classes or more"
-        )
-    return {
-        entry.name: sum(file.is_file() and file.name[0] != "." for file in entry.rglob("*"))
-        for entry in classes
-    }
+    try:
+        return {name: len(class_files(folder, name)) for name in class_names(folder, wanted, what=what)}
+    except DatasetError as error:
+        raise TrainingRefused(str(error)) from None
 
 
 def _refuse_small(folder: Path, counts: dict[str, int], recipe: Recipe) -> None:
@@ -175,7 +167,7 @@ def _refuse_small(folder: Path, counts: dict[str, int], recipe: Recipe) -> None:
 
 
 def _check_test(folder: Path, classes: dict[str, int]) -> None:
-    missing = [name for name in classes if not _class_counts(folder, "--test").get(name)]
+    missing = [name for name, count in _class_counts(folder, "--test", list(classes)).items() if not count]
     if missing:
         raise TrainingRefused(f"--test {folder}: has no images of {', '.join(missing)}; name folders alike")
 

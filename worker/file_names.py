@@ -11,12 +11,31 @@ _ESCAPES = re.compile(rb"(?:\\x[89a-f][0-9a-f])+")
 
 
 # Lists, notes and kept heatmaps lie beside images, and are not meant to be read as some.
-_SIDECARS = frozenset({".json", ".csv", ".txt", ".md", ".xlsx", ".xml", ".yaml", ".yml", ".npz"})
+_SIDECARS = frozenset(
+    {
+        ".json", ".jsonl", ".csv", ".tsv", ".txt", ".md", ".rst", ".xlsx", ".xls", ".ods", ".docx", ".doc",
+        ".pptx", ".pdf", ".html", ".htm", ".xml", ".yaml", ".yml", ".toml", ".ini", ".cfg", ".log", ".npz",
+        ".npy", ".parquet", ".h5", ".hdf5", ".mat", ".py", ".ipynb", ".sh", ".bat", ".md5", ".sha256", ".db",
+        ".sqlite",
+    }
+)  # fmt: skip
+
+IMAGE_EXTENSIONS = frozenset(
+    {
+        ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif", ".jp2",
+        ".j2k", ".jpf", ".jpx", ".pgm", ".ppm", ".pnm", ".dcm", ".dicom",
+    }
+)  # fmt: skip
 
 
-def is_sidecar(file: Path) -> bool:
+def is_sidecar(file: Path | str) -> bool:
     """Whether a file among images is, by its ending, something that accompanies them."""
-    return file.suffix.lower() in _SIDECARS
+    return os.path.splitext(file)[1].lower() in _SIDECARS  # noqa: PTH122
+
+
+def has_image_extension(file: Path | str) -> bool:
+    """Whether a file is, by its ending, an image of a kind that is read."""
+    return os.path.splitext(file)[1].lower() in IMAGE_EXTENSIONS  # noqa: PTH122
 
 
 # Of Linux's and macOS's file systems, in bytes.

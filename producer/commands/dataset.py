@@ -68,6 +68,8 @@ def preview_command(
         )
         for item in found.skipped:
             click.echo(f"skipped: {item.message}", err=True)
+        for line in found.passed_over:
+            click.echo(line, err=True)
         draw_preview(found, chosen, draw_samples(found, count, seed), file)
         counts = ", ".join(f"{name}: {number} images" for name, number in found.counts().items())
         click.echo(counts, err=True)

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from worker.explain.names import AUTO, COLORMAPS, METHODS, OUTPUT_FORMATS
+from worker.images.dicom import ACCEPTABLE
 
 if TYPE_CHECKING:
     from producer.enqueue import Enqueued, Request
     from producer.session import Session
+    from worker.folder_walk import WalkCounts
 
 _OPTIONS = (
     click.argument("folder", type=click.Path(path_type=Path)),
@@ -38,6 +40,8 @@ _OPTIONS = (
     click.option("--model", help="Model version to use; without it, whichever is current."),
     click.option("--glob", "globs", multiple=True,
                  help="Only files that match, such as '*.png'; repeatable."),
+    click.option("--accept", multiple=True, type=click.Choice(ACCEPTABLE),
+                 help="Explain DICOM files of this kind too, which are otherwise refused; repeatable."),
     click.option("--output", type=click.Path(path_type=Path), help="Folder for the overlays."),
     click.option("--force", is_flag=True, help="Do all again, as a new run, even what is done."),
     click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing."),
@@ -65,6 +69,7 @@ def request_from(given: dict[str, Any]) -> Request:
         output_format=given["output_format"],
         heatmaps=given["heatmaps"],
         masks=None if masks is None else str(masks.expanduser().absolute()),
+        accept=tuple(sorted(set(given["accept"]))),
     )
     return Request(given["folder"], options, given["model"], given["globs"], given["force"], given["output"])
 
@@ -85,7 +90,7 @@ def report_dry_run(session: Session, request: Request) -> None:
         f"would enqueue {counts.found} images ({size / 1e6:.1f} MB) of {folder.root} in {chunks} chunks, "
         f"to be explained by model {version}"
     )
-    report_skipped(counts.__dict__, counts.examples)
+    report_skipped(counts)
 
 
 def report_enqueued(enqueued: Enqueued) -> None:
@@ -100,19 +105,14 @@ def report_enqueued(enqueued: Enqueued) -> None:
         ]
     what = "run" if enqueued.is_new else "continues run"
     click.echo(f"{what} {run.id}: {enqueued.scanned.found} images, {', '.join(words)}", err=True)
-    report_skipped(enqueued.scanned.__dict__, enqueued.scanned.examples)
+    if enqueued.masks_matched is not None:
+        click.echo(f"masks: {enqueued.masks_matched} of {enqueued.scanned.found} images matched", err=True)
+    report_skipped(enqueued.scanned)
 
 
-def report_skipped(counts: dict[str, Any], examples: dict[str, str]) -> None:
-    words = {
-        "other_type": "files of other types left out (--glob '*' takes them all)",
-        "external_symlinks": "links that lead outside the folder left out",
-        "names_not_utf8": "files left out whose name is not UTF-8, and as text that of another (rename them)",
-        "unreadable_folders": "folders left out that cannot be read (check their permissions)",
-    }
-    for kind, text in words.items():
-        if counts[kind]:
-            click.echo(f"{counts[kind]} {text}, such as {examples[kind]}", err=True)
+def report_skipped(counts: WalkCounts) -> None:
+    for line in counts.lines():
+        click.echo(line, err=True)
 
 
 if TYPE_CHECKING:

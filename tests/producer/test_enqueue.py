@@ -85,12 +85,12 @@ def test_folder_without_images_is_refused_and_leaves_no_run(
 ) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(XraycamError, match=r"empty holds no image \(.png, .jpg, .tif, ...\); name a folder"):
+    with pytest.raises(
+        XraycamError, match=r"empty holds no image \(.png, .jpg, .tif, DICOM, ...\); name a folder"
+    ):
         enqueue(ledger, settings, Request(empty))
     (empty / "notes.txt").touch()
-    with pytest.raises(
-        XraycamError, match=r"1 files of other types \(such as notes.txt\); --glob '\*' takes"
-    ):
+    with pytest.raises(XraycamError, match=r"skipped: 1 file beside images .*, such as notes.txt"):
         enqueue(ledger, settings, Request(empty))
     with pytest.raises(XraycamError, match="there is no folder"):
         enqueue(ledger, settings, Request(tmp_path / "nowhere"))
@@ -137,7 +137,7 @@ def test_dry_run_says_what_would_be_done_and_does_nothing(
     assert said.stdout == (
         f"would enqueue 9 images (0.0 MB) of {archive} in 3 chunks, to be explained by model small\n"
     )
-    assert "1 files of other types left out (--glob '*' takes them all), such as notes.txt" in said.stderr
+    assert "skipped: 1 file beside images (.csv, .json, .txt, ...), such as notes.txt" in said.stderr
     assert list_runs(ledger) == []
 
 

@@ -43,8 +43,8 @@ def test_images_are_known_by_their_extension_in_any_case(archive: Path) -> None:
     touch(archive, *images, "notes.txt", "png", "table.csv", "scan.png.bak")
     paths, counts = counted(archive)
     assert paths == images
-    assert (counts.found, counts.other_type) == (10, 4)
-    assert counts.examples["other_type"] in ("notes.txt", "png", "table.csv", "scan.png.bak")
+    assert (counts.found, dict(counts.skipped)) == (10, {"sidecars": 2, "other_type": 1, "temporary": 1})
+    assert counts.examples["other_type"] == "png"
 
 
 def test_size_and_time_of_change_are_those_of_the_file(archive: Path) -> None:
@@ -106,7 +106,7 @@ def test_links_that_lead_outside_are_told_and_not_followed(archive: Path, tmp_pa
     (archive / "notes").symlink_to(tmp_path / "none")
     paths, counts = counted(archive)
     assert paths == ["a.png"]
-    assert counts.external_symlinks == 4
+    assert counts.skipped["external_symlinks"] == 4
 
 
 def test_links_inside_are_images_but_linked_folders_are_scanned_once(archive: Path) -> None:
@@ -117,7 +117,7 @@ def test_links_inside_are_images_but_linked_folders_are_scanned_once(archive: Pa
     (archive / "gone.png").symlink_to("one/gone.png")
     paths, counts = counted(archive)
     assert paths == ["link.png", "one/a.png"]
-    assert counts.external_symlinks == 0
+    assert counts.skipped["external_symlinks"] == 0
 
 
 def test_folder_reached_by_a_link_is_scanned_where_it_is(archive: Path, tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_folders_that_fail_are_told_and_the_rest_is_found(
     monkeypatch.setattr(os, "scandir", failing)
     paths, counts = counted(archive)
     assert paths == ["a.png", "open/c.png"]
-    assert (counts.unreadable_folders, counts.examples["unreadable_folders"]) == (1, "closed")
+    assert (counts.skipped["unreadable_folders"], counts.examples["unreadable_folders"]) == (1, "closed")
     monkeypatch.setattr(
         os, "scandir", lambda _: (_ for _ in ()).throw(PermissionError(13, "Permission denied"))
     )
@@ -166,7 +166,7 @@ def test_paths_longer_than_the_ledger_takes_are_told(archive: Path) -> None:
     touch(inner, "b.png")
     paths, counts = counted(archive)
     assert paths == ["a.png"]
-    assert counts.unreadable_folders == 1
+    assert counts.skipped["unreadable_folders"] == 1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="macOS allows no such names")
@@ -177,7 +177,7 @@ def test_names_that_are_not_utf8_are_taken_with_escapes_that_lead_back_to_them(a
     (archive / os.fsdecode(b"folder\xfe") / "b.png").write_bytes(b"x")
     paths, counts = counted(archive)
     assert paths == [r"bad\xff.png", r"folder\xfe/b.png", "größe 日本.png"]
-    assert counts.names_not_utf8 == 0
+    assert counts.skipped["names_not_utf8"] == 0
     assert all((archive / unescape_path(str(archive), path)).read_bytes() for path in paths)
     only = resolve_folder(archive / os.fsdecode(b"bad\xff.png"))
     assert [file.path for file in scan(only, ScanCounts())] == [r"bad\xff.png"]
@@ -189,7 +189,7 @@ def test_name_whose_escapes_are_the_name_of_another_is_told(archive: Path) -> No
     (archive / os.fsdecode(b"bad\xff.png")).write_bytes(b"x")
     paths, counts = counted(archive)
     assert paths == [r"bad\xff.png"]
-    assert counts.names_not_utf8 == 1
+    assert counts.skipped["names_not_utf8"] == 1
     assert counts.examples["names_not_utf8"].isascii()
 
 
@@ -205,7 +205,7 @@ def test_names_with_line_breaks_are_images_and_examples_stay_one_line(archive: P
     touch(archive, "new\nline.png", "new\nline.txt")
     paths, counts = counted(archive)
     assert paths == ["new\nline.png"]
-    assert counts.examples["other_type"] == "'new\\nline.txt'"
+    assert counts.examples["sidecars"] == "'new\\nline.txt'"
 
 
 def test_times_beyond_what_a_database_takes_are_bounded(archive: Path) -> None:
@@ -234,3 +234,59 @@ def test_missing_folder_is_named(tmp_path: Path) -> None:
 def test_home_is_understood(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(archive.parent))
     assert resolve_folder(Path("~/archive")).root == archive
+
+
+LEFT_OVER = {
+    ".Trash-1000/files/x.png": "trash", "$RECYCLE.BIN/S-1/x.png": "trash", "#recycle/x.png": "trash",
+    "one/.Trashes/501/x.png": "trash", "@Recycle/x.png": "trash",
+    "one/@eaDir/x.png/SYNOPHOTO_THUMB_M.png": "system", "#snapshot/daily/x.png": "system",
+    ".snapshot/x.png": "system", "lost+found/x.png": "system", "System Volume Information/x.png": "system",
+    "__MACOSX/one/x.png": "system", ".ipynb_checkpoints/x.png": "system", "._x.png": "system",
+    "Thumbs.db": "system", "Desktop.ini": "system", ".DS_Store": "system",
+    "~$x.png": "temporary", "x.png~": "temporary", "x.tmp": "temporary", "x.png.part": "temporary",
+    "x.png.crdownload": "temporary", ".hidden.png": "hidden", "masks/x.png": "masks",
+    "ManualMask/leftMask/x.png": "masks", "x_mask.png": "masks", "DICOMDIR": "dicomdir",
+    "x.json": "sidecars", "list.CSV": "sidecars",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "kind"), LEFT_OVER.items())
+def test_left_overs_of_systems_and_programs_are_counted_by_kind(archive: Path, name: str, kind: str) -> None:
+    touch(archive, "a.png", name)
+    paths, counts = counted(archive)
+    assert paths == ["a.png"]
+    assert (dict(counts.skipped), counts.examples) == ({kind: 1}, {kind: name})
+
+
+def test_what_was_left_out_is_told_in_a_line_for_each_kind(archive: Path) -> None:
+    touch(archive, "a.png", "b.csv", *(f".Trash-1000/files/{n}.png" for n in range(6)))
+    _, counts = counted(archive)
+    trash, sidecars = counts.lines()
+    assert trash.startswith("skipped: 6 files in trash folders, such as .Trash-1000/files/")
+    assert sidecars == "skipped: 1 file beside images (.csv, .json, .txt, ...), such as b.csv"
+
+
+def test_names_that_only_look_like_left_overs_are_images(archive: Path) -> None:
+    names = ["unmasked.png", "mask on/a.png", "trashed/a.png", "old.png", "partial view/a.png", "tmp.png"]
+    touch(archive, *names)
+    assert found(archive) == sorted(names)
+
+
+def test_dicom_is_found_by_content_whatever_the_name(archive: Path) -> None:
+    marked = bytes(128) + b"DICM" + bytes(60)
+    headerless = (
+        bytes.fromhex("08000500")
+        + b"CS\x0a\x00ISO_IR 100"
+        + bytes.fromhex("08000800")
+        + b"CS\x02\x00AA"
+        + bytes(60)
+    )
+    media = bytes(128) + b"DICM" + b"\x02\x00\x02\x00UI\x14\x001.2.840.10008.1.3.10"
+    for name, content in {
+        "IM000001": marked, "1.2.840.113619.2": marked, "scan.ima": headerless, "index": media,
+        "notes": b"some text that is long enough" * 9, "table.csv": marked, "empty": b"",
+    }.items():  # fmt: skip
+        (archive / name).write_bytes(content)
+    paths, counts = counted(archive)
+    assert paths == ["1.2.840.113619.2", "IM000001", "scan.ima"]
+    assert dict(counts.skipped) == {"dicomdir": 1, "other_type": 2, "sidecars": 1}

@@ -51,9 +51,9 @@ def test_a_class_with_too_few_images_is_refused_with_name_and_count(make_folder:
 
 
 def test_one_class_or_no_folder_is_refused(make_folder: MakeFolder, tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="1 sub-folder;"):
+    with pytest.raises(DatasetError, match="one sub-folder, Clear;"):
         load_labelled_folder(make_folder(Clear=3))
-    with pytest.raises(DatasetError, match="not a folder"):
+    with pytest.raises(DatasetError, match="no such folder"):
         load_labelled_folder(tmp_path / "nowhere")
 
 
@@ -161,3 +161,30 @@ def test_a_regions_file_of_another_form_is_refused(make_folder: MakeFolder) -> N
 def assert_apart(keys: tuple[str, ...], parts: Split) -> None:
     assert not {keys[i] for i in parts.training} & {keys[i] for i in parts.validation}
     assert parts.validation
+
+
+def test_deleted_files_and_masks_are_neither_classes_nor_images(make_folder: MakeFolder) -> None:
+    folder = make_folder(Clear=6, Opaque=6)
+    for place in (
+        "Opaque/.Trash-1000/files",
+        "Opaque/.ipynb_checkpoints",
+        "Clear/masks",
+        "leftMask",
+        "@eaDir",
+    ):
+        (folder / place).mkdir(parents=True)
+        shutil.copy(folder / "Clear" / "000.png", folder / place / "000.png")
+    shutil.copy(folder / "Clear" / "000.png", folder / "Opaque" / "000_mask.png")
+    dataset = load_labelled_folder(folder, min_per_class=2)
+    assert dataset.counts() == {"Clear": 6, "Opaque": 6}
+    assert dataset.skipped == ()
+    assert [line.partition(" such as")[0].split()[1] for line in dataset.passed_over] == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    "parts", [("train", "val", "test"), ("Training", "Validation"), ("TRAIN", "valid"), ("fold_1", "fold_2")]
+)
+def test_parts_of_a_data_set_are_refused_as_classes(make_folder: MakeFolder, parts: tuple[str, ...]) -> None:
+    with pytest.raises(DatasetError, match=r"parts of a data set, not classes; name .*/") as refusal:
+        load_labelled_folder(make_folder(**dict.fromkeys(parts, 3)), min_per_class=2)
+    assert ("--test" in str(refusal.value)) == ("test" in parts)

@@ -114,3 +114,41 @@ def test_marked_areas_that_cannot_be_read_are_refused_in_one_line(tmp_path: Path
     (tmp_path / "masks" / "a.png").write_bytes(b"no image")
     with pytest.raises(ImageError, match=r"mask .*a\.png"):
         AnnotationMasks(tmp_path / "masks").of("a.png", (10, 10))
+
+
+def test_masks_are_matched_by_folder_first_and_those_of_two_sides_united(tmp_path: Path) -> None:
+    half = Image.new("L", (20, 10))
+    half.paste(255, (0, 0, 10, 10))
+    for name in (
+        "masks/leftMask/a.png",
+        "masks/TB/1.png",
+        "cxr/TB/1.png",
+        "cxr/Normal/1.png",
+        "cxr/TB/a.png",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        half.save(tmp_path / name)
+    (tmp_path / "masks/rightMask").mkdir()
+    half.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "masks/rightMask/a.png")
+    (tmp_path / "masks/a.txt").write_text("a stray note")
+    masks = AnnotationMasks(tmp_path / "masks")
+    both = masks.of(tmp_path / "cxr/TB/a.png", (20, 10))
+    assert both is not None
+    assert (np.asarray(both) == 255).all()
+    assert masks.has_mask_for(tmp_path / "cxr/TB/1.png")
+    assert not masks.has_mask_for(tmp_path / "cxr/Normal/1.png")
+
+
+@pytest.mark.parametrize("stated", [("width", "height"), ("orig_width", "orig_height")])
+def test_outlines_are_scaled_from_the_size_they_were_drawn_at(
+    tmp_path: Path, stated: tuple[str, str]
+) -> None:
+    entry = {"regions": [{"points": [[0, 0], [99, 0], [99, 199], [0, 199]]}], **dict.fromkeys(stated, 200)}
+    file = tmp_path / "lesions.json"
+    file.write_text(json.dumps({"a.png": entry}))
+    area = AnnotationMasks(file).of("a.png", (100, 100))
+    assert area is not None
+    assert area.getbbox() == (0, 0, 50, 100)
+    file.write_text(json.dumps({"a.png": {"regions": entry["regions"]}}))
+    with pytest.raises(ImageError, match="beyond 100 x 100 pixels; state the size"):
+        AnnotationMasks(file).of("a.png", (100, 100))

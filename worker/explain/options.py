@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from worker.explain.names import ALL, AUTO, COLORMAPS, METHODS, OUTPUT_FORMATS, PREDICTED
+from worker.images.dicom import ACCEPTABLE
 
 
 def _one_of(names: tuple[str, ...]) -> AfterValidator:
@@ -38,6 +39,9 @@ class ExplainOptions(BaseModel):
     output_format: OutputFormat = "jpeg"
     heatmaps: bool = Field(False, description="keep the raw heatmaps beside the overlays")
     masks: str | None = Field(None, description="marked areas: a folder of masks or a JSON file, absolute")
+    accept: tuple[Annotated[str, _one_of(ACCEPTABLE)], ...] = Field(
+        (), description="DICOM files that are let in though unusual"
+    )
 
     @property
     def every_class(self) -> bool:

@@ -139,7 +139,9 @@ class Pipeline:
                 batch: list[_Read] = []
                 while len(batch) < batch_size:
                     for task in islice(waiting, 2 * batch_size - len(batch) - len(reading)):
-                        reading.append(self._readers.submit(self._read, task, preprocessing))
+                        reading.append(
+                            self._readers.submit(self._read, task, preprocessing, frozenset(options.accept))
+                        )
                     if not reading:
                         break
                     found = reading.popleft().result()
@@ -170,9 +172,11 @@ class Pipeline:
             for drawing in rendering:
                 drawing.cancel()
 
-    def _read(self, task: ImageTask, preprocessing: Preprocessing) -> _Read | ImageResult:
+    def _read(
+        self, task: ImageTask, preprocessing: Preprocessing, accept: frozenset[str]
+    ) -> _Read | ImageResult:
         try:
-            radiograph = read_radiograph(task.source, self._limits, task.read_root)
+            radiograph = read_radiograph(task.source, self._limits, task.read_root, accept)
             pixels = preprocess(radiograph, preprocessing)
             # Of large images only the network's input is held, and they are decoded again when they are
             # drawn: so what a pipeline holds is bounded (half a gigabyte at a batch of 16).
@@ -200,7 +204,7 @@ class Pipeline:
         heatmap_file = task.overlay.with_suffix(HEATMAP_SUFFIX) if options.heatmaps else None
         try:
             with nullcontext() if read.radiograph else one_large_at_a_time:
-                radiograph = read.radiograph or self._read_again(read)
+                radiograph = read.radiograph or self._read_again(read, frozenset(options.accept))
                 heat = _heat(task, radiograph, explanation, index, explainer, marked)
                 picture = render(radiograph, heatmaps, preprocessing, options)
                 content = encode(picture, options.output_format)
@@ -221,8 +225,8 @@ class Pipeline:
             return _unexpected(task, error)
         return _done(task, radiograph, explanation, index, explainer, heat, heatmap_file)
 
-    def _read_again(self, read: _Read) -> Radiograph:
-        radiograph = read_radiograph(read.task.source, self._limits, read.task.read_root)
+    def _read_again(self, read: _Read, accept: frozenset[str]) -> Radiograph:
+        radiograph = read_radiograph(read.task.source, self._limits, read.task.read_root, accept)
         if radiograph.sha256 != read.sha256:
             raise ImageError(
                 "unreadable", f"{printable(read.task.source)} changed while it was explained; retry it"

@@ -4,59 +4,118 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
+from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageChops, ImageDraw
 
 from worker.errors import ImageError, XraycamError
-from worker.file_names import printable
+from worker.file_names import has_image_extension, printable
+from worker.folder_walk import WalkCounts, left_out_as, walk
 
 Polygons = list[list[tuple[float, float]]]
 
 
+Place = tuple[str, ...]  # folders above a mask, those dropped that only name a side or masks
+_SUFFIX = re.compile(r"[ _-]((left|right|lungs?)[ _-]?)?masks?$", re.IGNORECASE)
+_SIDE = re.compile(r"left|right|((left|right|manual|lungs?)[ _-]?)?masks?", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class _Outlines:
+    polygons: Polygons
+    size: tuple[float, float] | None  # width and height of the picture they were drawn on, None: not said
+
+
 class AnnotationMasks:
-    """Areas by the name of the image, in whichever folder it lies."""
+    """Areas by image: by relative path where the folders agree, else by a file name that is unambiguous."""
 
     def __init__(self, source: Path) -> None:
-        """`source`: a JSON object `{file name: {"regions": [{"points": [[x, y], ...]}, ...]}}`, in pixels of
-        the image; or a folder of masks (0: outside) of any size, each called as its image but for the
-        suffix, or with `_mask` at the end. Raises XraycamError if it cannot be read or is empty."""
+        """`source`: a JSON object `{path: {"width": w, "height": h, "regions": [{"points": [[x, y], ...]},
+        ...]}}`, in pixels of a picture of that size, without it in pixels of the image; or a folder of masks
+        (0: outside) of any size, each called as its image but for the suffix, or with `_mask` at the end;
+        several masks of one image are united. Raises XraycamError if it cannot be read or is empty."""
         self.source = source
-        self._polygons: dict[str, Polygons] = {}
-        self._masks: dict[str, Path] = {}
+        self._outlines: dict[str, _Outlines] = {}
+        self._places: dict[str, dict[Place, list[str]]] = {}
         if source.is_dir():
-            files = sorted(file for file in source.rglob("*") if file.is_file() and file.name[0] != ".")
-            self._masks = {file.stem.removesuffix("_mask"): file for file in files}
+            names = sorted(
+                found.path
+                for found in walk(source, WalkCounts(), masks=True)
+                if has_image_extension(found.path) and found.entry.is_file()
+            )
         else:
-            self._polygons = _read(source)
-        if not self._masks and not self._polygons:
+            self._outlines = _read(source)
+            names = sorted(self._outlines)
+        for name in names:
+            path = PurePosixPath(name)
+            place = tuple(part for part in path.parts[:-1] if not _SIDE.fullmatch(part))
+            for key in {path.stem, _SUFFIX.sub("", path.stem)} if not self._outlines else {path.name}:
+                self._places.setdefault(key, {}).setdefault(place, []).append(name)
+        if not names:
             raise XraycamError(f"{printable(source)} marks no image; give a folder of masks or a JSON file")
 
     def has_mask_for(self, image: Path | str) -> bool:
-        """Whether there is an entry for the image of this name."""
-        name = Path(image)
-        return name.name in self._polygons or name.stem in self._masks
+        """Whether there is an entry for this image, and no doubt that it is meant."""
+        return bool(self._entries(Path(image)))
+
+    def matches_by_name_alone(self, image: Path | str) -> bool:
+        """Whether the entry for this image lies in no folder that would tell images of one name apart."""
+        places = self._places.get(Path(image).name if self._outlines else Path(image).stem, {})
+        return list(places) == [()]
 
     def of(self, image: Path | str, size: tuple[int, int]) -> Image.Image | None:
         """The area as mode L, 0 or 255, of `size` (width, height), that of the image; None where there is
-        none for it or nothing is marked in it. Raises ImageError for a mask that cannot be read."""
-        name = Path(image)
-        if name.name in self._polygons:
-            area = _drawn(self._polygons[name.name], size)
-        elif name.stem in self._masks:
-            area = _mask(self._masks[name.stem], size)
-        else:
-            return None
-        return area if area.getbbox() is not None else None
+        none for it or nothing is marked in it. Raises ImageError for a mask that cannot be read, and for
+        outlines that reach beyond the picture."""
+        area: Image.Image | None = None
+        for name in self._entries(Path(image)):
+            if self._outlines:
+                part = _drawn(self._outlines[name], size, printable(image))
+            else:
+                part = _mask(self.source / name, size)
+            area = part if area is None else ImageChops.lighter(area, part)
+        return area if area is not None and area.getbbox() is not None else None
+
+    def _entries(self, image: Path) -> list[str]:
+        places = self._places.get(image.name if self._outlines else image.stem, {})
+        folders = image.parts[:-1]
+        agreeing = [place for place in places if place and folders[-len(place) :] == place]
+        if agreeing:
+            return places[max(agreeing, key=len)]
+        if len(places) != 1 or (() not in places and self._has_namesake(image)):
+            return []
+        return next(iter(places.values()))
+
+    def _has_namesake(self, image: Path) -> bool:
+        """Whether a folder beside the image's own holds an image of the same name."""
+        try:
+            with os.scandir(image.parent.parent) as entries:
+                return image.is_absolute() and any(
+                    entry.name != image.parent.name
+                    and entry.is_dir()
+                    and left_out_as(entry.name, is_folder=True) is None
+                    and not self.source.is_relative_to(entry.path)
+                    and os.path.lexists(f"{entry.path}/{image.name}")
+                    for entry in entries
+                )
+        except OSError:
+            return False
 
     @property
     def digest(self) -> str:
         """SHA-256 of what is marked: equal for equal marks."""
-        whole = hashlib.sha256(json.dumps(self._polygons, sort_keys=True).encode())
-        for file in self._masks.values():
-            whole.update(file.name.encode() + file.read_bytes())
+        whole = hashlib.sha256(
+            json.dumps({n: [o.polygons, o.size] for n, o in self._outlines.items()}, sort_keys=True).encode()
+        )
+        if not self._outlines:
+            names = {name for places in self._places.values() for found in places.values() for name in found}
+            for name in sorted(names):
+                whole.update(os.fsencode(name) + (self.source / name).read_bytes())
         return whole.hexdigest()
 
 
@@ -75,13 +134,17 @@ def _kept(source: Path, modified_ns: int) -> AnnotationMasks:  # noqa: ARG001
     return AnnotationMasks(source)
 
 
-def _read(file: Path) -> dict[str, Polygons]:
+def _read(file: Path) -> dict[str, _Outlines]:
     try:
         content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        return {
-            name: [[(float(x), float(y)) for x, y in region["points"]] for region in entry["regions"]]
+        found = {
+            name: _Outlines(
+                [[(float(x), float(y)) for x, y in region["points"]] for region in entry["regions"]],
+                _size(entry, "width", "height"),
+            )
             for name, entry in content.items()
         }
+        return _with_original_sizes(found, content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise XraycamError(
             f"{printable(file)} does not hold marked areas ({type(error).__name__}: {error}); "
@@ -89,12 +152,48 @@ def _read(file: Path) -> dict[str, Polygons]:
         ) from error
 
 
-def _drawn(polygons: Polygons, size: tuple[int, int]) -> Image.Image:
+def _size(entry: dict[str, Any], width: str, height: str) -> tuple[float, float] | None:
+    if width in entry and height in entry and float(entry[width]) > 0 and float(entry[height]) > 0:
+        return float(entry[width]), float(entry[height])
+    given = entry.get("size")
+    return (float(given[0]), float(given[1])) if isinstance(given, list) and len(given) == 2 else None
+
+
+def _with_original_sizes(found: dict[str, _Outlines], content: dict[str, Any]) -> dict[str, _Outlines]:
+    """Take `orig_width` and `orig_height` for the size drawn at, if the points of the file reach as far.
+
+    In some files (Shenzhen's) they are those of a larger picture, of which the points know nothing.
+    """
+    sizes = {name: _size(content[name], "orig_width", "orig_height") for name in found}
+    shares = [
+        max(x / size[0], y / size[1])
+        for name, size in sizes.items()
+        if size is not None
+        for points in found[name].polygons
+        for x, y in points
+    ]
+    if not shares or max(shares) < 0.5:
+        return found
+    return {
+        name: known if known.size is not None else _Outlines(known.polygons, sizes[name])
+        for name, known in found.items()
+    }
+
+
+def _drawn(outlines: _Outlines, size: tuple[int, int], shown: str) -> Image.Image:
     area = Image.new("L", size)
     draw = ImageDraw.Draw(area)
-    for points in polygons:
+    width, height = outlines.size or size
+    across, down = size[0] / width, size[1] / height
+    for points in outlines.polygons:
+        if any(x > width + 1 or y > height + 1 for x, y in points):
+            raise ImageError(
+                "unreadable",
+                f"{shown}: its outline reaches beyond {width:.0f} x {height:.0f} pixels; state the size it "
+                'was drawn at ("width" and "height" in its entry)',
+            )
         if len(points) >= 3:
-            draw.polygon(points, fill=255)
+            draw.polygon([(x * across, y * down) for x, y in points], fill=255)
     return area
 
 

@@ -9,11 +9,11 @@ from typing import Any
 from worker.errors import ImageError, XraycamError
 from worker.explain.explainer import Explainer
 from worker.explain.overlay import blend, encode, lookup_table, write_atomically
+from worker.folder_walk import image_files
 from worker.images.limits import Limits
 from worker.images.preprocess import preprocess
 from worker.images.reader import Radiograph, read_radiograph
 from worker.map_evaluation.plots import comparison
-from worker.map_evaluation.sample import image_files
 
 
 def compare_maps(

@@ -12,7 +12,8 @@ import numpy as np
 
 from worker.errors import ImageError, XraycamError
 from worker.explain.attribution import mask_in_input
-from worker.file_names import is_sidecar, printable
+from worker.file_names import printable
+from worker.folder_walk import image_files
 from worker.images.limits import Limits
 from worker.images.masks import AnnotationMasks
 from worker.images.preprocess import Pixels, preprocess
@@ -81,16 +82,6 @@ def draw_sample(
         which = "with something marked in it" if only_marked else "that can be read"
         raise XraycamError(f"{printable(source)} holds no image {which}; name a folder of radiographs")
     return Sample(tuple(files), np.stack(pixels), tuple(labels), tuple(areas))
-
-
-def image_files(source: Path) -> Iterator[Path]:
-    """`source` if it is a file, or the files below it that may be images, by name."""
-    if source.is_file():
-        yield source
-        return
-    for file in sorted(source.rglob("*")):
-        if file.is_file() and file.name[0] != "." and not is_sidecar(file):
-            yield file
 
 
 def _drawn(source: Path, seed: int) -> Iterator[Path]:

@@ -16,15 +16,14 @@ from threading import Lock
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
-from worker.errors import ImageError, XraycamError
-from worker.file_names import is_sidecar, printable
+from worker.errors import ImageError
+from worker.file_names import printable
+from worker.folder_walk import WalkCounts
 from worker.images.limits import Limits
 from worker.images.reader import Radiograph, read_radiograph
+from worker.train.dataset_layout import DatasetError as DatasetError
+from worker.train.dataset_layout import class_files, class_names
 from worker.train.held_out import SAMPLE_REASON, sample_digests
-
-
-class DatasetError(XraycamError):
-    """Raised when a labelled folder cannot be trained or measured on."""
 
 
 class ImageCache:
@@ -68,7 +67,8 @@ class SkippedFile:
 @dataclass(frozen=True)
 class LabelledDataset:
     """Images with their classes. `labels[i]` is the index in `classes` of `files[i]`; `groups[i]` is equal
-    for images that must stay together: those of one patient and those with the same content."""
+    for images that must stay together: those of one patient and those with the same content.
+    `passed_over`: lines that say what the walk over the folder left out, see `WalkCounts.lines`."""
 
     root: Path
     classes: tuple[str, ...]
@@ -78,6 +78,7 @@ class LabelledDataset:
     groups: tuple[int, ...]
     skipped: tuple[SkippedFile, ...]
     images: ImageCache
+    passed_over: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.files)
@@ -117,8 +118,9 @@ def load_labelled_folder(
     `samples`: for measuring, never for training. Raises DatasetError when there is nothing to learn.
     """
     pattern = _compiled(group_by)
-    names = _class_names(folder, classes)
-    found = [(label, file) for label, name in enumerate(names) for file in _files_below(folder / name)]
+    counts = WalkCounts()
+    names = class_names(folder, classes, counts=counts)
+    found = [(label, file) for label, name in enumerate(names) for file in class_files(folder, name, counts)]
     images = ImageCache(limits or Limits(), memory)
 
     def read(item: tuple[int, Path]) -> str | SkippedFile:
@@ -143,6 +145,7 @@ def load_labelled_folder(
         groups=_groups([(_patient(pattern, file), sha) for _, file, sha in good]),
         skipped=(*skipped, *contradictions, *held_out),
         images=images,
+        passed_over=tuple(counts.lines()),
     )
 
 
@@ -151,33 +154,6 @@ def _compiled(group_by: str | None) -> re.Pattern[str] | None:
         return None if group_by is None else re.compile(group_by)
     except re.error as error:
         raise DatasetError(f"--group-by {group_by!r} is not a regular expression: {error}") from None
-
-
-def _class_names(folder: Path, wanted: Sequence[str] | None) -> tuple[str, ...]:
-    if not folder.is_dir():
-        raise DatasetError(f"{folder} is not a folder; give one that has a sub-folder for each class")
-    present = sorted(e.name for e in folder.iterdir() if e.is_dir() and not e.name.startswith("."))
-    if wanted is not None:
-        missing = [name for name in wanted if name not in present]
-        if missing:
-            raise DatasetError(
-                f"{folder} has no sub-folder {', '.join(missing)}; it has {', '.join(present) or 'none'}"
-            )
-        return tuple(wanted)
-    if len(present) < 2:
-        raise DatasetError(
-            f"{folder} has {len(present)} sub-folder{'' if len(present) == 1 else 's'}; "
-            "put the images of each class into a sub-folder of its own, two classes or more"
-        )
-    return tuple(present)
-
-
-def _files_below(folder: Path) -> list[Path]:
-    return sorted(
-        file
-        for file in folder.rglob("*")
-        if file.is_file() and not file.name.startswith(".") and not is_sidecar(file)
-    )
 
 
 def _patient(pattern: re.Pattern[str] | None, file: Path) -> str | None:

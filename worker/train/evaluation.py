@@ -120,6 +120,8 @@ def evaluate_model(
     )
     for item in dataset.skipped:
         on_message(f"left out: {item.message}")
+    for line in dataset.passed_over:
+        on_message(line)
     total = len(dataset)
     step = max(1, total // 10)
     seen = 0

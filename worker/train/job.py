@@ -65,6 +65,8 @@ class TrainingJob:
         """Do all of it. Raises TrainingStopped once the training is no longer ours, publishing nothing."""
         self._enter_stage("reading")
         dataset = self._scan(self.training.dataset)
+        for line in (*(f"left out: {item.message}" for item in dataset.skipped), *dataset.passed_over):
+            log.warning("training %d: %s", self.training.id, line)
         test = self._test_part(dataset)
         parts = train_val_split(dataset, share=self.recipe.validation_share, seed=self.recipe.seed)
         ready = find_finished_build(self.folder, self.options)

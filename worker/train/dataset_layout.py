@@ -1,0 +1,95 @@
+"""How a labelled folder must look: a sub-folder of images for each class. Checked without reading images."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from worker.errors import XraycamError
+from worker.file_names import printable
+from worker.folder_walk import WalkCounts, image_files, left_out_as
+
+_SPLIT = re.compile(
+    r"(train|training|val|valid|validation|test|testing|dev|holdout|hold[ _-]out)"
+    r"([ _-]?(set|data|images|split))?"
+    r"|(fold|split|cv|part)s?[ _-]?\d*"
+)
+
+
+class DatasetError(XraycamError):
+    """Raised when a labelled folder cannot be trained or measured on."""
+
+
+def class_names(
+    folder: Path, wanted: Sequence[str] | None = None, *, what: str = "", counts: WalkCounts | None = None
+) -> tuple[str, ...]:
+    """The classes of `folder`, its sub-folders by name, or those `wanted`, which must be there.
+
+    What `left_out_as` names is no class, and added to `counts`. `what` is what messages call the folder.
+    Raises DatasetError for no folder, fewer than two classes, and sub-folders that are parts of a data set.
+    """
+    shown = f"{what} {printable(folder)}".strip()
+    if not folder.is_dir():
+        raise DatasetError(f"{shown}: there is no such folder; give one that has a sub-folder for each class")
+    present = []
+    for entry in folder.iterdir():
+        if not entry.is_dir():
+            continue
+        kind = left_out_as(entry.name, is_folder=True)
+        if kind is None:
+            present.append(entry.name)
+        elif counts is not None:
+            counts.skip(kind, printable(entry.name), max(1, len(image_files(entry))))
+    present.sort()
+    missing = [name for name in wanted or () if name not in present]
+    parts = [name for name in present if _SPLIT.fullmatch(name.lower())]
+    if parts and (wanted is None or missing):
+        raise DatasetError(f"{shown}: {_parts_advice(folder, parts)}")
+    if missing:
+        raise DatasetError(
+            f"{shown} has no images of {', '.join(missing)}: no such sub-folder; "
+            f"it has {', '.join(present) or 'none'}"
+        )
+    if wanted is not None:
+        return tuple(wanted)
+    if len(present) < 2:
+        found = f"one sub-folder, {printable(present[0])}" if present else "no sub-folder"
+        raise DatasetError(
+            f"{shown} has {found}; put the images of each class into a sub-folder of its own, two classes "
+            "or more"
+        )
+    return tuple(present)
+
+
+def class_files(folder: Path, name: str, counts: WalkCounts | None = None) -> list[Path]:
+    """The files of the class `name` that may be images, by name; what is left out is added to `counts`.
+
+    Raises DatasetError for a folder that cannot be read.
+    """
+    within = WalkCounts()
+    try:
+        files = image_files(folder / name, within)
+    except OSError as error:
+        raise DatasetError(
+            f"{printable(folder / name)} cannot be read: {error.strerror}; check its permissions"
+        ) from error
+    if counts is not None:
+        for kind, count in within.skipped.items():
+            counts.skip(kind, f"{printable(name)}/{within.examples[kind]}", count)
+    return files
+
+
+def _parts_advice(folder: Path, parts: Sequence[str]) -> str:
+    shown = ", ".join(printable(part) for part in parts)
+    train = next((part for part in parts if part.lower().startswith("train")), parts[0])
+    test = next((part for part in parts if part.lower().startswith("test")), None)
+    advice = f"name {printable(folder / train)}"
+    if test is not None:
+        advice += (
+            f" to train, with --test {printable(folder / test)}, or {printable(folder / test)} to evaluate"
+        )
+    are = (
+        "is a part of a data set, not a class" if len(parts) == 1 else "are parts of a data set, not classes"
+    )
+    return f"its sub-folder{'' if len(parts) == 1 else 's'} {shown} {are}; {advice}"
