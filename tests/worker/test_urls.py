@@ -73,7 +73,7 @@ def test_a_password_is_understood_or_refused_and_never_shown(
     except SettingsError as refusal:
         shown = [str(refusal)]
         if "%23" not in shown[0] and "is no URL" not in shown[0]:
-            raise  # noqa: PT017 - either way is right
+            raise
     assert not [text for text in (*shown, redact_url(url)) if "Secret" in text]
     assert home  # the fixture keeps other settings away
 
