@@ -21,9 +21,8 @@ from worker.model.store import ModelStore
 from worker.settings import PREFIX, load_settings
 
 TESTS = Path(__file__).parent
-# What fails fast comes first; what starts workers and kills servers, last.
-FIRST = ("db", "producer", "explain", "containers", "train")
-LAST = ("system", "faults")
+# Rooms whose tests start workers, train or kill servers. They are begun first, since they mostly wait.
+SLOW = ("faults", "system", "train_task", "train", "trust", "containers", "hostile")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,13 +39,15 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    ranks = {name: rank for rank, name in enumerate((*FIRST, "", *LAST))}
+    def room(item: pytest.Item) -> str:
+        return item.path.relative_to(TESTS).parts[0] if item.path.is_relative_to(TESTS) else ""
 
-    def rank(item: pytest.Item) -> int:
-        parts = item.path.relative_to(TESTS).parts if item.path.is_relative_to(TESTS) else ("",)
-        return ranks.get(parts[0], ranks[""])
-
-    items.sort(key=rank)
+    for item in items:
+        if room(item) in SLOW:
+            item.add_marker(pytest.mark.slow)
+        if room(item) == "faults":
+            item.add_marker(pytest.mark.faults)
+    items.sort(key=lambda item: SLOW.index(room(item)) if room(item) in SLOW else len(SLOW))
 
 
 @pytest.fixture(scope="session")

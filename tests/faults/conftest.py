@@ -1,4 +1,4 @@
-"""The table of faults: what each does, and how long until it is mended, as measured by the tests."""
+"""The table of faults: what each does, and how long recovery takes, as measured by the tests."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from installation import Installation
 
 HEADING = """# What happens when something breaks
 
-Measured by `pytest tests/faults --faults-table docs/faults.md`: real servers, real worker processes that are
+Measured by `pytest tests/faults -n 0 --faults-table docs/faults.md`: real servers, real worker processes that are
 really killed, at least 300 images a test, and at the end a count: one row and one overlay per image, whatever
 broke. Leases last 5 s in these tests (`XRAYCAM_LEASE_TIMEOUT`, 60 s by default, of which a machine that
 vanishes costs about one). Seconds are of one run on two cores; they say of which kind a wait is, not more.
 
-| fault | what happens | mended after |
+| fault | what happens | recovered after |
 |---|---|---|
 """
 
@@ -34,13 +34,13 @@ def note_fault(request: pytest.FixtureRequest) -> Iterator[NoteFault]:
     rows: list[tuple[str, str, str]] = []
 
     def note(last_error: str, happens: str, seconds: float | None, since: str = "") -> None:
-        mended = "nothing to mend" if seconds is None else f"{seconds:.1f} s{since and ' ' + since}"
-        rows.append((last_error, happens, mended))
+        recovered = "nothing to recover" if seconds is None else f"{seconds:.1f} s{since and ' ' + since}"
+        rows.append((last_error, happens, recovered))
 
     yield note
     report = getattr(request.node, "call_report", None)
     if report is not None and report.passed:
-        _noted.update({last_error: (happens, mended) for last_error, happens, mended in rows})
+        _noted.update({last_error: (happens, recovered) for last_error, happens, recovered in rows})
 
 
 @pytest.hookimpl(wrapper=True)
@@ -54,9 +54,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     if not _noted:
         return
-    lines = [f"| {last_error} | {happens} | {mended} |" for last_error, (happens, mended) in _noted.items()]
+    lines = [f"| {last_error} | {happens} | {recovered} |" for last_error, (happens, recovered) in _noted.items()]
     file = config.getoption("--faults-table", None)
     if file is not None:
         file.write_text(HEADING + "\n".join(lines) + "\n", encoding="utf-8")
-    terminalreporter.section("faults and their mending")
+    terminalreporter.section("faults and recovery")
     terminalreporter.write_line("\n".join(lines))
