@@ -33,14 +33,14 @@ def note_fault(request: pytest.FixtureRequest) -> Iterator[NoteFault]:
     """`note_fault(fault, happens, seconds)` adds a row, if the test passes; `seconds`: None for at once."""
     rows: list[tuple[str, str, str]] = []
 
-    def note(last_error: str, happens: str, seconds: float | None, since: str = "") -> None:
+    def note(fault: str, happens: str, seconds: float | None, since: str = "") -> None:
         recovered = "nothing to recover" if seconds is None else f"{seconds:.1f} s{since and ' ' + since}"
-        rows.append((last_error, happens, recovered))
+        rows.append((fault, happens, recovered))
 
     yield note
     report = getattr(request.node, "call_report", None)
     if report is not None and report.passed:
-        _noted.update({last_error: (happens, recovered) for last_error, happens, recovered in rows})
+        _noted.update({fault: (happens, recovered) for fault, happens, recovered in rows})
 
 
 @pytest.hookimpl(wrapper=True)
@@ -54,7 +54,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     if not _noted:
         return
-    lines = [f"| {last_error} | {happens} | {recovered} |" for last_error, (happens, recovered) in _noted.items()]
+    lines = [f"| {fault} | {happens} | {recovered} |" for fault, (happens, recovered) in _noted.items()]
     file = config.getoption("--faults-table", None)
     if file is not None:
         file.write_text(HEADING + "\n".join(lines) + "\n", encoding="utf-8")

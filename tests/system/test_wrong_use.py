@@ -70,13 +70,13 @@ def test_a_misspelt_setting_is_refused_with_the_near_name(installation: Installa
 
 @pytest.mark.parametrize("fault", ["weights", "description", "missing"])
 def test_a_damaged_model_is_refused_before_anything_is_enqueued(
-    installation: Installation, last_error: str
+    installation: Installation, fault: str
 ) -> None:
     xrays = draw_many(installation.folder / "xrays", 1)
     folder = installation.home / "models" / "small"
-    if last_error == "weights":
+    if fault == "weights":
         damage(folder / "weights.safetensors")
-    elif last_error == "description":
+    elif fault == "description":
         text = json.loads((folder / "model.json").read_text())
         (folder / "model.json").write_text(json.dumps(text | {"classes": ["B", "A"]}))
     else:

@@ -12,16 +12,16 @@ from worker.model.store import ModelStore
 from worker.train.dataset import LabelledDataset
 from worker.train.metrics import compute_metrics
 from worker.train.options import TrainOptions
-from worker.train.promotion import compared, decide_promotion
+from worker.train.promotion import apply_promotion_rule, decide_promotion
 from worker.train.recipe import Recipe
 
 
 def test_the_rule_allows_as_much_less_as_it_says() -> None:
-    assert compared(0.90, "v1", 0.90, 0.0).promote
-    assert compared(0.89, "v1", 0.90, 0.01).promote
-    assert not compared(0.889, "v1", 0.90, 0.01).promote
-    assert not compared(float("nan"), "v1", 0.90, 0.01).promote
-    reason = compared(0.889, "v1", 0.90, 0.01).reason
+    assert apply_promotion_rule(0.90, "v1", 0.90, 0.0).promote
+    assert apply_promotion_rule(0.89, "v1", 0.90, 0.01).promote
+    assert not apply_promotion_rule(0.889, "v1", 0.90, 0.01).promote
+    assert not apply_promotion_rule(float("nan"), "v1", 0.90, 0.01).promote
+    reason = apply_promotion_rule(0.889, "v1", 0.90, 0.01).reason
     assert reason == (
         "not promoted: AUC 0.8890, the current version v1 has 0.9000 on the same images, "
         "and 0.01 less is allowed"
