@@ -18,6 +18,7 @@ from worker.train.annotations import FindingAnnotations, find_annotations
 from worker.train.cam_evaluation import evaluate_cams, measure_occlusion
 from worker.train.dataset import DatasetError, LabelledDataset, load_labelled_folder, train_val_split
 from worker.train.evaluation import predict_logits
+from worker.train.held_out import pack_digests
 from worker.train.model_card import model_card
 from worker.train.publish import save_version
 from worker.train.recipe import Recipe, recipe_named
@@ -87,6 +88,7 @@ def _describe_anew(folder: Path, dataset: LabelledDataset, figures: dict[str, An
     parts = train_val_split(dataset, share=recipe.validation_share, seed=recipe.seed)
     metadata, network = load_model(folder)
     figures["reliance"] = measure_occlusion(metadata, network, dataset, parts.validation)
+    figures["training_images"] = pack_digests(dataset.sha256[index] for index in parts.training)
     new = old.model_copy(update={"training": {**old.training, **figures}})
     write_metadata(folder, new)
     (folder / CARD_FILE).write_text(model_card(new), encoding="utf-8")

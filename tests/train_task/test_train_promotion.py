@@ -8,8 +8,10 @@ import numpy as np
 from versions_made import make_current, make_version, reference_scores
 
 from db.ledger import Ledger
+from worker.model.metadata import read_metadata, write_metadata
 from worker.model.store import ModelStore
 from worker.train.dataset import LabelledDataset
+from worker.train.held_out import pack_digests
 from worker.train.metrics import compute_metrics
 from worker.train.options import TrainOptions
 from worker.train.promotion import apply_promotion_rule, decide_promotion
@@ -40,13 +42,37 @@ def test_a_version_is_compared_with_the_current_one_on_the_same_images(
         dataset.classes,
     ).auc
     options = TrainOptions(tolerance=0.05)
-    better = decide_promotion(before - 0.04, options, known, store, dataset, images)
-    worse = decide_promotion(before - 0.06, options, known, store, dataset, images)
+    better = decide_promotion(before - 0.04, options, known, store, dataset, images, folder)
+    worse = decide_promotion(before - 0.06, options, known, store, dataset, images, folder)
     assert (better.promote, worse.promote) == (True, False)
     assert f"the current version before-1 has {before:.4f} on the same images" in worse.reason
     always = TrainOptions(promote="always")
-    assert decide_promotion(0.0, always, known, store, dataset, images).promote
-    assert not decide_promotion(1.0, TrainOptions(promote="never"), known, store, dataset, images).promote
+    assert decide_promotion(0.0, always, known, store, dataset, images, folder).promote
+    assert not decide_promotion(
+        1.0, TrainOptions(promote="never"), known, store, dataset, images, folder
+    ).promote
+
+
+def test_images_that_the_current_version_was_trained_on_are_left_out(
+    known: Ledger, store: ModelStore, dataset: LabelledDataset, tiny_recipe: Recipe, tmp_path: Path
+) -> None:
+    candidate = make_version(tmp_path / "candidate", "new-1", tiny_recipe, dataset.classes)
+    normal = [index for index in range(len(dataset)) if dataset.labels[index] == 0]
+    other = [index for index in range(len(dataset)) if dataset.labels[index] == 1]
+    images = (*normal[:8], *other[:8])
+    for version, seen, is_compared in (("few-1", 3, True), ("most-1", 4, False)):
+        trained = [*normal[:seen], *other[:seen]]
+        folder = make_version(tmp_path / version, version, tiny_recipe, dataset.classes)
+        metadata = read_metadata(folder)
+        record = {**metadata.training, "training_images": pack_digests(dataset.sha256[i] for i in trained)}
+        write_metadata(folder, metadata.model_copy(update={"training": record}))
+        make_current(known, store, folder, version, dataset.classes)
+        decision = decide_promotion(
+            1.0, TrainOptions(tolerance=1.0), known, store, dataset, images, candidate
+        )
+        assert decision.promote is is_compared
+        assert f"{2 * seen} " in decision.reason
+        assert "was trained on" in decision.reason
 
 
 def test_what_cannot_be_compared_is_not_promoted_and_says_so(
@@ -55,7 +81,7 @@ def test_what_cannot_be_compared_is_not_promoted_and_says_so(
     others = ("Clear", "Opaque", "Other")
     folder = make_version(tmp_path / "made", "three-1", tiny_recipe, others)
     make_current(known, store, folder, "three-1", others)
-    promotion_reason = decide_promotion(1.0, TrainOptions(), known, store, dataset, (0, 10))
+    promotion_reason = decide_promotion(1.0, TrainOptions(), known, store, dataset, (0, 10), folder)
     assert not promotion_reason.promote
     assert "classes of the current version three-1 are Clear, Opaque, Other" in promotion_reason.reason
     folder = make_version(tmp_path / "two", "two-1", tiny_recipe, dataset.classes)
@@ -64,7 +90,7 @@ def test_what_cannot_be_compared_is_not_promoted_and_says_so(
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    promotion_reason = decide_promotion(1.0, TrainOptions(), known, store, dataset, (0, 10))
+    promotion_reason = decide_promotion(1.0, TrainOptions(), known, store, dataset, (0, 10), folder)
     assert not promotion_reason.promote
     assert "cannot be measured" in promotion_reason.reason
     assert "SHA-256" in promotion_reason.reason

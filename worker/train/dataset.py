@@ -9,7 +9,7 @@ import warnings
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 
@@ -92,6 +92,16 @@ class LabelledDataset:
         chosen = range(len(self)) if indices is None else indices
         found = Counter(self.labels[index] for index in chosen)
         return {name: found[label] for label, name in enumerate(self.classes)}
+
+    def subset(self, indices: Sequence[int]) -> LabelledDataset:
+        """The images at `indices` alone."""
+        return replace(
+            self,
+            files=tuple(self.files[index] for index in indices),
+            labels=tuple(self.labels[index] for index in indices),
+            sha256=tuple(self.sha256[index] for index in indices),
+            groups=tuple(self.groups[index] for index in indices),
+        )
 
     @property
     def digest(self) -> str:

@@ -17,11 +17,12 @@ from db.models import Model
 from worker.explain.forward import scale
 from worker.images.preprocess import Pixels, preprocess
 from worker.images.reader import limits_of
-from worker.model.metadata import METRICS_FILE, Preprocessing
+from worker.model.metadata import METRICS_FILE, ModelMetadata, Preprocessing
 from worker.model.network import load_model
 from worker.model.store import ModelStore
 from worker.settings import Settings
-from worker.train.dataset import LabelledDataset, load_labelled_folder
+from worker.train.dataset import DatasetError, LabelledDataset, load_labelled_folder
+from worker.train.held_out import trained_on
 from worker.train.metrics import Metrics, compute_metrics
 from worker.train.plots import plot_confusion_matrix, plot_reliability, plot_roc, plot_worst_mistakes
 
@@ -112,12 +113,13 @@ def evaluate_model(
 
     Calibration uses the temperature of the version's own validation part. Raises XraycamError.
     """
-    description, network = load_model(store.fetch(model.version, model.digest))
+    metadata, network = load_model(store.fetch(model.version, model.digest))
     limits = limits_of(settings)
     on_message(f"reading {folder}")
     dataset = load_labelled_folder(
-        folder, classes=description.classes, min_per_class=1, limits=limits, memory=0, samples=True
+        folder, classes=metadata.classes, min_per_class=1, limits=limits, memory=0, samples=True
     )
+    dataset = _without_training_images(dataset, metadata, on_message)
     for item in dataset.skipped:
         on_message(f"left out: {item.message}")
     for line in dataset.passed_over:
@@ -132,8 +134,8 @@ def evaluate_model(
             on_message(f"{done} of {total} images predicted")
         seen = done
 
-    scores = predict_logits(network, description.preprocessing, dataset, progress=progress)
-    temperature = description.training.get("validation", {}).get("temperature", 1.0)
+    scores = predict_logits(network, metadata.preprocessing, dataset, progress=progress)
+    temperature = metadata.training.get("validation", {}).get("temperature", 1.0)
     found = measured(dataset, range(total), scores, temperature)
     content = {
         "model": model.version,
@@ -147,3 +149,30 @@ def evaluate_model(
     (output / METRICS_FILE).write_text(text + "\n", encoding="utf-8")
     found.draw(output)
     return found
+
+
+def _without_training_images(
+    dataset: LabelledDataset, metadata: ModelMetadata, on_message: Callable[[str], object]
+) -> LabelledDataset:
+    """The images that a version was not trained on. Raises DatasetError if a class has none left."""
+    known = trained_on(metadata.training, dataset.sha256)
+    if known is None:
+        on_message(
+            f"warning: {metadata.version} does not say which images it was trained on; if these are among "
+            "them, the metrics are too good"
+        )
+        return dataset
+    if not any(known):
+        return dataset
+    kept = [index for index, seen in enumerate(known) if not seen]
+    missing = [name for name, count in dataset.counts(kept).items() if not count]
+    if missing:
+        raise DatasetError(
+            f"{metadata.version} was trained on {sum(known)} of these {len(dataset)} images, which leaves "
+            f"none of {', '.join(missing)}; measure it on images that it has not seen"
+        )
+    on_message(
+        f"warning: {metadata.version} was trained on {sum(known)} of these {len(dataset)} images; they are "
+        "left out"
+    )
+    return dataset.subset(kept)

@@ -1,7 +1,9 @@
-"""Images that no training may see: the sample radiographs that ship with the package."""
+"""Images that no training may see, and images that a version was trained on."""
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -14,3 +16,25 @@ SAMPLE_REASON = "sample"
 def sample_digests() -> frozenset[str]:
     """SHA-256, in hexadecimal, of the content of each sample radiograph."""
     return frozenset(line.split()[0] for line in SAMPLES_FILE.read_text(encoding="utf-8").splitlines())
+
+
+# Bytes of a SHA-256 that are kept: among a million images two agree by chance with probability 0.002.
+_KEPT = 6
+
+
+def pack_digests(digests: Iterable[str]) -> str:
+    """SHA-256 digests, hexadecimal, as one text for `model.json`: 8 characters an image, base64."""
+    return base64.b64encode(b"".join(sorted({bytes.fromhex(one)[:_KEPT] for one in digests}))).decode()
+
+
+def trained_on(training: dict[str, object], digests: Iterable[str]) -> list[bool] | None:
+    """For each image, whether the version with this training record learned from it.
+
+    None where the record does not say.
+    """
+    packed = training.get("training_images")
+    if not isinstance(packed, str):
+        return None
+    whole = base64.b64decode(packed)
+    known = {whole[start : start + _KEPT] for start in range(0, len(whole), _KEPT)}
+    return [bytes.fromhex(one)[:_KEPT] in known for one in digests]

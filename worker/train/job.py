@@ -105,7 +105,7 @@ class TrainingJob:
         self._enter_stage("comparing")
         auc = read_metadata(ready).training["validation"]["auc"]
         promotion_reason = decide_promotion(
-            auc, self.options, self.ledger, self.store, dataset, parts.validation
+            auc, self.options, self.ledger, self.store, dataset, parts.validation, ready
         )
         self._enter_stage(PUBLISHING)  # from here on it cannot be cancelled
         source = f"training {self.training.id} on {self.training.dataset}"

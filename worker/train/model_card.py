@@ -9,6 +9,7 @@ from typing import Any
 from worker.map_evaluation.reports import BLANK_ALLOWED
 from worker.model.metadata import ModelMetadata
 from worker.train.dataset import LabelledDataset, Split
+from worker.train.held_out import pack_digests
 from worker.train.metrics import Metrics
 from worker.train.recipe import Recipe
 
@@ -38,6 +39,7 @@ def training_record(
             "skipped_by_reason": dict(sorted(Counter(item.reason for item in dataset.skipped).items())),
         },
         "source": list(source),
+        "training_images": pack_digests(dataset.sha256[index] for index in train_val_split.training),
         "started_from": started_from,
         "epochs": len(history),
         "best_epoch": best_epoch,

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from db.ledger import Ledger
 from db.models import Model, current_model
 from worker.errors import ModelError, XraycamError
+from worker.model.metadata import read_metadata
 from worker.model.network import load_model
 from worker.model.store import ModelStore, ensure_current_model
 from worker.train.dataset import LabelledDataset
 from worker.train.evaluation import predict_logits
+from worker.train.held_out import trained_on
 from worker.train.metrics import roc_auc, softmax
 from worker.train.options import TrainOptions
+
+# Images of each class that neither version has seen, for a comparison of the two.
+MIN_UNSEEN = 5
 
 
 @dataclass(frozen=True)
@@ -33,11 +39,13 @@ def decide_promotion(
     store: ModelStore,
     dataset: LabelledDataset,
     validation: Sequence[int],
+    candidate: Path,
 ) -> PromotionDecision:
     """Judge a version of area under the curve `auc` on the images `validation`, against the current one.
 
-    With `if-better` it is promoted if it is not worse by more than the tolerance on the same images. What
-    cannot be compared, because classes differ or the current version cannot be used, is not promoted.
+    With `if-better` it is promoted if it is not worse by more than the tolerance on the same images. Those
+    that the current version learned from are left out for both, since on them it looks better than it is; the
+    version in the folder `candidate` is then measured again. What cannot be compared is not promoted.
     """
     if options.promote != "if-better":
         promote = options.promote == "always"
@@ -52,10 +60,31 @@ def decide_promotion(
             f"{', '.join(current.classes)}, so the two cannot be compared",
         )
     try:
-        before = _auc_of(current, store, dataset, validation)
+        folder = store.fetch(current.version, current.digest)
+        training = read_metadata(folder).training
+        known = trained_on(training, [dataset.sha256[index] for index in validation])
+        unseen = [
+            index
+            for index, seen in zip(validation, known or [False] * len(validation), strict=True)
+            if not seen
+        ]
+        left_out = len(validation) - len(unseen)
+        if left_out and min(dataset.counts(unseen).values()) < MIN_UNSEEN:
+            return PromotionDecision(
+                False,
+                f"not promoted: {current.version} was trained on {left_out} of the {len(validation)} "
+                "validation images, so no fair comparison is possible; 'xraycam models promote' decides it",
+            )
+        before = _auc_of(folder, dataset, unseen)
     except XraycamError as error:
         return PromotionDecision(False, f"not promoted: the current version cannot be measured: {error}")
-    return apply_promotion_rule(auc, current.version, before, options.tolerance)
+    if not left_out:
+        return apply_promotion_rule(auc, current.version, before, options.tolerance)
+    decision = apply_promotion_rule(
+        _auc_of(candidate, dataset, unseen), current.version, before, options.tolerance
+    )
+    note = f"; {left_out} images that {current.version} was trained on are left out"
+    return replace(decision, reason=decision.reason + note)
 
 
 def apply_promotion_rule(auc: float, current: str, current_auc: float, tolerance: float) -> PromotionDecision:
@@ -76,8 +105,7 @@ def _current(ledger: Ledger, store: ModelStore) -> Model | None:
         return current_model(ledger)
 
 
-def _auc_of(model: Model, store: ModelStore, dataset: LabelledDataset, validation: Sequence[int]) -> float:
-    description, network = load_model(store.fetch(model.version, model.digest))
-    scores = predict_logits(network, description.preprocessing, dataset, validation)
-    labels = np.array(dataset.labels)[list(validation)]
-    return roc_auc(labels, softmax(scores))
+def _auc_of(folder: Path, dataset: LabelledDataset, indices: Sequence[int]) -> float:
+    metadata, network = load_model(folder)
+    scores = predict_logits(network, metadata.preprocessing, dataset, indices)
+    return roc_auc(np.array(dataset.labels)[list(indices)], softmax(scores))
