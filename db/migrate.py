@@ -9,7 +9,7 @@ from sqlalchemy import Connection, inspect, text
 from db.errors import DatabaseUnavailable, SchemaTooNew
 from db.ledger import Ledger
 
-HEAD = "0004"
+HEAD = "0001"
 _ADVISORY_LOCK = 0x78726179  # "xray"
 
 

@@ -42,19 +42,20 @@ def write_jsonl(ledger: Ledger, wanted: Filter, stream: TextIO) -> None:
 def write_parquet(ledger: Ledger, wanted: Filter, stream: IO[bytes]) -> None:
     import pyarrow
     from pyarrow import parquet
+    from sqlalchemy import BigInteger, Boolean, Double
 
-    types = {
-        "run": pyarrow.int64(),
-        "probability": pyarrow.float64(),
-        "logit": pyarrow.float64(),
-        "blank": pyarrow.bool_(),
-        "cam_border_fraction": pyarrow.float64(),
-        "cam_corner_fraction": pyarrow.float64(),
-        "cam_mask_fraction": pyarrow.float64(),
-        "enqueued_at": pyarrow.timestamp("ms", tz="UTC"),
-        "finished_at": pyarrow.timestamp("ms", tz="UTC"),
+    from db.dialect import Timestamp
+    from db.schema import predictions
+
+    types: dict[type, Any] = {
+        BigInteger: pyarrow.int64(),
+        Double: pyarrow.float64(),
+        Boolean: pyarrow.bool_(),
+        Timestamp: pyarrow.timestamp("ms", tz="UTC"),
     }
-    schema = pyarrow.schema([(name, types.get(name, pyarrow.string())) for name in COLUMNS])
+    schema = pyarrow.schema(
+        [(name, types.get(type(predictions.c[name].type), pyarrow.string())) for name in COLUMNS]
+    )
     rows = read_predictions(ledger, wanted)
     with parquet.ParquetWriter(stream, schema) as writer:
         while batch := list(islice(rows, PARQUET_ROWS)):

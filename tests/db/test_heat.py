@@ -1,4 +1,4 @@
-"""Where the heat of a run lies, by class; and what an older ledger becomes."""
+"""Where the attribution of a run lies, by class."""
 
 from __future__ import annotations
 

@@ -14,7 +14,8 @@ HEADING = """# What happens when something breaks
 Measured by `pytest tests/faults -n 0 --faults-table docs/faults.md`: real servers, real worker processes
 that are really killed, at least 300 images a test, and at the end a count: one row and one overlay per
 image, whatever broke. Leases last 5 s in these tests (`XRAYCAM_LEASE_TIMEOUT`, 60 s by default, of which
-a machine that vanishes costs about one). Seconds are of one run on two cores; they say of which kind a wait is, not more.
+a machine that vanishes costs about one). Seconds are of one run on two cores; they say of which kind a wait
+is, not more.
 
 | fault | what happens | recovered after |
 |---|---|---|

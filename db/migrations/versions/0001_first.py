@@ -1,4 +1,4 @@
-"""The first schema: runs, chunks, images, results, models, workers and the view of predictions."""
+"""The first schema: tables of runs, images, results, models, workers, trainings; the view of predictions."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -22,6 +22,9 @@ SELECT images.run_id AS run,
        results.layer AS layer,
        results.method AS method,
        results.blank AS blank,
+       results.cam_border_fraction AS cam_border_fraction,
+       results.cam_corner_fraction AS cam_corner_fraction,
+       results.cam_mask_fraction AS cam_mask_fraction,
        results.overlay AS overlay,
        results.heatmap AS heatmap,
        results.model_version AS model_version,
@@ -70,11 +73,54 @@ def upgrade() -> None:
             "repeat", sa.Integer(), nullable=False, comment="counts the forced repeats of one signature"
         ),
         sa.Column("chunk_size", sa.Integer(), nullable=False),
-        sa.Column("state", sa.String(length=16), nullable=False, comment="scanning, open or cancelled"),
+        sa.Column(
+            "state", sa.String(length=16), nullable=False, comment="scanning, open, stopped or cancelled"
+        ),
         sa.Column("created_at", Timestamp(), nullable=False),
         sa.Column("scanned_at", Timestamp(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("signature", "repeat", name="runs_signature"),
+    )
+    op.create_table(
+        "trainings",
+        sa.Column("id", big_id, nullable=False),
+        sa.Column("dataset", sa.Text(), nullable=False, comment="the labelled folder, absolute"),
+        sa.Column("recipe", sa.JSON(), nullable=False),
+        sa.Column("init_weights", sa.Text(), nullable=False, comment="imagenet, none, a file or a version"),
+        sa.Column("options", sa.JSON(), nullable=False),
+        sa.Column(
+            "state",
+            sa.String(length=16),
+            nullable=False,
+            comment="queued, running, done, failed or cancelled; running past lease_expires_at means lost",
+        ),
+        sa.Column("start", sa.Integer(), server_default="0", nullable=False, comment="how often started"),
+        sa.Column("stage", sa.String(length=16), nullable=True, comment="what it is at"),
+        sa.Column("epoch", sa.Integer(), server_default="0", nullable=False, comment="epochs done"),
+        sa.Column("epochs", sa.Integer(), nullable=False, comment="at most"),
+        sa.Column("loss", sa.Double(), nullable=True, comment="of the last epoch, in training"),
+        sa.Column("val_loss", sa.Double(), nullable=True),
+        sa.Column("val_auc", sa.Double(), nullable=True),
+        sa.Column("history", sa.JSON(), nullable=False, comment="all epochs"),
+        sa.Column("eta_seconds", sa.Double(), nullable=True, comment="as estimated at progress_at"),
+        sa.Column("progress_at", Timestamp(), nullable=True),
+        sa.Column("owner", sa.String(length=255), nullable=True, comment="the worker that holds the lease"),
+        sa.Column("lease_expires_at", Timestamp(), nullable=True),
+        sa.Column("version", sa.String(length=64), nullable=True, comment="of the model it made"),
+        sa.Column(
+            "promotion_reason",
+            sa.Text(),
+            nullable=True,
+            comment="whether the version became current, and why",
+        ),
+        sa.Column("error", sa.Text(), nullable=True),
+        sa.Column("created_at", Timestamp(), nullable=False),
+        sa.Column(
+            "published_at", Timestamp(), nullable=True, comment="when a message for it was last published"
+        ),
+        sa.Column("started_at", Timestamp(), nullable=True),
+        sa.Column("finished_at", Timestamp(), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
     )
     op.create_table(
         "workers",
@@ -151,12 +197,32 @@ def upgrade() -> None:
         sa.Column(
             "layer", sa.Text(), nullable=True, comment="the heatmap's layer; several are separated by commas"
         ),
-        sa.Column("method", sa.String(length=32), nullable=True),
+        sa.Column(
+            "method", sa.Text(), nullable=True, comment="how it was made; several are separated by commas"
+        ),
         sa.Column(
             "heatmap_max",
             sa.JSON(),
             nullable=True,
-            comment="per layer: the heatmap's maximum before it was scaled to 1",
+            comment="per layer, method and class, as far as several: its maximum before it was scaled to 1",
+        ),
+        sa.Column(
+            "cam_border_fraction",
+            sa.Double(),
+            nullable=True,
+            comment="share of the heat in a frame an eighth of the side wide",
+        ),
+        sa.Column(
+            "cam_corner_fraction",
+            sa.Double(),
+            nullable=True,
+            comment="share of the heat in the corners, each a quarter of the side",
+        ),
+        sa.Column(
+            "cam_mask_fraction",
+            sa.Double(),
+            nullable=True,
+            comment="share of the heat in the marked area, where masks were given",
         ),
         sa.Column(
             "blank",
@@ -174,6 +240,8 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["run_id"], ["runs.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("image_id"),
     )
-    op.create_index("results_class", "results", ["run_id", "class", "probability"], unique=False)
-    op.create_index("results_status", "results", ["run_id", "status"], unique=False)
+    op.create_index("results_class", "results", ["run_id", "class", "image_id", "probability"], unique=False)
+    op.create_index(
+        "results_status", "results", ["run_id", "status", "image_id", "probability", "reason"], unique=False
+    )
     op.execute(PREDICTIONS_VIEW)
