@@ -153,10 +153,10 @@ def test_fault_of_ours_in_one_image_does_not_take_the_batch(
     pipeline: Pipeline,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def faulty(file: Path, limits: Limits, root: Path | None) -> Any:
+    def faulty(file: Path, *others: Any) -> Any:
         if file.name == "1.png":
             raise RuntimeError("nobody thought\nof this")
-        return read_radiograph(file, limits, root)
+        return read_radiograph(file, *others)
 
     monkeypatch.setattr(pipeline_module, "read_radiograph", faulty)
     files = [image_file(f"{n}.png", seed=n) for n in range(3)]

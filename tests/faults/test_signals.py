@@ -71,7 +71,9 @@ def assert_clean(installation: Installation) -> None:
             .where(results.c.image_id.is_(None))
         ).scalars()
         assert set(pending) <= {0}
-    assert "Traceback" not in (installation.folder / "stderr.txt").read_text()
+    said = (installation.folder / "stderr.txt").read_text()
+    # Python's own words where it was interrupted while it imported `site`, before any code of ours.
+    assert "Traceback" not in said or "init_import_site" in said
 
 
 @either_signal
