@@ -144,7 +144,8 @@ class Ledger:
 
         It is tried again from its start while the database is away or locked. If the connection breaks while
         Postgres commits, the reply is lost but not the transaction: its fate is asked for (`txid_status`),
-        and `work` is done again only if it was aborted. Raises DatabaseUnavailable after `retry_timeout`.
+        and `work` is done again only if it was aborted. Raises DatabaseUnavailable after `retry_timeout`; a
+        change whose commit was not confirmed by then may be lost or kept.
         """
         end = time.monotonic() + self.retry_timeout
         pauses = _backoff()
@@ -152,7 +153,7 @@ class Ledger:
         while True:
             try:
                 with self.engine.connect().execution_options(write=True) as connection:
-                    if done is not None and self._is_committed(connection, done[0]):
+                    if done is not None and self._is_committed(connection, done[0], end):
                         return done[1]
                     done = None
                     with connection.begin():
@@ -163,8 +164,12 @@ class Ledger:
             except DBAPIError as error:
                 self._wait_or_give_up(error, pauses, end)
 
-    def _is_committed(self, connection: Connection, number: int) -> bool:
-        """Whether the transaction of this number was committed; waits while it is in progress."""
+    def _is_committed(self, connection: Connection, number: int, end: float) -> bool:
+        """Whether the transaction of this number was committed; waits while it is in progress.
+
+        Raises DatabaseUnavailable where it is in progress still at `end`, by the monotonic clock: Postgres
+        waits for a synchronous standby without a limit.
+        """
         while True:
             try:
                 status = connection.execute(_STATUS, {"number": number}).scalar()
@@ -176,6 +181,11 @@ class Ledger:
                 connection.rollback()
             if status != "in progress":
                 return status == "committed"
+            if time.monotonic() > end:
+                raise DatabaseUnavailable(
+                    f"the database {self} does not complete a commit, and the change may be lost or kept; "
+                    "check its disk and its synchronous standby, then try again"
+                )
             time.sleep(0.05)
 
     def close(self) -> None:
