@@ -6,6 +6,9 @@ import socket
 import threading
 from contextlib import suppress
 
+# A query message of the protocol: in BEGIN ISOLATION LEVEL READ COMMITTED the word stands, too.
+COMMIT = b"Q\x00\x00\x00\x0bCOMMIT\x00"
+
 
 class CuttingProxy:
     """Between us and Postgres; once armed it passes the next COMMIT on and cuts before the reply is through.
@@ -38,7 +41,7 @@ class CuttingProxy:
     def _to_server(self, client: socket.socket, server: socket.socket) -> None:
         try:
             while data := client.recv(65536):
-                if self.armed and b"COMMIT" in data:
+                if self.armed and COMMIT in data:
                     self.armed = False
                     if self.impatient:
                         self.cut += 1

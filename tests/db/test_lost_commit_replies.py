@@ -68,7 +68,10 @@ def through_proxy(database_url: str) -> tuple[Ledger, CuttingProxy]:
     url = make_url(database_url)
     proxy = CuttingProxy(url.host or "127.0.0.1", url.port or 5432)
     through = url.set(host="127.0.0.1", port=proxy.port)
-    return Ledger(through.render_as_string(hide_password=False), retry_timeout=20.0), proxy
+    ledger = Ledger(through.render_as_string(hide_password=False), retry_timeout=20.0)
+    with ledger.read():
+        pass  # a new connection commits its settings: that COMMIT is not the one to cut at
+    return ledger, proxy
 
 
 def state(ledger: Ledger) -> dict[str, list[tuple[Any, ...]]]:
