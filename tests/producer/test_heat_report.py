@@ -50,8 +50,7 @@ def test_versions_without_figures_are_silent_and_those_with_figures_speak() -> N
     one = {"class_name": "Normal", "images": 9, "hidden": hidden}
     (line,) = occlusion_lines(plain.model_copy(update={"training": {"reliance": [one]}}))
     assert (
-        "looks at the bottom left corner: hiding it takes 90% of what Normal is ahead by, and 70% of 9"
-        in line
+        "looks at the bottom left corner: masking it cuts the Normal margin by 90%, and 6 of 9 images" in line
     )
     damaged = plain.model_copy(update={"training": {"reliance": [{"class_name": 3}]}})
     assert list(occlusion_lines(damaged)) == []

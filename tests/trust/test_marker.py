@@ -98,7 +98,7 @@ def test_the_report_of_a_run_says_that_the_model_looks_at_the_corner(
 ) -> None:
     done = marker_installation.xraycam("run", marked_folder / "Tuberculosis", "--output-format", "png")
     _, maps = trained
-    told = "warning: the model looks at the top left corner: hiding it takes"
+    told = "warning: the model looks at the top left corner: masking it cuts"
     assert told in done.stdout
     results = marker_installation.xraycam("results").stdout
     assert told in results
