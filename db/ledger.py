@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
@@ -66,6 +66,7 @@ def _state(error: DBAPIError) -> str | None:
 
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 SQLITE_BUSY_TIMEOUT = 30.0
 
@@ -139,8 +140,8 @@ class Ledger:
             except DBAPIError as error:
                 raise self._translate_error(error) from error
 
-    def write(self, work: Callable[[Connection], T]) -> T:
-        """Do `work` in one transaction and return its result, exactly once, also if the database goes away.
+    def write(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do `work(connection, *args, **kwargs)` in one transaction and return its result, exactly once.
 
         It is tried again from its start while the database is away or locked. If the connection breaks while
         Postgres commits, the reply is lost but not the transaction: its fate is asked for (`txid_status`),
@@ -157,7 +158,7 @@ class Ledger:
                         return done[1]
                     done = None
                     with connection.begin():
-                        result = work(connection)
+                        result = work(connection, *args, **kwargs)
                         number = None if self.is_sqlite else connection.execute(_TRANSACTION).scalar()
                         done = None if number is None else (int(number), result)
                     return result

@@ -13,11 +13,9 @@ from sqlalchemy import (
     JSON,
     ColumnElement,
     Connection,
-    FromClause,
     Insert,
     Select,
     bindparam,
-    case,
     column,
     func,
     select,
@@ -29,7 +27,7 @@ from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 from db.dialect import now
 from db.ledger import Ledger
 from db.runs import CANCELLED
-from db.schema import chunks, images, predictions, results, runs
+from db.schema import PREDICTION_COLUMNS, chunks, images, results, runs, select_predictions
 
 # What a row holds, `image_id` first; the rest is the same for all.
 _GIVEN = [column for column in results.columns if column.name not in ("run_id", "finished_at")]
@@ -111,7 +109,7 @@ def _sqlite_upsert() -> tuple[str, dict[str, Any]]:
     return str(compiled), dict(compiled.params)
 
 
-COLUMNS = tuple(column.name for column in predictions.columns)
+COLUMNS = tuple(PREDICTION_COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -144,10 +142,12 @@ def statement_for(wanted: Filter) -> Select[*tuple[Any, ...]]:
     """
     order: tuple[ColumnElement[Any], ...]
     if conditions := list(_of_result(wanted)):
-        statement = _shown(results.join(images, _IS_RESULT).join(runs, runs.c.id == images.c.run_id))
+        statement = select_predictions(
+            results.join(images, _IS_RESULT).join(runs, runs.c.id == images.c.run_id)
+        )
         run_id, order = results.c.run_id, (results.c.image_id,)
     elif wanted.status in ("pending", "cancelled"):
-        statement = _shown(_OF_CHUNKS)
+        statement = select_predictions(_OF_CHUNKS)
         run_id, order = chunks.c.run_id, (chunks.c.run_id, chunks.c.number, images.c.id)
         is_cancelled = runs.c.state == CANCELLED
         conditions = [
@@ -156,7 +156,9 @@ def statement_for(wanted: Filter) -> Select[*tuple[Any, ...]]:
             results.c.image_id.is_(None),
         ]
     else:
-        statement = _shown(images.join(runs, runs.c.id == images.c.run_id).outerjoin(results, _IS_RESULT))
+        statement = select_predictions(
+            images.join(runs, runs.c.id == images.c.run_id).outerjoin(results, _IS_RESULT)
+        )
         run_id, order = images.c.run_id, (images.c.run_id, images.c.chunk, images.c.id)
     if wanted.run is not None:
         conditions.append(run_id == wanted.run)
@@ -176,15 +178,8 @@ def _of_result(wanted: Filter) -> Iterator[ColumnElement[bool]]:
         yield results.c.reason == wanted.reason
 
 
-_EXPRESSIONS: dict[str, ColumnElement[Any]] = {
-    "run": images.c.run_id,
-    "path": runs.c.root + "/" + images.c.path,
-    "status": func.coalesce(
-        results.c.status, case((runs.c.state == CANCELLED, "cancelled"), else_="pending")
-    ),
-    "enqueued_at": runs.c.created_at,
-}
 _IS_RESULT = results.c.image_id == images.c.id
+_OF_RUN = runs.c.id == images.c.run_id
 # Every chunk has images. An outer join, since SQLite takes the tables of that in the order given: with an
 # inner one it reads all images of the run before it asks which chunks are unfinished.
 _OF_CHUNKS = (
@@ -192,13 +187,6 @@ _OF_CHUNKS = (
     .outerjoin(images, (images.c.run_id == chunks.c.run_id) & (images.c.chunk == chunks.c.number))
     .outerjoin(results, _IS_RESULT)
 )
-
-
-def _shown(source: FromClause) -> Select[*tuple[Any, ...]]:
-    named = (
-        (_EXPRESSIONS[name] if name in _EXPRESSIONS else results.c[name]).label(name) for name in COLUMNS
-    )
-    return select(*named).select_from(source)
 
 
 @dataclass(frozen=True)

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     JSON,
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
+    Connection,
     Double,
     ForeignKey,
     ForeignKeyConstraint,
+    FromClause,
     Index,
     Integer,
     MetaData,
+    Select,
     String,
     Table,
     Text,
     UniqueConstraint,
+    case,
     column,
+    func,
+    select,
     table,
 )
 
@@ -90,6 +99,14 @@ results = Table(
     Column("class", Text, comment="the predicted class"),
     Column("probability", Double, comment="of the predicted class"),
     Column("probabilities", JSON(none_as_null=True), comment="of every class"),
+    Column("score", Double, comment="calibrated probability of the model's positive class, 0 to 100"),
+    Column("threshold", Double, comment="the score from which on an image is referred, where one was set"),
+    Column("decision", String(16), comment="refer, do-not-refer or not-decided, where a threshold was set"),
+    Column(
+        "odd",
+        Text,
+        comment="what is odd about the image, separated by commas; empty: nothing; null: not checked",
+    ),
     Column("target_class", Text),
     Column("logit", Double, comment="of the explained class, before the softmax"),
     Column("layer", Text, comment="the heatmap's layer; several are separated by commas"),
@@ -110,6 +127,11 @@ results = Table(
     Column("overlay", Text),
     Column("heatmap", Text, comment="file with the raw heatmaps, where kept"),
     Column("model_version", String(64)),
+    Column("patient", String(32), comment="keyed hash of the DICOM patient ID"),
+    Column("study", String(32), comment="keyed hash of the study instance UID"),
+    Column("series", String(32), comment="keyed hash of the series instance UID"),
+    Column("instance", String(32), comment="keyed hash of the SOP instance UID"),
+    Column("header", JSON(none_as_null=True), comment="facts of the DICOM header that name nobody"),
     Column("worker", String(255)),
     Column("attempts", Integer),
     Column("finished_at", Timestamp, nullable=False),
@@ -177,33 +199,39 @@ trainings = Table(
     Column("finished_at", Timestamp),
 )  # fmt: skip
 
-# The documented view for people who query with plain SQL; `migrations/` holds its text.
-predictions = table(
-    "predictions",
-    *(
-        column(name, type_)
-        for name, type_ in (
-            ("run", BigId),
-            ("path", Text()),
-            ("status", Text()),
-            ("class", Text()),
-            ("probability", Double()),
-            ("target_class", Text()),
-            ("logit", Double()),
-            ("layer", Text()),
-            ("method", Text()),
-            ("blank", Boolean()),
-            ("cam_border_fraction", Double()),
-            ("cam_corner_fraction", Double()),
-            ("cam_mask_fraction", Double()),
-            ("overlay", Text()),
-            ("heatmap", Text()),
-            ("model_version", Text()),
-            ("reason", Text()),
-            ("error", Text()),
-            ("sha256", Text()),
-            ("enqueued_at", Timestamp()),
-            ("finished_at", Timestamp()),
-        )
+# What the view `predictions` shows, for people who query with plain SQL; CSV, JSON and Parquet have the same.
+PREDICTION_COLUMNS: dict[str, ColumnElement[Any]] = {
+    "run": images.c.run_id,
+    "path": runs.c.root + "/" + images.c.path,
+    "status": func.coalesce(
+        results.c.status, case((runs.c.state == "cancelled", "cancelled"), else_="pending"), type_=Text
     ),
-)
+} | {
+    name: results.c[name]
+    for name in (
+        "class", "probability", "probabilities", "score", "threshold", "decision", "odd", "target_class",
+        "logit", "layer", "method", "blank", "cam_border_fraction", "cam_corner_fraction",
+        "cam_mask_fraction", "overlay", "heatmap", "model_version", "patient", "study", "series", "instance",
+        "header", "reason", "error", "sha256",
+    )
+} | {"enqueued_at": runs.c.created_at, "finished_at": results.c.finished_at}  # fmt: skip
+
+
+def select_predictions(source: FromClause) -> Select[*tuple[Any, ...]]:
+    """The columns of `predictions` from a join of images, runs and results."""
+    return select(*(value.label(name) for name, value in PREDICTION_COLUMNS.items())).select_from(source)
+
+
+predictions = table("predictions", *(column(name, value.type) for name, value in PREDICTION_COLUMNS.items()))
+
+
+def create_schema(connection: Connection) -> None:
+    """Create all tables, and the view `predictions`."""
+    metadata.create_all(connection)
+    every_image = images.join(runs, runs.c.id == images.c.run_id).outerjoin(
+        results, results.c.image_id == images.c.id
+    )
+    query = select_predictions(every_image).compile(
+        dialect=connection.dialect, compile_kwargs={"literal_binds": True}
+    )
+    connection.exec_driver_sql(f"CREATE VIEW predictions AS {query}".replace("%%", "%"))

@@ -59,7 +59,8 @@ def write_parquet(ledger: Ledger, wanted: Filter, stream: IO[bytes]) -> None:
     rows = read_predictions(ledger, wanted)
     with parquet.ParquetWriter(stream, schema) as writer:
         while batch := list(islice(rows, PARQUET_ROWS)):
-            writer.write_table(pyarrow.Table.from_pylist(batch, schema))
+            texts = [{name: _cell(value) for name, value in row.items()} for row in batch]
+            writer.write_table(pyarrow.Table.from_pylist(texts, schema))
 
 
 def print_table(ledger: Ledger, wanted: Filter, run: Run, console: Console) -> int:
@@ -92,7 +93,11 @@ def _origin(row: dict[str, Any]) -> str:
     return f"{row['layer']} {row['method']}" + (" (blank)" if row["blank"] else inside)
 
 
+def _cell(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value
+
+
 def _text(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.isoformat(timespec="milliseconds")
-    return value
+    return _cell(value)
