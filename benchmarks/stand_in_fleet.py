@@ -13,15 +13,15 @@ from pathlib import Path
 
 from PIL import Image
 from pydantic import SecretStr
+from tests.servers import Postgres, Valkey
 
 from benchmarks.enqueue import PER_FOLDER, register_model
 from db.ledger import Ledger
 from db.workers import list_workers
-from tests.servers import Postgres, Valkey
 from worker.settings import Settings
 
 COMMAND = Path(sys.executable).with_name("xraycam")
-SABOTAGE = Path(__file__).resolve().parent.parent / "tests" / "sabotage"
+SABOTAGE = Path(__file__).resolve().parent.parent / "tests" / "support" / "sabotage"
 # At most 65,000 links to one file on ext4: enough for four million.
 DIFFERENT = 64
 

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from installation import Installation, InstallModel, unavailable
-from servers import CannotStart, Postgres, Valkey
 
 from db.ledger import Ledger
 from db.migrate import migrate
 from db.models import Model, add_model, current_model
+from tests.support.installation import Installation, InstallModel, unavailable
+from tests.support.servers import CannotStart, Postgres, Valkey
 from worker.model.metadata import digest_of
 from worker.model.store import ModelStore
 from worker.settings import PREFIX, load_settings
@@ -143,7 +143,7 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model") / "small"
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
     made = subprocess.run(
-        [sys.executable, str(TESTS / "small_model.py"), str(folder)],
+        [sys.executable, "-m", "tests.support.small_model", str(folder)],
         cwd=TESTS.parent, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert made.returncode == 0, made.stderr

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from compose import GROUP, USER, Project
-from container import Container
-from installation import unavailable
-from network import Host, Network
-from servers import CannotStart
+
+from tests.support.compose import GROUP, USER, Project
+from tests.support.container import Container
+from tests.support.installation import unavailable
+from tests.support.network_namespaces import Host, Network
+from tests.support.servers import CannotStart
 
 
 @pytest.fixture(scope="session")

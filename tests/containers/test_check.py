@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
-from compose import GROUP, PASSWORD, USER, Project
-from container import Container
-from network import Host
+
+from tests.support.compose import GROUP, PASSWORD, USER, Project
+from tests.support.container import Container
+from tests.support.network_namespaces import Host
 
 
 @pytest.fixture

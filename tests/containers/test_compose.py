@@ -7,9 +7,9 @@ import subprocess
 import sys
 
 import pytest
-from compose import FILES, PASSWORD, ROOT, Project, Refused
 from pydantic import SecretStr
 
+from tests.support.compose import FILES, PASSWORD, ROOT, Project, Refused
 from worker.queue.messages import QUEUES
 from worker.settings import PREFIX, Settings
 

@@ -7,11 +7,12 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from container import Container
-from dockerfile import read_image
-from network import Host
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from tests.support.container import Container
+from tests.support.dockerfile import read_image
+from tests.support.network_namespaces import Host
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -13,11 +13,12 @@ from pathlib import Path
 import psycopg
 import pytest
 import redis
-from compose import GROUP, PASSWORD, USER, Project, Service
-from container import Container
-from installation import draw_xrays, unavailable
-from network import Host, Network
-from servers import CannotStart, Postgres, wait_until
+
+from tests.support.compose import GROUP, PASSWORD, USER, Project, Service
+from tests.support.container import Container
+from tests.support.installation import draw_xrays, unavailable
+from tests.support.network_namespaces import Host, Network
+from tests.support.servers import CannotStart, Postgres, wait_until
 
 XRAYS = 5
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from made_runs import some_files, take
 
 from db.ledger import Ledger
 from db.runs import Run
+from tests.support.made_runs import some_files, take
 
 
 @pytest.fixture

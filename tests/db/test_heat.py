@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from made_runs import finish, lease
 from sqlalchemy import text
 
 from db.leases import record_results
 from db.ledger import Ledger
 from db.results import attribution_by_class, model_versions_of_run
 from db.runs import Run
+from tests.support.made_runs import finish, lease
 
 
 def test_heat_is_averaged_by_class_and_blank_maps_are_only_counted(ledger: Ledger, run_of_ten: Run) -> None:

@@ -6,8 +6,14 @@ import threading
 from itertools import product
 
 import pytest
-from at_once import at_once
-from made_runs import (
+from sqlalchemy import event
+
+from db.ingest import IngestStats, RunIngest, ScannedFile, requeue_failed
+from db.leases import LeaseDenied, lease_chunk, record_results, unfinished_chunks
+from db.ledger import Ledger
+from db.runs import CANCELLED, OPEN, SCANNING, Run, get_run, progress, set_state
+from tests.support.concurrency import at_once
+from tests.support.made_runs import (
     counts_by_rows,
     counts_of_chunks,
     finish,
@@ -17,13 +23,7 @@ from made_runs import (
     some_files,
     take,
 )
-from servers import Postgres
-from sqlalchemy import event
-
-from db.ingest import IngestStats, RunIngest, ScannedFile, requeue_failed
-from db.leases import LeaseDenied, lease_chunk, record_results, unfinished_chunks
-from db.ledger import Ledger
-from db.runs import CANCELLED, OPEN, SCANNING, Run, get_run, progress, set_state
+from tests.support.servers import Postgres
 
 
 def enqueue_folder(url: str, first: int, step: int) -> tuple[int, IngestStats]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 
 import pytest
-from at_once import at_once
-from made_runs import finish, lease, some_files, take
 from sqlalchemy import select, update
 
 from db.dialect import now
@@ -25,6 +23,8 @@ from db.leases import (
 from db.ledger import Ledger
 from db.runs import CANCELLED, Run, progress, set_state
 from db.schema import chunks
+from tests.support.concurrency import at_once
+from tests.support.made_runs import finish, lease, some_files, take
 
 
 def try_to_lease(url: str, run_id: int, owner: str) -> bool:

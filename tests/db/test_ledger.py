@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from servers import Postgres, free_port
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
@@ -18,6 +17,7 @@ from db import ledger as ledger_module
 from db.errors import DatabaseUnavailable
 from db.ledger import Ledger
 from db.migrate import migrate
+from tests.support.servers import Postgres, free_port
 
 LOCK = """
 import sqlite3, sys, time

@@ -12,8 +12,6 @@ from importlib import import_module
 from typing import Any
 
 import pytest
-from cutting_proxy import CuttingProxy
-from made_runs import finish, lease, open_some_run, some_files
 from sqlalchemy import Connection, func, insert, make_url, select, text
 from sqlalchemy import inspect as inspect_database
 
@@ -53,6 +51,8 @@ from db.trainings import (
     start_training,
 )
 from db.workers import register_worker, remove_worker, update_worker
+from tests.support.cutting_proxy import CuttingProxy
+from tests.support.made_runs import finish, lease, open_some_run, some_files
 
 
 @pytest.fixture

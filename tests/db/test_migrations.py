@@ -9,7 +9,6 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from at_once import at_once
 from sqlalchemy import inspect, text
 
 import db
@@ -17,6 +16,7 @@ from db.errors import SchemaTooNew
 from db.ledger import Ledger
 from db.migrate import HEAD, migrate
 from db.schema import metadata, predictions
+from tests.support.concurrency import at_once
 
 
 def migrate_database(url: str) -> bool:

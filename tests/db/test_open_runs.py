@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from made_runs import finish, lease, some_files, take
 from sqlalchemy import text
 
 from db.leases import reclaim_from_worker, release_lease, release_leases_of
 from db.ledger import Ledger
 from db.runs import CANCELLED, Progress, Run, open_progress, progress, set_state
+from tests.support.made_runs import finish, lease, some_files, take
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_runs import lease, some_files, take
 from sqlalchemy import select, text
 
 from db.leases import record_results
@@ -15,6 +14,7 @@ from db.migrate import migrate
 from db.results import COLUMNS, Filter, read_predictions, statement_for
 from db.runs import CANCELLED, Run, set_state
 from db.schema import predictions
+from tests.support.made_runs import lease, some_files, take
 
 
 @pytest.fixture

@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from at_once import at_once
-from made_runs import counts_by_rows, counts_of_chunks, finish, lease, some_files, take
 from sqlalchemy import event, select
 
 from db.leases import LeaseDenied, PendingImage, lease_chunk, record_results
 from db.ledger import Ledger
 from db.runs import Run, count_by_class, count_images, failures_by_reason, progress
 from db.schema import chunks, results
+from tests.support.concurrency import at_once
+from tests.support.made_runs import counts_by_rows, counts_of_chunks, finish, lease, some_files, take
 
 WRITERS = 6
 CHUNKS_EACH = 10

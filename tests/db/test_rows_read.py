@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from made_runs import finish, lease, some_files, take
 from sqlalchemy import Connection, case, event, insert, literal, select
 
 from db.chunk_counters import refresh_counters
@@ -26,6 +25,7 @@ from db.ledger import Ledger
 from db.results import Filter, attribution_by_class, model_versions_of_run, read_predictions
 from db.runs import Run, failures_by_reason, open_progress, progress
 from db.schema import images, results
+from tests.support.made_runs import finish, lease, some_files, take
 
 FILES, CHUNK = 51_200, 64
 FAILED_CHUNK = 40

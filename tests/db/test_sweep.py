@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from at_once import at_once
-from made_runs import finish, lease, some_files, take
 from sqlalchemy import Connection, update
 
 from db.dialect import now
@@ -19,6 +17,8 @@ from db.leases import (
 from db.ledger import Ledger
 from db.runs import CANCELLED, Run, set_state
 from db.schema import chunks, runs
+from tests.support.concurrency import at_once
+from tests.support.made_runs import finish, lease, some_files, take
 
 
 def claim(url: str) -> list[int]:

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from counting import NoteFault, draw_xrays_of
-from installation import Installation
+
+from tests.support.fault_runs import NoteFault, draw_xrays_of
+from tests.support.installation import Installation
 
 HEADING = """# What happens when something breaks
 

@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
-from counting import (
+
+from tests.support.fault_runs import (
     NoteFault,
     assert_each_once,
     both_databases,
@@ -17,9 +18,8 @@ from counting import (
     going_on,
     seconds_until_more_done,
 )
-from installation import Installation, children_of, draw_many
-from servers import Valkey, wait_until
-
+from tests.support.installation import Installation, children_of, draw_many
+from tests.support.servers import Valkey, wait_until
 from worker.queue.messages import EXPLAIN_QUEUE
 
 

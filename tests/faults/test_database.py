@@ -6,9 +6,16 @@ import sqlite3
 import time
 
 import pytest
-from counting import NoteFault, assert_each_once, draw_xrays_of, going_on, seconds_until_more_done
-from installation import Installation
-from servers import Postgres
+
+from tests.support.fault_runs import (
+    NoteFault,
+    assert_each_once,
+    draw_xrays_of,
+    going_on,
+    seconds_until_more_done,
+)
+from tests.support.installation import Installation
+from tests.support.servers import Postgres
 
 OUTAGE_SECONDS = 10.0
 

@@ -6,10 +6,9 @@ import random
 import subprocess
 from pathlib import Path
 
-from counting import IMAGES, NoteFault, assert_each_once, both_databases, enqueue
-from installation import Installation
-from servers import Valkey
-
+from tests.support.fault_runs import IMAGES, NoteFault, assert_each_once, both_databases, enqueue
+from tests.support.installation import Installation
+from tests.support.servers import Valkey
 from worker.queue.messages import EXPLAIN_QUEUE
 
 

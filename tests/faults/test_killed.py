@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from counting import (
+from tests.support.fault_runs import (
     IMAGES,
     NoteFault,
     assert_each_once,
@@ -18,8 +18,8 @@ from counting import (
     nodes,
     seconds_until_finished,
 )
-from installation import Installation, draw_many
-from servers import wait_until
+from tests.support.installation import Installation, draw_many
+from tests.support.servers import wait_until
 
 
 @both_databases

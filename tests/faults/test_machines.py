@@ -9,7 +9,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from counting import (
+from sqlalchemy import func, select
+
+from db.migrate import migrate
+from db.schema import images, results
+from db.workers import list_workers
+from tests.support.fault_runs import (
     NoteFault,
     assert_each_once,
     children,
@@ -18,14 +23,9 @@ from counting import (
     in_hand,
     seconds_until_finished,
 )
-from installation import COMMAND, Installation, InstallModel, draw_many, unavailable
-from network import Host, Network, ValkeyOn
-from servers import CannotStart, Postgres, Valkey, wait_until
-from sqlalchemy import func, select
-
-from db.migrate import migrate
-from db.schema import images, results
-from db.workers import list_workers
+from tests.support.installation import COMMAND, Installation, InstallModel, draw_many, unavailable
+from tests.support.network_namespaces import Host, Network, ValkeyOn
+from tests.support.servers import CannotStart, Postgres, Valkey, wait_until
 from worker.queue.messages import EXPLAIN_QUEUE
 
 FIRST, LATER = 80, 240

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 
 import pytest
-from counting import IMAGES, NoteFault, children, draw_xrays_of, enqueue
-from installation import Installation
 from PIL import Image
-from servers import wait_until
 from sqlalchemy import select
 
 from db.schema import images, results
+from tests.support.fault_runs import IMAGES, NoteFault, children, draw_xrays_of, enqueue
+from tests.support.installation import Installation
+from tests.support.servers import wait_until
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from counting import assert_each_once, children, draw_xrays_of, enqueue
-from installation import Installation
-from servers import Valkey, wait_until
 from sqlalchemy import func, select
 
 from db.schema import results
+from tests.support.fault_runs import assert_each_once, children, draw_xrays_of, enqueue
+from tests.support.installation import Installation
+from tests.support.servers import Valkey, wait_until
 from worker.queue.messages import EXPLAIN_QUEUE
 
 

@@ -9,12 +9,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from counting import IMAGES, NoteFault, assert_each_once, children, draw_xrays_of, enqueue, in_hand
-from installation import Installation, command_of
-from servers import Valkey, wait_until
 from sqlalchemy import select
 
 from db.schema import chunks, images, results, runs
+from tests.support.fault_runs import (
+    IMAGES,
+    NoteFault,
+    assert_each_once,
+    children,
+    draw_xrays_of,
+    enqueue,
+    in_hand,
+)
+from tests.support.installation import Installation, command_of
+from tests.support.servers import Valkey, wait_until
 from worker.queue.messages import EXPLAIN_QUEUE
 
 Stage = Callable[[Installation], object]

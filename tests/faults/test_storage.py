@@ -8,9 +8,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from counting import NoteFault, assert_each_once, draw_xrays_of, enqueue, going_on, seconds_until_more_done
-from installation import Installation, unavailable
-from servers import wait_until
+
+from tests.support.fault_runs import (
+    NoteFault,
+    assert_each_once,
+    draw_xrays_of,
+    enqueue,
+    going_on,
+    seconds_until_more_done,
+)
+from tests.support.installation import Installation, unavailable
+from tests.support.servers import wait_until
 
 
 @contextmanager

@@ -8,14 +8,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from counting import (
+
+from tests.support.fault_runs import (
     NoteFault,
     assert_each_once,
     draw_xrays_of,
     enqueue,
     lose_machine,
 )
-from installation import Installation, unavailable
+from tests.support.installation import Installation, unavailable
 
 
 def faketime() -> Path:

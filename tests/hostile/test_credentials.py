@@ -10,10 +10,10 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
-from installation import Installation, InstallModel, draw_many
-from servers import Postgres, Valkey, free_port, wait_until
 
 from db.migrate import migrate
+from tests.support.installation import Installation, InstallModel, draw_many
+from tests.support.servers import Postgres, Valkey, free_port, wait_until
 from worker.queue.messages import EXPLAIN_QUEUE
 
 SECRET = "s3cret/pass wörd"  # noqa: S105 - of a server that lives as long as the test

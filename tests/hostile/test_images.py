@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from corpus import Hostile, corpus, originals, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.support.hostile_corpus import Hostile, corpus, originals, write
 from worker.errors import ImageError
 from worker.explain.options import ExplainOptions
 from worker.explain.overlay import render
@@ -28,7 +28,7 @@ from worker.model.metadata import Preprocessing
 # Pillow warns of much that it then reads.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parents[2]
 REASONS = {
     "empty",
     "truncated",
@@ -57,7 +57,8 @@ def told(files: list[Hostile], small_model: Path, tmp_path_factory: pytest.TempP
     for hostile in files:
         write(folder / "in", hostile)
     done = subprocess.run(
-        [sys.executable, HERE / "read_corpus.py", folder / "in", small_model, folder / "out"],
+        [sys.executable, "-m", "tests.support.read_corpus", folder / "in", small_model, folder / "out"],
+        cwd=ROOT,
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True, text=True, check=False, timeout=200,
     )  # fmt: skip

@@ -11,8 +11,8 @@ import pytest
 from celery import Celery
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from messages import envelope, forged
 
+from tests.support.forged_messages import envelope, forged
 from worker.queue.celery_app import configuration
 from worker.queue.message_schema import InvalidMessage, check_envelope, check_message
 from worker.queue.messages import EXPLAIN_CHUNK, EXPLAIN_QUEUE, TRAIN, TRAIN_QUEUE

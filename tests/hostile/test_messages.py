@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import random
 
-from installation import Installation, command_of, draw_many
-from messages import forged
-from servers import Valkey, wait_until
-
 from db.leases import lease_chunk
+from tests.support.forged_messages import forged
+from tests.support.installation import Installation, command_of, draw_many
+from tests.support.servers import Valkey, wait_until
 from worker.queue.messages import EXPLAIN_QUEUE
 
 

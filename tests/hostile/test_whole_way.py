@@ -9,12 +9,12 @@ import stat
 from pathlib import Path
 
 import pytest
-from corpus import NAMES, SIZE
-from installation import Installation
 from PIL import Image
 from sqlalchemy import select, update
 
 from db.schema import images, results
+from tests.support.hostile_corpus import NAMES, SIZE
+from tests.support.installation import Installation
 from worker.file_names import escape_path
 
 MARKUP = "[/x].png"  # a folder, and a file in it, that rich would take for markup

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_dicom import FOUR, TINY, decode, dicom, gray, lut, picture, refused
 
+from tests.support.made_dicom import FOUR, TINY, decode, dicom, gray, lut, picture, refused
 from worker.images.dicom import decode_dicom
 
 # From stored values to gray

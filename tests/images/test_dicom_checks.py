@@ -9,9 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_dicom import EXPLICIT, FOUR, IMPLICIT, TINY, decode, dicom, elements, item, refused, written
 from pydicom.dataset import Dataset
 
+from tests.support.made_dicom import (
+    EXPLICIT,
+    FOUR,
+    IMPLICIT,
+    TINY,
+    decode,
+    dicom,
+    elements,
+    item,
+    refused,
+    written,
+)
 from worker.images.dicom import ACCEPTABLE, decode_dicom
 
 STORAGE = "1.2.840.10008.5.1.4.1.1."

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_dicom import (
+
+from tests.support.made_dicom import (
     BIG_ENDIAN,
     DEFLATED,
     EXPLICIT,
@@ -32,7 +33,6 @@ from made_dicom import (
     refused,
     written,
 )
-
 from worker.images.dicom import decode_dicom, is_dicom
 from worker.images.limits import Limits
 

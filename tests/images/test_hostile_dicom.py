@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_dicom import (
+
+from tests.support.made_dicom import (
     DEFLATED,
     EXPLICIT,
     HTJ2K,
@@ -181,7 +182,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     for name, content in bombs():
         (folder / f"bomb-{name}").write_bytes(content)
     done = subprocess.run(
-        [sys.executable, Path(__file__).parent / "decode_folder.py", folder, str(MORE_BYTES)],
+        [sys.executable, "-m", "tests.support.decode_folder", folder, str(MORE_BYTES)],
+        cwd=Path(__file__).parents[2],
         capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]

@@ -14,8 +14,8 @@ from typing import Any
 import imagecodecs
 import numpy as np
 import pytest
-from made_raster import HEIGHT, WIDTH, deep, encodings, netpbm, rgb, tiff
 
+from tests.support.made_raster import HEIGHT, WIDTH, deep, encodings, netpbm, rgb, tiff
 from worker.errors import ImageError
 from worker.images import raster
 from worker.images.limits import Limits
@@ -23,7 +23,7 @@ from worker.images.raster import decode_raster
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parents[2]
 ENCODINGS = encodings()
 MUTATED = 400
 MORE_BYTES = 1_500_000_000
@@ -134,7 +134,7 @@ def test_what_expands_beyond_its_strip_takes_no_more_memory_than_the_strip(
         "assert held() - before < 100_000, held() - before"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], input=content, capture_output=True, check=False, cwd=HERE.parents[1]
+        [sys.executable, "-c", program], input=content, capture_output=True, check=False, cwd=ROOT
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.strip() in (b"not-an-image", b"no-contrast")
@@ -142,7 +142,7 @@ def test_what_expands_beyond_its_strip_takes_no_more_memory_than_the_strip(
 
 def test_mutated_files_are_read_or_refused_within_time_and_memory() -> None:
     done = subprocess.run(
-        [sys.executable, HERE / "decode_mutated.py", str(MUTATED), str(MORE_BYTES), "7"],
+        [sys.executable, "-m", "tests.support.decode_mutated", str(MUTATED), str(MORE_BYTES), "7"], cwd=ROOT,
         capture_output=True, text=True, check=False, timeout=240,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]

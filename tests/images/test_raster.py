@@ -9,9 +9,9 @@ from typing import Any
 import imagecodecs
 import numpy as np
 import pytest
-from made_raster import Values, deep, encodings, netpbm, opaque, phantom, rgb, saved, tiff
 from PIL import Image
 
+from tests.support.made_raster import Values, deep, encodings, netpbm, opaque, phantom, rgb, saved, tiff
 from worker.errors import ImageError
 from worker.images.depth import gray_image
 from worker.images.limits import Limits

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import Valkey, free_port
 from sqlalchemy import func, select
 
 from db.ingest import RunIngest, ScannedFile
@@ -21,6 +20,7 @@ from db.runs import Run, open_run
 from db.schema import chunks
 from producer import publish
 from producer.publish import publish_chunks
+from tests.support.servers import Valkey, free_port
 from worker.queue.broker import BrokerUnreachable
 from worker.queue.messages import EXPLAIN_QUEUE
 from worker.settings import Settings, load_settings

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from installation import COMMAND, Installation, draw_many
 from psycopg import sql
-from servers import Postgres
 
 from db.errors import DatabaseUnavailable
 from db.ledger import Ledger
 from db.migrate import migrate
 from db.schema import results
+from tests.support.installation import COMMAND, Installation, draw_many
+from tests.support.servers import Postgres
 from worker.file_names import NAME_MAX, fitting_path
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from installation import Installation, draw_many, draw_xrays
 from pyarrow import parquet
-from servers import Valkey, free_port, wait_until
 
+from tests.support.installation import Installation, draw_many, draw_xrays
+from tests.support.servers import Valkey, free_port, wait_until
 from worker.queue.messages import EXPLAIN_QUEUE
 
 both_databases = pytest.mark.parametrize("distributed", ["sqlite", "postgres"], indirect=True)

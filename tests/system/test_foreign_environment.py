@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from installation import Installation, draw_many
+
+from tests.support.installation import Installation, draw_many
 
 
 def broken_packages(folder: Path, *names: str) -> Path:

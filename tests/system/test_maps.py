@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from installation import Installation, draw_xrays
 from PIL import Image
-from test_wrong_use import refused
+
+from tests.support.installation import Installation, draw_xrays, refused
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from installation import Installation, draw_many
-from servers import wait_until
 from sqlalchemy import func, select
 
 from db.models import add_model, promote_model
 from db.schema import results
 from db.workers import Worker, list_workers
+from tests.support.installation import Installation, draw_many
+from tests.support.servers import wait_until
 from worker.model.metadata import digest_of
 from worker.model.store import ModelStore
 

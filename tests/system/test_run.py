@@ -7,9 +7,10 @@ import signal
 from pathlib import Path
 
 import pytest
-from installation import Installation, draw_many, draw_xrays
 from PIL import Image
-from servers import wait_until
+
+from tests.support.installation import Installation, draw_many, draw_xrays
+from tests.support.servers import wait_until
 
 
 def test_run_explains_every_image_and_leaves_no_process(installation: Installation) -> None:

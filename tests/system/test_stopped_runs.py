@@ -6,8 +6,6 @@ import signal
 from pathlib import Path
 
 import pytest
-from installation import Installation, draw_many
-from servers import wait_until
 
 from db.leases import LeaseDenied, claim_unpublished, lease_chunk, reclaim_expired
 from db.ledger import Ledger
@@ -15,6 +13,8 @@ from db.runs import STOPPED, get_run, list_runs, open_progress, stop_run
 from db.trainings import CANCELLED, list_trainings
 from db.workers import list_workers
 from producer.enqueue import Request, enqueue
+from tests.support.installation import Installation, draw_many
+from tests.support.servers import wait_until
 from worker.queue.broker import queue_length
 from worker.queue.messages import EXPLAIN_QUEUE
 from worker.settings import Settings

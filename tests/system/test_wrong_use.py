@@ -6,18 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from installation import Installation, draw_many
 
 from db.runs import SCANNING, set_state
 from producer.enqueue import Request, enqueue
+from tests.support.installation import Installation, draw_many, refused
 from worker.settings import Settings
-
-
-def refused(installation: Installation, *arguments: object) -> str:
-    done = installation.xraycam(*arguments, status=2)
-    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
-    assert "Traceback" not in done.stderr
-    return str(done.stderr)
 
 
 def test_missing_and_empty_folders_are_named(installation: Installation) -> None:

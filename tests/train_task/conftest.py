@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from installation import Installation
 from PIL import Image
-from servers import Valkey
 
 from db.ledger import Ledger
 from db.migrate import migrate
+from tests.support.installation import Installation
+from tests.support.servers import Valkey
 from worker.model.store import ModelStore, store_of
 from worker.settings import Settings, load_settings
 from worker.train.dataset import LabelledDataset, load_labelled_folder

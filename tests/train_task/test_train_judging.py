@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from versions_made import make_current, make_version, reference_scores
 
 from db.ledger import Ledger
 from db.models import current_model, get_model
 from db.trainings import Training, add_training, get_training, requeue_training
+from tests.support.made_versions import make_current, make_version, reference_scores
 from worker.errors import ModelError
 from worker.model.network import load_model
 from worker.model.store import ModelStore

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from versions_made import make_current, make_version, reference_scores
 
 from db.ledger import Ledger
+from tests.support.made_versions import make_current, make_version, reference_scores
 from worker.model.metadata import read_metadata, write_metadata
 from worker.model.store import ModelStore
 from worker.train.dataset import LabelledDataset

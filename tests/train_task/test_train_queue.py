@@ -8,18 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from installation import Installation, command_of, parent_of
-from servers import Valkey, wait_until
-from watched import START_SECONDS, Watched
 
 from db.models import current_model, list_models
+from tests.support.installation import Installation, command_of, parent_of
+from tests.support.servers import Valkey, wait_until
+from tests.support.watched_training import START_SECONDS, Watched
 from worker.queue.celery_app import create_celery_app
 from worker.queue.messages import send_training
 from worker.settings import Settings
 from worker.supervisor.reaper import Reaper
 
 MakeFolder = Callable[..., Path]
-SHORT_LIMITS = Path(__file__).parent / "short_limits"
+SHORT_LIMITS = Path(__file__).parents[1] / "support" / "short_limits"
 
 pytestmark = pytest.mark.timeout(600)
 

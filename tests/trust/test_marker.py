@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from installation import Installation
 from PIL import ImageDraw
 
 from db.migrate import migrate
 from db.models import add_model
 from producer.phantoms.folder import draw_phantom
+from tests.support.installation import Installation
 from worker.model.metadata import Head, Preprocessing, digest_of
 from worker.model.network import round_to_stored_precision
 from worker.model.store import STARTER, ModelStore

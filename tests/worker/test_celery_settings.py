@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
-from servers import Valkey
 
+from tests.support.servers import Valkey
 from worker.queue.celery_app import create_celery_app
 from worker.settings import Settings
 

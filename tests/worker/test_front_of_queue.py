@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from servers import Valkey, free_port
 
+from tests.support.servers import Valkey, free_port
 from worker.queue.broker import BrokerUnreachable, move_to_front
 from worker.queue.messages import EXPLAIN_QUEUE
 

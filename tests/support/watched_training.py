@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from installation import Installation
-from servers import wait_until
-
 from db.errors import TrainingNotFound
 from db.trainings import Training, get_training
+from tests.support.installation import Installation
+from tests.support.servers import wait_until
 
 # Enough for a worker to start, import TensorFlow and compile, on a machine that has other things to do.
 START_SECONDS = 180.0

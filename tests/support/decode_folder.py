@@ -10,8 +10,6 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 from worker.errors import ImageError
 from worker.images.dicom import decode_dicom, is_dicom
 from worker.images.limits import Limits

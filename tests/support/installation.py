@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from servers import wait_until
 from sqlalchemy import URL, func, select
 
 from db.ledger import Ledger
 from db.models import Model
 from db.schema import chunks, images, results
 from producer.phantoms import make_phantoms
+from tests.support.servers import wait_until
 from worker.settings import PREFIX
 
 InstallModel = Callable[[Ledger, Path], Model]
@@ -189,3 +189,11 @@ def draw_many(folder: Path, count: int) -> Path:
         image.putpixel((0, 0), number % 256)
         image.save(folder / f"image-{number:04}.png")
     return folder
+
+
+def refused(installation: Installation, *arguments: object) -> str:
+    """The one line that a command prints which refuses what it was given."""
+    done = installation.xraycam(*arguments, status=2)
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    return str(done.stderr)

@@ -9,8 +9,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 from worker.explain.explainer import Explainer
 from worker.explain.options import ExplainOptions
 from worker.explain.pipeline import ImageTask, Pipeline

@@ -1,4 +1,4 @@
-"""Writes a small real model with random weights: `python tests/small_model.py FOLDER`."""
+"""Writes a small real model with random weights: `python -m tests.support.small_model FOLDER`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from pathlib import Path
 
 import keras
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from worker.model.metadata import Head
 from worker.model.network import build_network, save_model, spatial_layers

@@ -12,10 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from made_raster import encodings
-
+from tests.support.made_raster import encodings
 from worker.errors import ImageError
 from worker.images.limits import Limits
 from worker.images.raster import decode_raster

@@ -1,0 +1,1 @@
+"""What tests share: installations, servers, networks, made files and runs."""
