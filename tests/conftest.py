@@ -50,6 +50,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: SLOW.index(room(item)) if room(item) in SLOW else len(SLOW))
 
 
+@pytest.fixture(autouse=True)
+def umask() -> Iterator[None]:
+    """Commands run inside this process set theirs; it must not reach the next test."""
+    before = os.umask(0o022)
+    os.umask(before)
+    yield
+    os.umask(before)
+
+
 @pytest.fixture(scope="session")
 def valkey_server() -> Iterator[Valkey]:
     server = Valkey()

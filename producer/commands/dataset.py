@@ -67,7 +67,7 @@ def preview_command(
             folder, min_per_class=1, limits=limits_of(settings), memory=0, samples=True
         )
         for item in found.skipped:
-            click.echo(f"skipped: {item.message}", err=True)
+            click.echo(f"left out: {item.message}", err=True)
         for line in found.passed_over:
             click.echo(line, err=True)
         draw_preview(found, chosen, draw_samples(found, count, seed), file)

@@ -63,9 +63,9 @@ def test_chunk_of_another_owner_is_refused_until_its_lease_ends(ledger: Ledger, 
 
 
 def test_lease_ends_by_itself(ledger: Ledger, run_of_ten: Run) -> None:
-    lease(ledger, run_of_ten, 1, "one", seconds=0.2)
+    lease(ledger, run_of_ten, 1, "one", seconds=2)
     assert progress(ledger, run_of_ten.id).leased_chunks == 1
-    time.sleep(0.3)
+    time.sleep(2.1)
     assert progress(ledger, run_of_ten.id).leased_chunks == 0
     lease(ledger, run_of_ten, 1, "two")
 

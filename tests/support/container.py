@@ -69,7 +69,7 @@ class Container:
             self._process = subprocess.Popen(
                 self._launch([]), stdin=subprocess.DEVNULL, stdout=output, stderr=output
             )
-        wait_until(self._first_process, 10, f"{self.name} starts: {self.output}")
+        wait_until(self._first_process, 10, f"{self.name} starts")
 
     @property
     def output(self) -> str:
@@ -153,6 +153,7 @@ class Container:
         quote = shlex.quote
         room, root = quote(str(self._room)), quote(str(self._room / "root"))
         lines = [
+            "umask 022",  # the mode of `upper` is that of the container's root
             f"hostname {quote(self.name)}",
             f"mount -t tmpfs tmpfs {room}",
             f"mkdir {room}/upper {room}/work {root}",

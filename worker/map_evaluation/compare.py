@@ -44,7 +44,7 @@ def compare_maps(
             below = file.name if source.is_file() else file.relative_to(source)
             write_atomically(encode(picture, "png"), output / f"{below}.png")
         except ImageError as error:
-            on_message(f"skipped: {error}")
+            on_message(f"left out: {error}")
             continue
         drawn += 1
         if drawn % 10 == 0:
