@@ -123,6 +123,7 @@ def test_map_equals_the_formula_computed_plainly(
         np.testing.assert_allclose(found[index], plain, atol=1e-3 if name == "gradcam++" else 5e-5)
 
 
+@pytest.mark.slow
 def test_scorecam_equals_the_formula_computed_plainly(
     model: tuple[ModelMetadata, Any], batch: Pixels
 ) -> None:
@@ -132,6 +133,7 @@ def test_scorecam_equals_the_formula_computed_plainly(
         np.testing.assert_allclose(found[index], plain, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_scorecam_does_not_depend_on_the_memory_it_may_use(
     model: tuple[ModelMetadata, Any], batch: Pixels
 ) -> None:
@@ -145,6 +147,7 @@ def test_scorecam_does_not_depend_on_the_memory_it_may_use(
     )
 
 
+@pytest.mark.slow
 def test_methods_at_once_equal_each_alone(
     all_methods: Explainer, model: tuple[ModelMetadata, Any], batch: Pixels
 ) -> None:
@@ -203,6 +206,7 @@ def test_every_class_equals_each_as_the_target(model: tuple[ModelMetadata, Any],
             np.testing.assert_allclose(found.heatmaps[f"{panel} {name}"], maps, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_scorecam_of_every_class_explains_each(model: tuple[ModelMetadata, Any], batch: Pixels) -> None:
     every = Explainer(*model, [LAYER], "scorecam", every_class=True).explain(batch[:1])
     one = Explainer(*model, [LAYER], "scorecam").explain(batch[:1], [2])

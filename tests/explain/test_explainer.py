@@ -89,6 +89,7 @@ def test_heatmap_does_not_depend_on_its_neighbours(explainer: Explainer, batch: 
         np.testing.assert_allclose(among_images.heatmaps[layer][2], among_white.heatmaps[layer][2], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_several_layers_at_once_equal_each_alone(
     explainer: Explainer, model: tuple[ModelMetadata, Any], batch: Pixels
 ) -> None:
@@ -142,6 +143,7 @@ def test_map_that_is_zero_everywhere_stays_zero(model_folder: Path, batch: Pixel
     assert not explanation.heatmaps["block_15_add"].any()
 
 
+@pytest.mark.slow
 def test_explainer_of_new_weights_does_not_use_the_old(model_folder: Path, batch: Pixels) -> None:
     metadata, network = load_model(model_folder)
     old = Explainer(metadata, network)

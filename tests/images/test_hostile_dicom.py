@@ -33,6 +33,8 @@ from tests.support.made_dicom import (
     written,
 )
 
+pytestmark = pytest.mark.slow
+
 REASONS = {
     "truncated", "not-an-image", "too-small", "too-large", "unsupported", "not-radiograph", "not-chest",
     "not-frontal", "for-processing", "multi-frame", "no-pixels", "not-dicom",

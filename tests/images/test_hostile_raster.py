@@ -23,6 +23,8 @@ from worker.images.raster import decode_raster
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 ENCODINGS = encodings()
 MUTATED = 400

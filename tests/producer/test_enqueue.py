@@ -173,6 +173,7 @@ def test_remote_broker_is_accepted_with_postgres(monkeypatch: pytest.MonkeyPatch
     assert "hidden" not in repr(settings)
 
 
+@pytest.mark.slow
 def test_benchmark_of_enqueuing_runs() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.enqueue", "--files", "3000"],
