@@ -7,24 +7,20 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 
 from pydantic import SecretStr
-from rich.table import Table
 
 from db import runs
 from db.errors import LedgerError
 from db.ledger import Ledger
-from db.results import Filter
 from db.runs import Run, stop_run
 from db.trainings import QUEUED, Training, cancel_training, get_training
-from producer.attribution_report import attribution_report
-from producer.cli import INTERRUPTED, SOME_FAILED
-from producer.formats import write_csv
+from producer.cli import INTERRUPTED
 from producer.private_broker import PrivateBroker
 from producer.progress import ProgressDisplay, wait_for_run
 from producer.publish import publish_chunks
+from producer.run_summary import summarize
 from producer.session import Session
 from producer.training_progress import TrainingDisplay, report_training, wait_for_training
 from worker.errors import XraycamError
@@ -139,35 +135,6 @@ def run_locally(session: Session, run: Run, gpus: str = "all") -> int:
             )
             return INTERRUPTED
     return summarize(session, run)
-
-
-def summarize(session: Session, run: Run) -> int:
-    """Print how a run ended and where everything is; the exit status."""
-    found = runs.progress(session.ledger, run.id)
-    csv_file = Path(run.output) / "predictions.csv"
-    csv_file.parent.mkdir(parents=True, exist_ok=True)
-    with csv_file.open("w", newline="", encoding="utf-8") as stream:
-        write_csv(session.ledger, Filter(run=run.id), stream)
-    table = Table(title=f"run {run.id}: {found.done} done, {found.failed} failed", title_justify="left")
-    table.add_column("result")
-    table.add_column("images", justify="right")
-    for name, count in runs.count_by_class(session.ledger, run.id).items():
-        table.add_row(name, str(count))
-    for reason, count in runs.failures_by_reason(session.ledger, run.id).items():
-        table.add_row(f"failed: {reason}", str(count))
-    session.out.print(table)
-    for label, place in (
-        ("overlays", run.output),
-        ("table", csv_file),
-        ("ledger", session.ledger),
-    ):
-        session.out.print(f"{label + ':':<10}{place}", soft_wrap=True, markup=False)
-    for line in attribution_report(session, run):
-        session.out.print(line, soft_wrap=True, markup=False)
-    if found.failed:
-        session.err.print(f"why images failed: xraycam results {run.id} --status failed", soft_wrap=True)
-        return SOME_FAILED
-    return 0
 
 
 @contextmanager

@@ -59,6 +59,7 @@ def results_command(
 
     from db.results import Filter
     from producer import formats
+    from producer.run_summary import gone_note
     from producer.session import ensure_output_file, open_session
 
     session = open_session()
@@ -68,6 +69,8 @@ def results_command(
     chosen = Filter(run=chosen_run.id, limit=limit, **wanted)
     _check_known(session, chosen)
     output = None if output is None else ensure_output_file(output)
+    if (note := gone_note(session, chosen_run)) is not None:
+        session.tell(note)
     if output_format == "table" and output is None:
         from producer.attribution_report import attribution_report
 

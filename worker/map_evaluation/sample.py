@@ -37,6 +37,15 @@ class Sample:
     def __len__(self) -> int:
         return len(self.pixels)
 
+    def require(self, least: int, source: Path) -> None:
+        """Raises XraycamError unless there are `least` different images."""
+        different = len({one.tobytes() for one in self.pixels})
+        if different < least:
+            raise XraycamError(
+                f"{printable(source)} gave {different} different images that can be read; with fewer than "
+                f"{least} the result means nothing"
+            )
+
 
 def draw_sample(
     source: Path,

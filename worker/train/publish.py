@@ -168,6 +168,7 @@ def publish(ledger: Ledger, store: ModelStore, folder: Path, *, source: str, pro
         classes=metadata.classes,
         source=source,
         metrics=_figures(metadata),
+        created_at=metadata.created_at,
         promote=promote,
     )
     return metadata
