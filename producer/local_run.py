@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from types import FrameType
 
 from pydantic import SecretStr
 
@@ -17,6 +14,7 @@ from db.ledger import Ledger
 from db.runs import Run, stop_run
 from db.trainings import QUEUED, Training, cancel_training, get_training
 from producer.cli import INTERRUPTED
+from producer.interrupts import interrupt_once
 from producer.private_broker import PrivateBroker
 from producer.progress import ProgressDisplay, wait_for_run
 from producer.publish import publish_chunks
@@ -40,6 +38,10 @@ class LocalWorkers:
     settings: Settings
     launcher: Supervisor
     broker: PrivateBroker | None
+
+    def last_error(self) -> str:
+        """The last error in the workers' logs; empty without one."""
+        return next(filter(None, map(self.launcher.last_error_of, self.launcher.nodes)), "")
 
     def tick(self) -> bool:
         """Keep all alive; true when the broker had died, and with it its messages."""
@@ -124,7 +126,7 @@ def run_locally(session: Session, run: Run, gpus: str = "all") -> int:
                 stopped_on_error(session.ledger, run),
             ):
                 overseer = LocalRunSupervisor(fleet, session.ledger, run)
-                with ProgressDisplay(session.err, session.ledger, run) as display:
+                with ProgressDisplay(session.err, session.ledger, run, log_error=fleet.last_error) as display:
                     overseer.publish(on_wait=display.update)
                     wait_for_run(display, session.ledger, run, overseer.tick)
         except KeyboardInterrupt:
@@ -148,27 +150,6 @@ def stopped_on_error(ledger: Ledger, run: Run) -> Iterator[None]:
         raise
 
 
-@contextmanager
-def interrupt_once() -> Iterator[None]:
-    """Let Ctrl-C, SIGTERM or a closed terminal stop the block, once: a second must not break the end."""
-    stopping = threading.Event()
-
-    def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        if not stopping.is_set():
-            stopping.set()
-            raise KeyboardInterrupt
-
-    numbers = [signal.SIGTERM, signal.SIGINT]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        numbers.append(signal.SIGHUP)  # the terminal was closed; `nohup` asks that it be ignored
-    before = {number: signal.signal(number, stop) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def train_locally(session: Session, training: Training, gpus: str = "all") -> int:
     """Start a trainer, wait until the training has ended, stop the trainer; the exit status.
 
@@ -185,7 +166,7 @@ def train_locally(session: Session, training: Training, gpus: str = "all") -> in
                 with TrainingDisplay(session.err, session.ledger, training.id) as display:
                     ended = wait_for_training(display, overseer.tick)
             except KeyboardInterrupt:
-                # Told before the trainer is stopped: it ends after the batch in hand, not when killed.
+                # Told before the trainer is stopped: it ends after its current batch, not when killed.
                 cancel_training(session.ledger, training.id)
                 raise
     except KeyboardInterrupt:

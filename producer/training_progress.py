@@ -15,6 +15,7 @@ from db.models import get_model
 from db.trainings import CANCELLED, DONE, LOST, QUEUED, Training, get_training
 from producer.attribution_report import occlusion_report_of
 from producer.cli import SOME_FAILED
+from producer.interrupts import raise_if_interrupted
 from producer.known_workers import live_workers
 from producer.session import Session
 from worker.queue.messages import TRAIN_QUEUE
@@ -98,6 +99,7 @@ def wait_for_training(
         training = display.update()
         if training.has_ended:
             return training
+        raise_if_interrupted()
         tick(training)
         time.sleep(LOOK_SECONDS)
 

@@ -199,7 +199,7 @@ def run_command(gpus: str, dry_run: bool, **given: Any) -> None:
                 lambda found: status.update(f"scanning: {found} images"),
             )
     except KeyboardInterrupt:
-        click.echo("stopped while scanning; the same command goes on with it", err=True)
+        click.echo("stopped while scanning; the same command continues it", err=True)
         raise SystemExit(INTERRUPTED) from None
     report_enqueued(enqueued)
     raise SystemExit(run_locally(session, enqueued.run, gpus))
@@ -207,7 +207,8 @@ def run_command(gpus: str, dry_run: bool, **given: Any) -> None:
 
 @click.command("enqueue")
 @request_options
-def enqueue_command(dry_run: bool, **given: Any) -> None:
+@click.option("--wait", is_flag=True, help="Show the progress until all is done, and print the summary.")
+def enqueue_command(dry_run: bool, wait: bool, **given: Any) -> None:
     """Enqueue every X-ray of FOLDER for the workers, and print the run's number.
 
     Needs XRAYCAM_BROKER_URL. The workers must see the folder under the same path.
@@ -230,7 +231,7 @@ def enqueue_command(dry_run: bool, **given: Any) -> None:
         report_dry_run(session, request)
         return
     session.require_broker()
-    then = "the same command goes on with it"
+    then = "the same command continues it"
     try:
         with session.err.status("scanning") as status:
             enqueued = enqueue(
@@ -243,14 +244,46 @@ def enqueue_command(dry_run: bool, **given: Any) -> None:
             report_enqueued(enqueued)
             chunks = runs.progress(session.ledger, enqueued.run.id).chunks
             with stopped_on_error(session.ledger, enqueued.run):
-                publish_chunks(
-                    session.settings,
-                    session.ledger,
-                    enqueued.run,
-                    chunks,
-                    lambda: status.update("the queue is full, or the broker away: waiting"),
-                )
+                waiting = _WaitingToSend(session, enqueued.run, status.update)
+                publish_chunks(session.settings, session.ledger, enqueued.run, chunks, waiting.tell)
     except KeyboardInterrupt:
         click.echo(f"stopped; {then}", err=True)
         raise SystemExit(INTERRUPTED) from None
+    if wait:
+        from producer.commands.runs import watch_run
+
+        raise SystemExit(watch_run(session, enqueued.run))
     click.echo(enqueued.run.id)
+
+
+class _WaitingToSend:
+    """Says that messages wait to be sent, in a terminal at once, elsewhere once a minute."""
+
+    def __init__(self, session: Session, run: Run, show: Callable[[str], object]) -> None:
+        from producer.stall_notice import StallNotice
+
+        self._session = session
+        self._show = show
+        self._notice = StallNotice(session.err, f"run {run.id}")
+
+    def tell(self) -> None:
+        self._show("the queue is full, or the broker away: waiting")
+        self._notice.look(None, self._why)
+
+    def _why(self) -> str:
+        from producer.known_workers import live_workers
+        from producer.progress import inference_workers
+        from worker.queue.broker import BrokerUnreachable, queue_length
+        from worker.queue.messages import EXPLAIN_QUEUE
+
+        settings = self._session.settings
+        assert settings.broker is not None  # the command looked
+        try:
+            messages = queue_length(settings.broker, EXPLAIN_QUEUE)
+        except BrokerUnreachable as error:
+            return str(error)
+        live = live_workers(self._session.ledger)
+        workers = inference_workers(live)
+        said = f"{counted(messages, 'message')} in the queue, of {settings.max_queued_messages} at most"
+        errors = "".join(f"; last error: {worker.last_error}" for worker in live if worker.last_error)
+        return f"{said}, {counted(workers, 'live worker') if workers else 'no worker is alive'}{errors}"

@@ -89,11 +89,6 @@ def watch_command(run: int | None, training: int | None, once: bool) -> None:
       xraycam watch 3 --once
       xraycam watch --training 2
     """
-    from db import runs
-    from db.runs import HALTED, SCANNING, get_run
-    from producer.cli import SOME_FAILED
-    from producer.known_workers import live_workers
-    from producer.progress import ProgressDisplay, inference_workers, stall_reason, wait_for_run
     from producer.session import open_session
 
     session = open_session()
@@ -101,7 +96,18 @@ def watch_command(run: int | None, training: int | None, once: bool) -> None:
         if run is not None:
             raise click.UsageError("Give a RUN or --training, not both.")
         raise SystemExit(_watch_training(session, training, once))
-    watched = session.run(run)
+    raise SystemExit(watch_run(session, session.run(run), once=once))
+
+
+def watch_run(session: Session, watched: Run, *, once: bool = False) -> int:
+    """Show a run until it is complete or halted, then how it stands; the exit status."""
+    from db import runs
+    from db.runs import HALTED, SCANNING, get_run
+    from producer.cli import SOME_FAILED
+    from producer.known_workers import live_workers
+    from producer.progress import ProgressDisplay, inference_workers, stall_reason, wait_for_run
+    from producer.run_summary import summarize
+
     if once:
         found = runs.progress(session.ledger, watched.id)
     else:
@@ -112,9 +118,7 @@ def watch_command(run: int | None, training: int | None, once: bool) -> None:
         with ProgressDisplay(session.err, session.ledger, watched, look) as display:
             found = wait_for_run(display, session.ledger, watched, lambda: None)
         if found.is_complete:
-            from producer.run_summary import summarize
-
-            raise SystemExit(summarize(session, watched))
+            return summarize(session, watched)
     state = get_run(session.ledger, watched.id).state
     if state == SCANNING:
         ended = "being scanned"
@@ -133,8 +137,7 @@ def watch_command(run: int | None, training: int | None, once: bool) -> None:
             click.echo(f"  {last_error}")
         if (line := stall_reason(session, watched.id, found, workers)) is not None:
             click.echo(f"  {line}")
-    if found.failed:
-        raise SystemExit(SOME_FAILED)
+    return SOME_FAILED if found.failed else 0
 
 
 def _watch_training(session: Session, number: int, once: bool) -> int:
