@@ -202,7 +202,10 @@ def _load(session: Session, version: str | None, layers: Sequence[str]) -> tuple
 )  # fmt: skip
 @click.option("--model", help="Model version; default: the current one.")
 @click.option(
-    "--target", default="predicted", show_default=True, help="Class to explain: 'predicted', or one by name."
+    "--target",
+    default="predicted",
+    show_default=True,
+    help="Class to explain: 'predicted', 'all' for a row of each, or one by name.",
 )
 @click.option(
     "--colormap", type=click.Choice(COLORMAPS), default="inferno", show_default=True, help="Colormap."
@@ -220,8 +223,8 @@ def compare_command(
 ) -> None:  # fmt: skip
     """Draw where the score came from at several layers, by several methods: one picture for each image.
 
-    Layers across, methods down, the original first; prediction and probability in the title. Runs on this
-    machine and records nothing.
+    Layers across, methods down, the original first; prediction and probability in the title.
+    Local; records nothing.
 
     \b
     Example:
@@ -229,7 +232,7 @@ def compare_command(
     """
     from producer.session import open_session, output_dir
     from worker.errors import XraycamError
-    from worker.explain.names import PREDICTED
+    from worker.explain.names import ALL, PREDICTED
     from worker.settings import load_settings
     from worker.tensorflow_import import quiet_tensorflow
 
@@ -241,13 +244,13 @@ def compare_command(
 
         session = open_session()
         metadata, network = _load(session, model, layers)
-        index = ARGMAX_TARGET if target == PREDICTED else metadata.require_class(target)
+        index = ARGMAX_TARGET if target in (PREDICTED, ALL) else metadata.require_class(target)
         place = source.expanduser().absolute()
         if not place.exists():
             raise XraycamError(f"there is no {source}; name a radiograph or a folder of them")
         with output_dir(output or session.settings.home / "comparisons") as folder:
             compare_maps(
-                Explainer(metadata, network, layers, methods),
+                Explainer(metadata, network, layers, methods, every_class=target == ALL),
                 place,
                 folder,
                 target=index,

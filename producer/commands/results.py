@@ -27,8 +27,10 @@ TABLE_ROWS = 50
 
 @click.command("results")
 @click.argument("run", type=int, required=False)
-@click.option("--class", "class_name", help="Images predicted as this class.")
-@click.option("--min-probability", type=click.FloatRange(0, 1), help="At least this sure of it.")
+@click.option("--class", "class_name", help="Only images predicted as this class.")
+@click.option(
+    "--min-probability", type=click.FloatRange(0, 1), help="Minimum probability of the predicted class."
+)
 @click.option(
     "--status", type=click.Choice(["done", "failed", "pending", "cancelled"]), help="Of this status."
 )

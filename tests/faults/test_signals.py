@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C, to each command in each stage: a clean end, and the work goes on where it stopped."""
+"""SIGTERM and Ctrl-C, to each command in each stage: a clean end, and the work resumes where it stopped."""
 
 from __future__ import annotations
 

@@ -196,7 +196,7 @@ def _size(entry: dict[str, Any], width: str, height: str) -> tuple[float, float]
 def _with_original_sizes(found: dict[str, _Outlines], content: dict[str, Any]) -> dict[str, _Outlines]:
     """Take `orig_width` and `orig_height` for the size drawn at, if the points of the file reach as far.
 
-    In some files (Shenzhen's) they are those of a larger picture, of which the points know nothing.
+    In some files (Shenzhen's) they are those of a larger picture, that the points do not refer to.
     """
     sizes = {name: _size(content[name], "orig_width", "orig_height") for name in found}
     shares = [

@@ -112,7 +112,11 @@ def write_version(
     """
     figures = maps.figures | ({} if test is None else {"test": _of_test(test)})
     if regions is not None:
-        figures["findings"] = {"file": regions.source.name, "images": regions.images}
+        figures["findings"] = {
+            "file": regions.source.name,
+            "images": regions.images,
+            "unmatched": regions.unmatched,
+        }
     building, ready = folder / "building", folder / "ready"
     shutil.rmtree(building, ignore_errors=True)
     shutil.rmtree(ready, ignore_errors=True)

@@ -4,7 +4,7 @@ SABOTAGE_SECONDS    makes the decoder slow, by so much per image
 SABOTAGE_SCAN       makes the listing of folders slow, by so much per PNG file
 SABOTAGE_POISON     makes it deadly (`kill`) or endless (`hang`) for an image of 77 x 77 pixels: a stand-in
                     for what native decoders do to malicious files
-SABOTAGE_SIGNAL     has a command interrupt itself (SIGINT) at a call, such as `call Redis.__del__ 3`, the third,
+SABOTAGE_SIGNAL     has a command interrupt itself (SIGINT) at the third call, `call Redis.__del__ 3`,
                     or as a function returns: `return RunIngest.close 1`
 SABOTAGE_EXPLAINER  puts an accelerator that is not there in the place of the network: see
                     `stand_in_explainer.py`
