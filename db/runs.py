@@ -172,7 +172,7 @@ def set_state(ledger: Ledger, run_id: int, state: str) -> None:
 
 
 def stop_run(ledger: Ledger, run_id: int) -> None:
-    """Have no worker start another chunk of an open run until it is resumed; those in progress are finished."""
+    """Have no worker start another chunk of an open run until it is resumed; current ones are finished."""
 
     def work(connection: Connection) -> None:
         unfinished = select(chunks.c.run_id).where(chunks.c.run_id == run_id, chunks.c.finished_at.is_(None))
