@@ -1,4 +1,4 @@
-"""Masks and images that belong together are counted; what cannot be meant is refused before a run is opened."""
+"""Masks and images that belong together are counted; what is ambiguous is refused before a run is opened."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from worker.counted_words import counted
 from worker.errors import ImageError, XraycamError
 from worker.explain.attribution import mask_in_input
 from worker.file_names import printable
@@ -42,7 +43,7 @@ class Sample:
         different = len({one.tobytes() for one in self.pixels})
         if different < least:
             raise XraycamError(
-                f"{printable(source)} gave {different} different images that can be read; with fewer than "
+                f"{printable(source)} gave {counted(different, 'different image')}; with fewer than "
                 f"{least} the result means nothing"
             )
 
