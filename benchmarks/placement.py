@@ -18,7 +18,7 @@ Map = np.ndarray[Any, np.dtype[np.float32]]
 class Placement(BaseModel):
     """Means over images. `hit_rate`: the hottest point lies in the area (pointing game, arXiv 1608.00507).
     `share_of_heat`: heat in the area by all heat. `area`: share of the picture it covers, which is what a
-    map that knows nothing reaches in both. Blank maps count as misses."""
+    map that ignores the image reaches in both. Blank maps count as misses."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

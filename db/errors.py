@@ -23,6 +23,10 @@ class ModelNotFound(LedgerError):
     """Raised when no model has the version that was asked for."""
 
 
+class DeletionRefused(LedgerError):
+    """Raised when what is to be deleted is in use."""
+
+
 class TrainingNotFound(LedgerError):
     """Raised when no training has the number that was asked for."""
 

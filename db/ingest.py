@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, case, delete, func, select, update
 
 from db.chunk_counters import delete_empty_chunks, last_chunk, lock_chunks, lock_run, refresh_counters
 from db.dialect import in_array, insert_rows, now
+from db.errors import RunNotFound
+from db.gone_files import IdSet, last_image, mark_found
 from db.ledger import Ledger
 from db.runs import OPEN, SCANNING, Run
 from db.schema import images, results, runs
@@ -29,6 +31,7 @@ class IngestStats:
     unchanged: int = 0
     changed: int = 0
     retried: int = 0
+    pending: int = field(default=0, compare=False)  # of the unchanged, those without a result
 
 
 @dataclass(frozen=True)
@@ -56,14 +59,20 @@ class RunIngest:
         self.run = run
         self.counts = IngestStats()
         self._filling = _OpenChunk(alone=is_new)
+        # Which of the images that were in the run before us we have come across.
+        self.seen = IdSet()
+        with ledger.read() as connection:
+            self.last_before = 0 if is_new else last_image(connection, run.id)
 
     def add(self, files: Sequence[ScannedFile]) -> None:
         """Add a batch (a few thousand files at most)."""
-        found, self._filling = self.ledger.write(lambda connection: self._add(connection, files))
+        found, self._filling, seen = self.ledger.write(lambda connection: self._add(connection, files))
+        self.seen.update(seen)
         self.counts.new += found.new
         self.counts.unchanged += found.unchanged
         self.counts.changed += found.changed
         self.counts.retried += found.retried
+        self.counts.pending += found.pending
 
     def close(self) -> None:
         """End the scan: the run is open for workers, unless it was cancelled meanwhile."""
@@ -76,9 +85,13 @@ class RunIngest:
 
         self.ledger.write(work)
 
-    def _add(self, connection: Connection, files: Sequence[ScannedFile]) -> tuple[IngestStats, _OpenChunk]:
+    def _add(
+        self, connection: Connection, files: Sequence[ScannedFile]
+    ) -> tuple[IngestStats, _OpenChunk, list[int]]:
         run_id = self.run.id
         lock_run(connection, run_id)
+        if connection.execute(select(runs.c.id).where(runs.c.id == run_id)).first() is None:
+            raise RunNotFound(f"run {run_id} was deleted while its folder was scanned; enqueue it again")
         counts, filling, last = IngestStats(), self._filling, last_chunk(connection, run_id)
         if last != filling.last:
             # The run had chunks before us, somebody else adds to it, or our last commit was not
@@ -87,10 +100,15 @@ class RunIngest:
         new_files: Sequence[ScannedFile] = files
         to_requeue: list[dict[str, Any]] = []
         left: list[int] = []
+        seen: list[int] = []
         if not filling.alone:
-            new_files, to_requeue, left = self._compare(connection, files, counts)
+            found = compare_files(connection, run_id, files)
+            new_files, to_requeue, left = found.new, found.to_requeue, found.left
+            counts, seen = found.counts, found.seen
+            if found.returned:
+                mark_found(connection, found.returned)
         if not (new_files or to_requeue):
-            return counts, filling
+            return counts, filling, seen
         numbers, filling = self._assign(filling, len(to_requeue) + len(new_files))
         touched = sorted({*numbers, *left})
         lock_chunks(connection, run_id, touched)
@@ -109,46 +127,7 @@ class RunIngest:
         refresh_counters(connection, run_id, touched)
         if left:
             delete_empty_chunks(connection, run_id, left)
-        return counts, filling
-
-    def _compare(
-        self, connection: Connection, files: Sequence[ScannedFile], counts: IngestStats
-    ) -> tuple[list[ScannedFile], list[dict[str, Any]], list[int]]:
-        """Part the files in those without a row and those to be done again, with the latter's chunks."""
-        wanted = in_array(images.c.path, [file.path for file in files], connection)
-        rows = connection.execute(
-            select(
-                images.c.path,
-                images.c.id,
-                images.c.chunk,
-                images.c.size,
-                images.c.modified_ns,
-                results.c.status,
-            )
-            .outerjoin(results, results.c.image_id == images.c.id)
-            .where(images.c.run_id == self.run.id, wanted)
-        )
-        known = {row[0]: row for row in rows.all()}
-        new_files: list[ScannedFile] = []
-        to_requeue: list[dict[str, Any]] = []
-        left: set[int] = set()
-        for file in files:
-            row = known.get(file.path)
-            if row is None:
-                new_files.append(file)
-                continue
-            _, key, chunk, size, modified_ns, status = row
-            changed = size != file.size or modified_ns != file.modified_ns
-            if not changed and status != "failed":
-                counts.unchanged += 1
-                continue
-            if changed:
-                counts.changed += 1
-            else:
-                counts.retried += 1
-            to_requeue.append({"key": key, "to_size": file.size, "to_modified_ns": file.modified_ns})
-            left.add(chunk)
-        return new_files, to_requeue, sorted(left)
+        return counts, filling, seen
 
     def _assign(self, filling: _OpenChunk, count: int) -> tuple[list[int], _OpenChunk]:
         """Chunk numbers for so many images: the chunk being filled first, then new ones."""
@@ -160,6 +139,63 @@ class RunIngest:
             return numbers, replace(filling, filled=filling.filled + room)
         filled = (count - room - 1) % size + 1
         return numbers, replace(filling, number=numbers[-1], filled=filled, last=numbers[-1])
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Files beside what a run knows of them. `new`: without a row. `to_requeue`: to be done again, and
+    `left`, the chunks these are in. `seen`: rows of all that are known; `returned`: those that were gone.
+    `counts.new` is left to who inserts them."""
+
+    new: list[ScannedFile]
+    to_requeue: list[dict[str, Any]]
+    left: list[int]
+    seen: list[int]
+    returned: list[int]
+    counts: IngestStats
+
+
+def compare_files(connection: Connection, run_id: int, files: Sequence[ScannedFile]) -> Comparison:
+    """What a scan of these files means for a run; changes nothing."""
+    wanted = in_array(images.c.path, [file.path for file in files], connection)
+    rows = connection.execute(
+        select(
+            images.c.path,
+            images.c.id,
+            images.c.chunk,
+            images.c.size,
+            images.c.modified_ns,
+            images.c.gone_at,
+            results.c.status,
+        )
+        .outerjoin(results, results.c.image_id == images.c.id)
+        .where(images.c.run_id == run_id, wanted)
+    )
+    known = {row[0]: row for row in rows.all()}
+    found = Comparison([], [], [], [], [], IngestStats())
+    left: set[int] = set()
+    for file in files:
+        row = known.get(file.path)
+        if row is None:
+            found.new.append(file)
+            continue
+        _, key, chunk, size, modified_ns, gone_at, status = row
+        found.seen.append(key)
+        if gone_at is not None:
+            found.returned.append(key)
+        changed = size != file.size or modified_ns != file.modified_ns
+        if not changed and status != "failed":
+            found.counts.unchanged += 1
+            found.counts.pending += status is None
+            continue
+        if changed:
+            found.counts.changed += 1
+        else:
+            found.counts.retried += 1
+        found.to_requeue.append({"key": key, "to_size": file.size, "to_modified_ns": file.modified_ns})
+        left.add(chunk)
+    found.left.extend(sorted(left))
+    return found
 
 
 def requeue_failed(ledger: Ledger, run: Run, reasons: Sequence[str] = ()) -> int:

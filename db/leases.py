@@ -48,7 +48,7 @@ def lease_chunk(ledger: Ledger, run_id: int, number: int, owner: str, seconds: f
 
     A lease held under the same `owner` is taken over: an owner does one chunk at a time, so that the
     attempt that held it is dead. Counts an attempt on each image that has none yet: an image whose
-    attempts are not 0 was in hand when a worker died, and is to be tried alone (`increment_attempts`).
+    attempts are not 0 was in progress when a worker died, and is to be tried alone (`increment_attempts`).
     """
     of_chunk = (chunks.c.run_id == run_id) & (chunks.c.number == number)
 
@@ -136,7 +136,7 @@ def release_lease(ledger: Ledger, lease: Lease, owner: str) -> None:
 def release_leases_of(ledger: Ledger, owner: str, *, refund_attempts: bool = False) -> int:
     """Give back every chunk that a worker held which is no more; returns how many.
 
-    `refund_attempts`: it was stopped on purpose, so that the images in hand do not count as attempts.
+    `refund_attempts`: it was stopped on purpose, so that the images in progress do not count as attempts.
     """
 
     def work(connection: Connection) -> int:

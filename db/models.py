@@ -36,8 +36,12 @@ def add_model(
     source: str,
     metrics: dict[str, Any],
     promote: bool = False,
+    created_at: datetime | None = None,
 ) -> None:
-    """Register a version whose folder is in the store; a version that is known already is left as it is."""
+    """Register a version whose folder is in the store; a version that is known already is left as it is.
+
+    `created_at`: when the model was made; None: now.
+    """
     insert = insert_sqlite if ledger.is_sqlite else insert_postgresql
     values = {
         "version": version,
@@ -45,7 +49,7 @@ def add_model(
         "classes": list(classes),
         "source": source,
         "metrics": metrics,
-        "created_at": now(),
+        "created_at": created_at or now(),
     }
 
     def work(connection: Connection) -> None:
@@ -82,7 +86,9 @@ def get_model(ledger: Ledger, version: str) -> Model:
 def list_models(ledger: Ledger) -> list[Model]:
     """All versions, newest first."""
     with ledger.read() as connection:
-        rows = connection.execute(select(models).order_by(models.c.created_at.desc())).all()
+        rows = connection.execute(
+            select(models).order_by(models.c.created_at.desc(), models.c.version.desc())
+        ).all()
     return [_model(row) for row in rows]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -130,6 +131,29 @@ def latest_run(ledger: Ledger) -> Run:
     return _run(row)
 
 
+def find_run(
+    connection: Connection, root: str, output: str, options: dict[str, Any], model_version: str
+) -> Run | None:
+    """The run that `open_run` would continue for this request; None: it would open a new one."""
+    signature = request_hash(root, output, model_version, options)
+    row = connection.execute(
+        select(runs).where(runs.c.signature == signature).order_by(runs.c.repeat.desc()).limit(1)
+    ).first()
+    return None if row is None else _run(row)
+
+
+def latest_unfinished(connection: Connection, states: Sequence[str]) -> Run | None:
+    """The newest run in one of `states` that is being scanned or has an image without a result."""
+    unfinished = select(chunks.c.run_id).where(chunks.c.run_id == runs.c.id, chunks.c.finished_at.is_(None))
+    row = connection.execute(
+        select(runs)
+        .where(runs.c.state.in_(states), (runs.c.state == SCANNING) | unfinished.exists())
+        .order_by(runs.c.id.desc())
+        .limit(1)
+    ).first()
+    return None if row is None else _run(row)
+
+
 def list_runs(ledger: Ledger, limit: int = 50) -> list[Run]:
     """The newest runs, newest first."""
     with ledger.read() as connection:
@@ -148,7 +172,7 @@ def set_state(ledger: Ledger, run_id: int, state: str) -> None:
 
 
 def stop_run(ledger: Ledger, run_id: int) -> None:
-    """Have no worker start another chunk of an open run until it is resumed; chunks in hand are finished."""
+    """Have no worker start another chunk of an open run until it is resumed; current ones are finished."""
 
     def work(connection: Connection) -> None:
         unfinished = select(chunks.c.run_id).where(chunks.c.run_id == run_id, chunks.c.finished_at.is_(None))

@@ -52,6 +52,8 @@ runs = Table(
     Column("created_at", Timestamp, nullable=False),
     Column("scanned_at", Timestamp),
     UniqueConstraint("signature", "repeat", name="runs_signature"),
+    # The number of a deleted run is not given again: overlays and messages may still bear it.
+    sqlite_autoincrement=True,
 )
 
 chunks = Table(
@@ -81,9 +83,12 @@ images = Table(
     Column("size", BigInteger, nullable=False, comment="bytes, as scanned"),
     Column("modified_ns", BigInteger, nullable=False, comment="modification time, as scanned"),
     Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("gone_at", Timestamp, comment="when a scan found that the file is no more; null: it was there"),
     UniqueConstraint("run_id", "path", name="images_path"),
     Index("images_chunk", "run_id", "chunk"),
 )
+Index("images_gone", images.c.run_id, sqlite_where=images.c.gone_at.is_not(None),
+      postgresql_where=images.c.gone_at.is_not(None))  # fmt: skip
 
 results = Table(
     "results",
@@ -214,7 +219,8 @@ PREDICTION_COLUMNS: dict[str, ColumnElement[Any]] = {
         "cam_mask_fraction", "overlay", "heatmap", "model_version", "patient", "study", "series", "instance",
         "header", "reason", "error", "sha256",
     )
-} | {"enqueued_at": runs.c.created_at, "finished_at": results.c.finished_at}  # fmt: skip
+} | {"enqueued_at": runs.c.created_at, "finished_at": results.c.finished_at,
+     "gone_at": images.c.gone_at}  # fmt: skip
 
 
 def select_predictions(source: FromClause) -> Select[*tuple[Any, ...]]:

@@ -142,7 +142,7 @@ def cancel_training(ledger: Ledger, training_id: int) -> Training:
 
 
 def requeue_training(ledger: Ledger, training_id: int, version: str | None = None) -> Training:
-    """Have a failed, cancelled or lost training go on; `version` names the model anew.
+    """Have a failed, cancelled or lost training continue; `version` names the model anew.
 
     Raises TrainingNotFound, and TrainingNotResumable for one that is done or running.
     """

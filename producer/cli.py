@@ -6,7 +6,6 @@ import errno
 import importlib
 import io
 import os
-import signal
 import sys
 
 import click
@@ -84,10 +83,11 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; a user's mistake ends in one line, not in a traceback."""
     from db.errors import LedgerError
+    from producer.interrupts import note_interrupts
     from worker.errors import XraycamError
 
     # SIGTERM ends a command as Ctrl-C does: with what it must put away, and the same exit status.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    note_interrupts()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A terminal or file that is not UTF-8 shows escapes for what it cannot hold.

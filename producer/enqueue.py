@@ -8,16 +8,18 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from db.ingest import IngestStats, RunIngest, ScannedFile
+from db.gone_files import IdSet, last_image, mark_gone
+from db.ingest import IngestStats, RunIngest, ScannedFile, compare_files
 from db.ledger import Ledger
 from db.models import get_model
-from db.runs import Run, open_run
+from db.runs import Run, find_run, open_run
+from producer.gone_files import gone_images
 from producer.scan import Folder, ScanCounts, resolve_folder, scan
-from producer.session import ensure_output_dir
+from producer.session import check_output_dir, ensure_output_dir
 from worker.errors import XraycamError
 from worker.explain.names import ALL, AUTO, PREDICTED
 from worker.explain.options import ExplainOptions
-from worker.images.masks import load_masks
+from worker.images.masks import MaskMatches, load_masks
 from worker.model.metadata import read_metadata
 from worker.model.store import ensure_current_model, store_of
 from worker.settings import Settings
@@ -45,13 +47,14 @@ class Enqueued:
     is_new: bool
     scanned: ScanCounts
     ingested: IngestStats
-    masks_matched: int | None = None
+    masks: MaskMatches | None = None
+    gone: int = 0  # images of the run whose files were deleted since an earlier scan
 
 
 def check_request(ledger: Ledger, settings: Settings, request: Request) -> tuple[Folder, str]:
     """The folder and the model version of a request. Raises for whatever cannot be done."""
     folder = resolve_folder(request.folder)
-    ensure_output_dir(output_folder(settings, request))
+    check_output_dir(output_folder(settings, request))
     store = store_of(settings)
     current = ensure_current_model(ledger, store)
     model = current if request.model is None else get_model(ledger, request.model)
@@ -89,12 +92,13 @@ def enqueue(
     Raises XraycamError when the folder holds no image.
     """
     folder, version = check_request(ledger, settings, request)
-    masks_matched = _masks_matched(settings, request, folder)
+    masks = match_masks(settings, request, folder)
     counts = ScanCounts()
     files = scan_request(settings, request, folder, counts)
     first = list(islice(files, BATCH))
     if not first:
         raise XraycamError(nothing_found(request.folder, counts))
+    ensure_output_dir(output_folder(settings, request))
     run, is_new = open_run(
         ledger,
         root=str(folder.root),
@@ -111,35 +115,89 @@ def enqueue(
         if on_progress is not None:
             on_progress(counts.found)
         intake.add(batch)
+    gone = 0
+    # One file of a folder says nothing of the others.
+    for keys in gone_images(ledger, run.id, run.root, intake.seen, 0 if folder.only else intake.last_before):
+        ledger.write(mark_gone, keys)
+        gone += len(keys)
     intake.close()
-    return Enqueued(run, is_new, counts, intake.counts, masks_matched)
+    return Enqueued(run, is_new, counts, intake.counts, masks, gone)
 
 
-def _masks_matched(settings: Settings, request: Request, folder: Folder) -> int | None:
-    """How many images have a mask, before any is enqueued. Raises XraycamError if none has."""
+@dataclass(frozen=True)
+class Preview:
+    """What `enqueue` would do. `run`: that which would be continued; None: a new one. `size`: bytes of all
+    files found; `chunks`: how many would be sent."""
+
+    folder: Folder
+    version: str
+    run: Run | None
+    scanned: ScanCounts
+    found: IngestStats
+    size: int
+    chunks: int
+    masks: MaskMatches | None
+    gone: int
+
+
+def preview(ledger: Ledger, settings: Settings, request: Request) -> Preview:
+    """What `enqueue` would find and do, changing nothing. Raises as it does."""
+    folder, version = check_request(ledger, settings, request)
+    masks = match_masks(settings, request, folder)
+    options = request.options.model_dump(mode="json")
+    output = str(output_folder(settings, request))
+    with ledger.read() as connection:
+        run = find_run(connection, str(folder.root), output, options, version)
+        run = None if request.force else run
+        last = 0 if run is None or folder.only else last_image(connection, run.id)
+    counts, found, seen, size = ScanCounts(), IngestStats(), IdSet(), 0
+    for batch in _batches(scan_request(settings, request, folder, counts), BATCH):
+        size += sum(file.size for file in batch)
+        if run is None:
+            found.new += len(batch)
+            continue
+        with ledger.read() as connection:
+            known = compare_files(connection, run.id, batch)
+        seen.update(known.seen)
+        found.new += len(known.new)
+        found.unchanged += known.counts.unchanged
+        found.changed += known.counts.changed
+        found.retried += known.counts.retried
+        found.pending += known.counts.pending
+    if not counts.found:
+        raise XraycamError(nothing_found(request.folder, counts))
+    gone = 0
+    if run is not None:
+        gone = sum(len(keys) for keys in gone_images(ledger, run.id, run.root, seen, last))
+    chunk_size = settings.chunk_size if run is None else run.chunk_size
+    chunks = -(-(found.new + found.changed + found.retried + found.pending) // chunk_size)
+    return Preview(folder, version, run, counts, found, size, chunks, masks, gone)
+
+
+def match_masks(settings: Settings, request: Request, folder: Folder) -> MaskMatches | None:
+    """Which images have a mask, before any is enqueued. Raises XraycamError if none has."""
     if request.options.masks is None:
         return None
     marked = load_masks(Path(request.options.masks))
     counts = ScanCounts()
     files = scan_request(settings, request, folder, counts)
-    matched = 0
+    matches = MaskMatches(marked)
     first_of: dict[str, str] = {}  # no more than there are masks
     for file in files:
         image = folder.root / file.path
-        if not marked.has_mask_for(image):
+        if not matches.add(image):
             continue
-        matched += 1
         if marked.matches_by_name_alone(image) and first_of.setdefault(image.name, file.path) != file.path:
             raise XraycamError(
                 f"--masks {request.options.masks}: one mask is named as both {first_of[image.name]} and "
                 f"{file.path}; put masks into the same sub-folders as the images"
             )
-    if counts.found and not matched:
+    if counts.found and not matches.matched:
         raise XraycamError(
             f"--masks {request.options.masks}: matches none of the {counts.found} images of {folder.root}; "
             "name masks as the images, in the same sub-folders where names repeat"
         )
-    return matched
+    return matches
 
 
 def nothing_found(folder: Path, counts: ScanCounts) -> str:

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
-from types import FrameType
 
 from pydantic import SecretStr
-from rich.table import Table
 
 from db import runs
 from db.errors import LedgerError
 from db.ledger import Ledger
-from db.results import Filter
 from db.runs import Run, stop_run
 from db.trainings import QUEUED, Training, cancel_training, get_training
-from producer.attribution_report import attribution_report
-from producer.cli import INTERRUPTED, SOME_FAILED
-from producer.formats import write_csv
+from producer.cli import INTERRUPTED
+from producer.interrupts import interrupt_once
 from producer.private_broker import PrivateBroker
 from producer.progress import ProgressDisplay, wait_for_run
 from producer.publish import publish_chunks
+from producer.run_summary import summarize
 from producer.session import Session
 from producer.training_progress import TrainingDisplay, report_training, wait_for_training
 from worker.errors import XraycamError
@@ -44,6 +38,10 @@ class LocalWorkers:
     settings: Settings
     launcher: Supervisor
     broker: PrivateBroker | None
+
+    def last_error(self) -> str:
+        """The last error in the workers' logs; empty without one."""
+        return next(filter(None, map(self.launcher.last_error_of, self.launcher.nodes)), "")
 
     def tick(self) -> bool:
         """Keep all alive; true when the broker had died, and with it its messages."""
@@ -128,7 +126,7 @@ def run_locally(session: Session, run: Run, gpus: str = "all") -> int:
                 stopped_on_error(session.ledger, run),
             ):
                 overseer = LocalRunSupervisor(fleet, session.ledger, run)
-                with ProgressDisplay(session.err, session.ledger, run) as display:
+                with ProgressDisplay(session.err, session.ledger, run, log_error=fleet.last_error) as display:
                     overseer.publish(on_wait=display.update)
                     wait_for_run(display, session.ledger, run, overseer.tick)
         except KeyboardInterrupt:
@@ -141,35 +139,6 @@ def run_locally(session: Session, run: Run, gpus: str = "all") -> int:
     return summarize(session, run)
 
 
-def summarize(session: Session, run: Run) -> int:
-    """Print how a run ended and where everything is; the exit status."""
-    found = runs.progress(session.ledger, run.id)
-    csv_file = Path(run.output) / "predictions.csv"
-    csv_file.parent.mkdir(parents=True, exist_ok=True)
-    with csv_file.open("w", newline="", encoding="utf-8") as stream:
-        write_csv(session.ledger, Filter(run=run.id), stream)
-    table = Table(title=f"run {run.id}: {found.done} done, {found.failed} failed", title_justify="left")
-    table.add_column("result")
-    table.add_column("images", justify="right")
-    for name, count in runs.count_by_class(session.ledger, run.id).items():
-        table.add_row(name, str(count))
-    for reason, count in runs.failures_by_reason(session.ledger, run.id).items():
-        table.add_row(f"failed: {reason}", str(count))
-    session.out.print(table)
-    for label, place in (
-        ("overlays", run.output),
-        ("table", csv_file),
-        ("ledger", session.ledger),
-    ):
-        session.out.print(f"{label + ':':<10}{place}", soft_wrap=True, markup=False)
-    for line in attribution_report(session, run):
-        session.out.print(line, soft_wrap=True, markup=False)
-    if found.failed:
-        session.err.print(f"why images failed: xraycam results {run.id} --status failed", soft_wrap=True)
-        return SOME_FAILED
-    return 0
-
-
 @contextmanager
 def stopped_on_error(ledger: Ledger, run: Run) -> Iterator[None]:
     """Mark the run as stopped where the block is left by an error or an interrupt."""
@@ -179,27 +148,6 @@ def stopped_on_error(ledger: Ledger, run: Run) -> Iterator[None]:
         with suppress(LedgerError):
             stop_run(ledger, run.id)
         raise
-
-
-@contextmanager
-def interrupt_once() -> Iterator[None]:
-    """Let Ctrl-C, SIGTERM or a closed terminal stop the block, once: a second must not break the end."""
-    stopping = threading.Event()
-
-    def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        if not stopping.is_set():
-            stopping.set()
-            raise KeyboardInterrupt
-
-    numbers = [signal.SIGTERM, signal.SIGINT]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        numbers.append(signal.SIGHUP)  # the terminal was closed; `nohup` asks that it be ignored
-    before = {number: signal.signal(number, stop) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def train_locally(session: Session, training: Training, gpus: str = "all") -> int:
@@ -218,7 +166,7 @@ def train_locally(session: Session, training: Training, gpus: str = "all") -> in
                 with TrainingDisplay(session.err, session.ledger, training.id) as display:
                     ended = wait_for_training(display, overseer.tick)
             except KeyboardInterrupt:
-                # Told before the trainer is stopped: it ends after the batch in hand, not when killed.
+                # Told before the trainer is stopped: it ends after its current batch, not when killed.
                 cancel_training(session.ledger, training.id)
                 raise
     except KeyboardInterrupt:

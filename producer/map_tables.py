@@ -13,7 +13,7 @@ from worker.model.metadata import ModelMetadata
 
 
 def ranking_table(ranking: Ranking) -> Table:
-    """The most faithful first, with 95% intervals; maps that know nothing last."""
+    """The most faithful first, with 95% intervals; baseline maps last."""
     is_located = ranking.marked_images > 0
     title = (
         f"model {ranking.model}: where its scores come from, on {ranking.images} images, in score units; "
@@ -53,8 +53,8 @@ def ranking_lines(ranking: Ranking, metadata: ModelMetadata) -> Iterator[str]:
         area = located[0].localisation
         assert area is not None
         yield (
-            f"the marked area covers {area.area:.1%} of the picture in {ranking.marked_images} images: that "
-            "much a map reaches that knows nothing"
+            f"the marked area covers {area.area:.1%} of the picture in {ranking.marked_images} images: "
+            "chance level"
         )
 
 
@@ -88,7 +88,7 @@ def sanity_table(found: Sanity) -> Table:
         "trained model's maps; 95% intervals",
         title_justify="left",
     )
-    table.add_column("weights random from the scores down to")
+    table.add_column("randomised down to")
     for name in ("rank correlation", "structural similarity", "blank maps"):
         table.add_column(name, justify="right")
     for stage in found.stages:

@@ -17,36 +17,43 @@ from db.errors import DatabaseUnavailable
 from db.ledger import Ledger
 from db.runs import HALTED, OPEN, SCANNING, STOPPED, Progress, Run, get_run
 from db.workers import Worker
+from producer.interrupts import raise_if_interrupted
 from producer.known_workers import live_workers
 from producer.session import Session
+from producer.stall_notice import StallNotice, why_not_moving
 from worker.queue.broker import BrokerUnreachable, queue_length
 from worker.queue.messages import EXPLAIN_QUEUE
 
 
 def stall_reason(session: Session, run_id: int, found: Progress, workers: int) -> str | None:
-    """Why a run does not move and how it goes on, in one line; None while it moves. `workers`: those live."""
+    """Why a run does not move and how it continues, in one line; None while it moves.
+
+    `workers`: how many are live.
+    """
     state = get_run(session.ledger, run_id).state
+    if state == SCANNING:
+        return "its folder is being scanned; if that was interrupted, the same command continues it"
     if state == STOPPED and not found.is_complete:
         return f"it was stopped: 'xraycam resume {run_id}' does the rest"
     if found.is_complete or state != OPEN:
         return None
     broker = session.settings.broker
     if broker is None:
-        return None if workers else f"nothing works on it: 'xraycam resume {run_id}' goes on with it"
+        return None if workers else f"stalled, no workers running: 'xraycam resume {run_id}' continues it"
     try:
         messages = queue_length(broker, EXPLAIN_QUEUE)
     except BrokerUnreachable as error:
-        return f"{error}; the run goes on by itself once it does"
+        return f"{error}; the run continues by itself once it does"
     waiting = found.chunks - found.finished_chunks - found.leased_chunks
-    # Each worker may have one message in hand and one more taken out of the queue.
+    # Each worker may be at one message, and have taken one more out of the queue.
     lost = messages == 0 and waiting > 2 * workers
     if not workers:
         then = f", then 'xraycam resume {run_id}', since no message waits in the broker" if lost else ""
-        return f"no worker is live: start 'xraycam worker'{then}"
+        return f"no worker is alive: start 'xraycam worker'{then}"
     if lost:
         return (
-            f"{waiting} chunks wait, but no message in the broker: the workers send them again by themselves "
-            f"within a minute, 'xraycam resume {run_id}' at once"
+            f"{waiting} chunks wait, but no message in the broker: workers re-queue them within a minute, "
+            f"'xraycam resume {run_id}' at once"
         )
     return None
 
@@ -66,7 +73,7 @@ def describe_health(found: runs.Progress, workers: int, failures: dict[str, int]
         words.append("failed: " + ", ".join(f"{count} {reason}" for reason, count in failures.items()))
     if found.expired_leases:
         words.append(
-            f"{found.expired_leases} lease{'' if found.expired_leases == 1 else 's'} lost, done again"
+            f"{found.expired_leases} lease{'' if found.expired_leases == 1 else 's'} expired, chunks re-run"
         )
     return "; ".join(words)
 
@@ -89,8 +96,12 @@ class ProgressDisplay:
         ledger: Ledger,
         run: Run,
         stall_reason: Callable[[runs.Progress, int], str | None] | None = None,
+        log_error: Callable[[], str] = str,
     ) -> None:
-        """`stall_reason`: what to say of a run that does not move, by its progress and the workers live."""
+        """`stall_reason`: what to say of a run that does not move, by its progress and the live workers.
+        `log_error`: the last error in the workers' logs."""
+        self._log_error = log_error
+        self._notice = StallNotice(console, f"run {run.id}")
         self._stall_reason = stall_reason
         self._ledger = ledger
         self._run = run
@@ -131,7 +142,13 @@ class ProgressDisplay:
         if time.monotonic() >= self._next_faults:
             self._next_faults = time.monotonic() + 2.0
             self._show_health(found)
+        self._notice.look(ended, lambda: self._why(found))
         return found
+
+    def _why(self, found: runs.Progress) -> str:
+        live = live_workers(self._ledger)
+        reason = None if self._stall_reason is None else self._stall_reason(found, inference_workers(live))
+        return why_not_moving(found, live, reason, self._log_error())
 
     def _rate(self, ended: int) -> str:
         moment = time.monotonic()
@@ -172,5 +189,6 @@ def wait_for_run(
             found, state = look()
         if state in HALTED or (found.is_complete and state != SCANNING):
             return found
+        raise_if_interrupted()
         tick()
         time.sleep(0.3)

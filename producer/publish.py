@@ -11,6 +11,7 @@ from kombu.exceptions import KombuError, OperationalError
 from db.leases import mark_published, unfinished_chunks
 from db.ledger import Ledger
 from db.runs import Run
+from producer.interrupts import raise_if_interrupted
 from worker.queue.broker import BrokerUnreachable, broker_error, queue_length
 from worker.queue.celery_app import create_celery_app
 from worker.queue.messages import BATCH, EXPLAIN_QUEUE, send_chunks
@@ -39,6 +40,7 @@ def publish_chunks(
     answered = time.monotonic()
     for numbers in unfinished_chunks(ledger, run.id, most_at_once):
         while numbers:
+            raise_if_interrupted()
             part = numbers[:batch_size]
             try:
                 has_room = queue_length(broker, EXPLAIN_QUEUE) + len(part) <= settings.max_queued_messages

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -32,7 +34,7 @@ class Session:
 
     def tell(self, text: str) -> None:
         """Say something to whoever waits, beside the command's output."""
-        self.err.print(text, soft_wrap=True)
+        self.err.print(text, soft_wrap=True, markup=False)
 
     def run(self, number: int | None) -> Run:
         """The run that was named, or the latest. Raises RunNotFound."""
@@ -66,6 +68,34 @@ def open_session() -> Session:
     # Once it has answered, a restart of the database is worth waiting for.
     ledger.retry_timeout = LONG_RETRY_TIMEOUT
     return Session(settings, ledger, _console(sys.stdout), _console(sys.stderr))
+
+
+def check_output_dir(given: Path) -> Path:
+    """The folder, absolute, not made. Raises XraycamError when it could not be, or not be written to."""
+    folder = given.expanduser().absolute()
+    present = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
+    if not present.is_dir():
+        raise XraycamError(
+            f"{given} cannot be made a folder for output: {present} is no folder; name another place"
+        )
+    if not os.access(present, os.W_OK | os.X_OK):
+        raise XraycamError(f"{given} cannot be written to; name another place, or change its permissions")
+    return folder
+
+
+@contextmanager
+def output_dir(given: Path) -> Iterator[Path]:
+    """The folder, as `ensure_output_dir` makes it; where the block ends in an error, folders that were made
+    for it are removed again if nothing is in them."""
+    folder = given.expanduser().absolute()
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        yield ensure_output_dir(given)
+    except BaseException:
+        for place in made:
+            with suppress(OSError):
+                place.rmdir()
+        raise
 
 
 def ensure_output_dir(given: Path) -> Path:

@@ -10,13 +10,19 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from db.errors import LedgerError
 from db.ledger import Ledger
 from db.models import get_model
 from db.trainings import CANCELLED, DONE, LOST, QUEUED, Training, get_training
 from producer.attribution_report import occlusion_report_of
 from producer.cli import SOME_FAILED
+from producer.interrupts import raise_if_interrupted
 from producer.known_workers import live_workers
 from producer.session import Session
+from worker.counted_words import counted
+from worker.errors import XraycamError
+from worker.model.metadata import read_metadata
+from worker.model.store import store_of
 from worker.queue.messages import TRAIN_QUEUE
 
 LOOK_SECONDS = 0.5
@@ -98,6 +104,7 @@ def wait_for_training(
         training = display.update()
         if training.has_ended:
             return training
+        raise_if_interrupted()
         tick(training)
         time.sleep(LOOK_SECONDS)
 
@@ -110,7 +117,12 @@ def report_training(session: Session, training: Training) -> int:
         figures = get_model(session.ledger, training.version).metrics
         session.out.print(f"{word} made model {training.version}: {describe(figures)}", soft_wrap=True)
         session.out.print(training.promotion_reason, soft_wrap=True, markup=False)
-        for line in (*describe_maps(figures), *occlusion_report_of(session, training.version)):
+        told = (
+            *describe_maps(figures),
+            *left_out_of(session, training.version),
+            *occlusion_report_of(session, training.version),
+        )
+        for line in told:
             session.out.print(line, soft_wrap=True, markup=False)
         return 0
     if not training.has_ended:
@@ -120,19 +132,43 @@ def report_training(session: Session, training: Training) -> int:
         return 0
     done = f"after {training.epoch} of {training.epochs} epochs"
     if training.state == LOST:
-        text = f"{word} is lost {done}: worker {training.owner} was not heard of any more; {again} goes on"
+        text = f"{word} is lost {done}: worker {training.owner} went silent; {again} continues it"
     elif training.state == CANCELLED:
-        text = f"{word} was cancelled {done}; {again} goes on"
+        text = f"{word} was cancelled {done}; {again} continues it"
     else:
         text = f"{word} failed {done}: {training.error}"
     session.err.print(text, soft_wrap=True, markup=False)
     return SOME_FAILED
 
 
+def left_out_of(session: Session, version: str) -> Iterator[str]:
+    """What of its folder the training of a version left out, by reason; nothing where it is gone."""
+    try:
+        model = get_model(session.ledger, version)
+        training = read_metadata(store_of(session.settings).fetch(model.version, model.digest)).training
+    except (XraycamError, LedgerError):
+        return
+    yield from describe_left_out(training.get("data", {}), training.get("findings"))
+
+
+def describe_left_out(data: dict[str, Any], findings: dict[str, Any] | None) -> Iterator[str]:
+    """From the record of a training: files left out by reason, marks that match no image."""
+    reasons = data.get("skipped_by_reason", {})
+    if reasons:
+        listed = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+        yield f"left out: {counted(sum(reasons.values()), 'file')} ({listed})"
+    yield from data.get("passed_over", ())
+    if findings is not None:
+        yield f"findings: {counted(findings['images'], 'image')} marked by {findings['file']}"
+        if findings.get("unmatched"):
+            yield f"findings: {counted(findings['unmatched'], 'mark')} in it without an image"
+
+
 def describe_maps(figures: dict[str, Any]) -> Iterator[str]:
     """What the training found out about the version's maps; nothing where it measured nothing."""
     if "layer" in figures:
-        yield f"maps: {figures['layer']} with {figures['method']} is most faithful and becomes the default"
+        pair = f"{figures['layer']} with {figures['method']}"
+        yield f"maps: {pair} is most faithful without blank maps; now default"
     if "repeatability" in figures:
         found = figures["repeatability"]
         yield (

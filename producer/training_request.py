@@ -113,7 +113,7 @@ class TrainingRequest:
 
 
 def request_training(ledger: Ledger, settings: Settings, request: TrainingRequest) -> Training:
-    """Check everything that can be checked here, and note the training in the ledger.
+    """Check everything that can be checked here, and record the training in the ledger.
 
     Raises XraycamError for what cannot be trained.
     """

@@ -8,7 +8,7 @@ class XraycamError(Exception):
 
 
 class ImageError(XraycamError):
-    """Raised when one file cannot be explained; the run goes on without it.
+    """Raised when one file cannot be explained; the run continues without it.
 
     `reason` is a stable word to count and to retry by: `empty`, `truncated`, `not-an-image`,
     `too-small`, `too-large`, `no-contrast`, `unsupported`, `missing`, `unreadable`, `outside-root`,
@@ -22,7 +22,7 @@ class ImageError(XraycamError):
 
 
 class StorageError(XraycamError):
-    """Raised when a whole folder cannot be read or written at present; the work waits, and is done later."""
+    """Raised when a whole folder cannot be read or written now; the work waits, and is done later."""
 
 
 class ModelError(XraycamError):

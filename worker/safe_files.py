@@ -120,11 +120,11 @@ def _is_link(folder: int, part: str) -> bool:
 
 
 def _outside(file: Path, root: Path, doing: str) -> ImageError:
-    mend = "name another --output" if doing == "write" else "enqueue the folder it is in"
+    advice = "name another --output" if doing == "write" else "enqueue the folder it is in"
     return ImageError(
         "outside-root",
         f"{printable(file)}: leads out of {printable(root)} by a link or '..', where this run may not "
-        f"{doing}; remove the link, or {mend}",
+        f"{doing}; remove the link, or {advice}",
     )
 
 
@@ -146,8 +146,8 @@ def raise_if_source_unavailable(root: Path, error: OSError) -> None:
     if error.errno in _OF_THE_WHOLE - _OF_ONE_FILE_READ or not _holds_anything(root):
         cause = error.strerror if error.errno != errno.ENOENT else "it is empty or gone"
         raise StorageError(
-            f"{printable(root)} cannot be read at present: {cause}; mount it again on this machine "
-            "and the run goes on by itself, or cancel the run"
+            f"{printable(root)} cannot be read: {cause}; mount it again on this machine "
+            "and the run continues by itself, or cancel the run"
         ) from error
 
 
@@ -155,8 +155,8 @@ def raise_if_target_unavailable(root: Path, error: OSError) -> None:
     """Raises StorageError if `error`, of writing a file below `root`, is due to the whole folder."""
     if error.errno in _OF_THE_WHOLE or not os.access(root, os.W_OK | os.X_OK):
         raise StorageError(
-            f"{printable(root)} cannot be written to at present: {error.strerror}; free space there or mend "
-            "it, the run goes on by itself"
+            f"{printable(root)} cannot be written to: {error.strerror}; free space there or repair "
+            "it, and the run continues by itself"
         ) from error
 
 

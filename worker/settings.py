@@ -240,7 +240,7 @@ _NOT_SETTINGS = {"XRAYCAM_WORKER_NAME", "XRAYCAM_WORKER_QUEUE", "XRAYCAM_IMAGES"
 
 @lru_cache(maxsize=1)
 def load_settings() -> Settings:
-    """The settings of this process. Raises SettingsError naming the variable, its value and the mend."""
+    """The settings of this process. Raises SettingsError naming the variable, its value and the fix."""
     known = [PREFIX + name.upper() for name in Settings.model_fields]
     for name in os.environ:
         if name.startswith(PREFIX) and name not in known and name not in _NOT_SETTINGS:

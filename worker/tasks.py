@@ -24,7 +24,7 @@ from worker.settings import load_settings
 
 log = logging.getLogger(__name__)
 
-# Pause before a chunk is tried again whose model, ledger or folder cannot be used at present. It is slept
+# Pause before a chunk is tried again whose model, ledger or folder cannot be used now. It is slept
 # rather than sent along as a time (`countdown`): a worker that cannot work takes no more messages meanwhile,
 # and the clocks of the machines may differ.
 RETRY_DELAY = 5.0
@@ -99,7 +99,7 @@ def _explain(task: Any, run: int, chunk: int) -> None:
         log.exception("run %d chunk %d failed", run, chunk)
         time.sleep(1.0)
         raise task.retry(countdown=0, exc=error, **readable) from error
-    # A message for a chunk that another worker holds is one too many: if that worker dies, the sweepers
+    # A message for a chunk that another worker holds is one too many: if that worker dies, the reapers
     # send another.
     if refusal is not None:
         log.info("process %d: run %d chunk %d is %s", os.getpid(), run, chunk, refusal.value)
@@ -126,7 +126,7 @@ def _report_fault(error: BaseException) -> None:
 
 
 def _touch_published_at(run: int, chunk: int) -> None:
-    """Keep the sweepers from taking a message for lost that waits in this worker."""
+    """Keep the reapers from taking a message for lost that waits in this worker."""
     from worker.serve.context import station
 
     with suppress(XraycamError, LedgerError):

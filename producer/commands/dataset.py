@@ -97,7 +97,7 @@ def evaluate_command(dataset: Path, model: str | None, output: Path | None) -> N
     """
     import json
 
-    from producer.session import ensure_output_dir, open_session
+    from producer.session import open_session, output_dir
     from worker.errors import XraycamError
     from worker.model.metadata import METRICS_FILE
     from worker.model.store import store_of
@@ -112,10 +112,9 @@ def evaluate_command(dataset: Path, model: str | None, output: Path | None) -> N
         if not folder.is_dir():
             raise XraycamError(f"there is no folder {dataset}; name one that has a sub-folder for each class")
         chosen = session.model(model)
-        target = ensure_output_dir(
-            output or session.settings.home / "evaluations" / f"{chosen.version}-on-{folder.name}"
-        )
-        evaluate_model(session.settings, chosen, store_of(session.settings), folder, target, session.tell)
+        place = output or session.settings.home / "evaluations" / f"{chosen.version}-on-{folder.name}"
+        with output_dir(place) as target:
+            evaluate_model(session.settings, chosen, store_of(session.settings), folder, target, session.tell)
     found = json.loads((target / METRICS_FILE).read_text(encoding="utf-8"))
     session.out.print(_table(found))
     session.out.print(f"all figures, and pictures: {target}", soft_wrap=True, markup=False)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from producer.session import Session
     from worker.model.metadata import ModelMetadata
 
+# Of fewer images neither a ranking nor the randomisation test says anything.
+LEAST_IMAGES = 8
+
 
 @click.command("layers")
 @click.option("--model", help="Model version; default: the current one.")
@@ -32,7 +35,11 @@ if TYPE_CHECKING:
     help="With --rank: marked areas, as a folder of masks named as the images or as a JSON file.",
 )
 @click.option(
-    "--images", type=click.IntRange(8), default=64, show_default=True, help="With --rank: number of images."
+    "--images",
+    type=click.IntRange(LEAST_IMAGES),
+    default=64,
+    show_default=True,
+    help="With --rank: number of images.",
 )
 @click.option("--layer", "layers", multiple=True, help="With --rank: this layer; repeatable.")
 @click.option(
@@ -108,14 +115,15 @@ def _rank(
     output: Path | None,
 ) -> None:
     from producer.map_tables import ranking_lines, ranking_table
-    from producer.session import ensure_output_dir, open_session
+    from producer.session import open_session, output_dir
     from worker.errors import XraycamError
     from worker.map_evaluation.reports import RANKING_FILE
     from worker.settings import load_settings
     from worker.tensorflow_import import quiet_tensorflow
 
     with quiet_tensorflow(load_settings()):
-        from worker.images.masks import load_masks
+        from worker.folder_walk import image_files
+        from worker.images.masks import MaskMatches, load_masks
         from worker.images.reader import limits_of
         from worker.map_evaluation.plots import plot_ranking
         from worker.map_evaluation.ranking import METHODS as DEFAULT_METHODS
@@ -128,34 +136,44 @@ def _rank(
         if not folder.is_dir():
             raise XraycamError(f"there is no folder {dataset}; name one with radiographs")
         areas = None if masks is None else load_masks(masks.expanduser().absolute())
-        target = ensure_output_dir(
-            output or session.settings.home / "rankings" / f"{metadata.version}-on-{folder.name}"
-        )
-        limits = limits_of(session.settings)
-        session.tell(f"reading {images} images of {folder}")
-        sample = draw_sample(folder, metadata, images, limits=limits, on_message=session.tell)
-        marked = None
-        if areas is not None:
-            marked = draw_sample(
-                folder, metadata, images, marked=areas, only_marked=True, limits=limits,
-                on_message=session.tell,
-            )  # fmt: skip
-        ranking = rank(
-            metadata,
-            network,
-            sample.pixels,
-            layers=layers,
-            methods=methods or DEFAULT_METHODS,
-            marked=marked,
-            progress=lambda done, of: session.tell(f"{done} of {of} images measured"),
-        )
-        text = ranking.model_dump_json(indent=1) + "\n"
-        (target / RANKING_FILE).write_text(text, encoding="utf-8")
-        plot_ranking(ranking, target / "ranking.png")
-        session.out.print(ranking_table(ranking))
-        for line in ranking_lines(ranking, metadata):
-            session.out.print(line, soft_wrap=True, markup=False)
-        session.out.print(f"all metrics, and the plot: {target}", soft_wrap=True, markup=False)
+        place = output or session.settings.home / "rankings" / f"{metadata.version}-on-{folder.name}"
+        with output_dir(place) as target:
+            limits = limits_of(session.settings)
+            session.tell(f"reading {images} images of {folder}")
+            sample = draw_sample(folder, metadata, images, limits=limits, on_message=session.tell)
+            sample.require(LEAST_IMAGES, folder)
+            marked = None
+            if areas is not None:
+                matches = MaskMatches(areas)
+                for file in image_files(folder):
+                    matches.add(file)
+                for line in matches.lines():
+                    session.tell(line)
+                if not matches.matched:
+                    raise XraycamError(
+                        f"--masks {masks}: matches none of the {matches.images} images of {folder}; name "
+                        "masks as the images, in the same sub-folders where names repeat"
+                    )
+                marked = draw_sample(
+                    folder, metadata, images, marked=areas, only_marked=True, limits=limits,
+                    on_message=session.tell,
+                )  # fmt: skip
+            ranking = rank(
+                metadata,
+                network,
+                sample.pixels,
+                layers=layers,
+                methods=methods or DEFAULT_METHODS,
+                marked=marked,
+                progress=lambda done, of: session.tell(f"{done} of {of} images measured"),
+            )
+            text = ranking.model_dump_json(indent=1) + "\n"
+            (target / RANKING_FILE).write_text(text, encoding="utf-8")
+            plot_ranking(ranking, target / "ranking.png")
+            session.out.print(ranking_table(ranking))
+            for line in ranking_lines(ranking, metadata):
+                session.out.print(line, soft_wrap=True, markup=False)
+            session.out.print(f"all metrics, and the plot: {target}", soft_wrap=True, markup=False)
 
 
 def _load(session: Session, version: str | None, layers: Sequence[str]) -> tuple[ModelMetadata, Any]:
@@ -184,7 +202,10 @@ def _load(session: Session, version: str | None, layers: Sequence[str]) -> tuple
 )  # fmt: skip
 @click.option("--model", help="Model version; default: the current one.")
 @click.option(
-    "--target", default="predicted", show_default=True, help="Class to explain: 'predicted', or one by name."
+    "--target",
+    default="predicted",
+    show_default=True,
+    help="Class to explain: 'predicted', 'all' for a row of each, or one by name.",
 )
 @click.option(
     "--colormap", type=click.Choice(COLORMAPS), default="inferno", show_default=True, help="Colormap."
@@ -202,16 +223,16 @@ def compare_command(
 ) -> None:  # fmt: skip
     """Draw where the score came from at several layers, by several methods: one picture for each image.
 
-    Layers across, methods down, the original first; prediction and probability in the title. Runs on this
-    machine and records nothing.
+    Layers across, methods down, the original first; prediction and probability in the title.
+    Local; records nothing.
 
     \b
     Example:
       xraycam compare chest.png --layer block_12_add --layer out_relu --method gradcam --method layercam
     """
-    from producer.session import ensure_output_dir, open_session
+    from producer.session import open_session, output_dir
     from worker.errors import XraycamError
-    from worker.explain.names import PREDICTED
+    from worker.explain.names import ALL, PREDICTED
     from worker.settings import load_settings
     from worker.tensorflow_import import quiet_tensorflow
 
@@ -223,22 +244,22 @@ def compare_command(
 
         session = open_session()
         metadata, network = _load(session, model, layers)
-        index = ARGMAX_TARGET if target == PREDICTED else metadata.require_class(target)
+        index = ARGMAX_TARGET if target in (PREDICTED, ALL) else metadata.require_class(target)
         place = source.expanduser().absolute()
         if not place.exists():
             raise XraycamError(f"there is no {source}; name a radiograph or a folder of them")
-        folder = ensure_output_dir(output or session.settings.home / "comparisons")
-        compare_maps(
-            Explainer(metadata, network, layers, methods),
-            place,
-            folder,
-            target=index,
-            colormap=colormap,
-            opacity=opacity,
-            limit=limit,
-            limits=limits_of(session.settings),
-            on_message=session.tell,
-        )
+        with output_dir(output or session.settings.home / "comparisons") as folder:
+            compare_maps(
+                Explainer(metadata, network, layers, methods, every_class=target == ALL),
+                place,
+                folder,
+                target=index,
+                colormap=colormap,
+                opacity=opacity,
+                limit=limit,
+                limits=limits_of(session.settings),
+                on_message=session.tell,
+            )
     click.echo(folder / f"{place.name}.png" if place.is_file() else folder)
 
 
@@ -247,7 +268,9 @@ def compare_command(
 @click.option("--model", help="Model version; default: the current one.")
 @click.option("--layer", help="Layer; without it, the model's default.")
 @click.option("--method", type=click.Choice(METHODS), help="Method; without it, the model's default.")
-@click.option("--images", type=click.IntRange(2), default=32, show_default=True, help="Number of images.")
+@click.option(
+    "--images", type=click.IntRange(LEAST_IMAGES), default=32, show_default=True, help="Number of images."
+)
 @click.option(
     "--output", type=click.Path(path_type=Path, file_okay=False), help="Folder for metrics and plot."
 )
@@ -266,7 +289,7 @@ def sanity_command(
       xraycam sanity ./xrays --model shenzhen-3
     """
     from producer.map_tables import sanity_table
-    from producer.session import ensure_output_dir, open_session
+    from producer.session import open_session, output_dir
     from worker.errors import XraycamError
     from worker.map_evaluation.reports import SANITY_FILE
     from worker.settings import load_settings
@@ -283,19 +306,20 @@ def sanity_command(
         folder = Path(session.run(None).root) if dataset is None else dataset.expanduser().absolute()
         if not folder.is_dir():
             raise XraycamError(f"there is no folder {folder}; name one with radiographs")
-        target = ensure_output_dir(output or session.settings.home / "sanity" / metadata.version)
-        limits = limits_of(session.settings)
-        sample = draw_sample(folder, metadata, images, limits=limits, on_message=session.tell)
-        found = check_sanity(
-            metadata,
-            network,
-            sample.pixels,
-            layer=layer,
-            method=method,
-            progress=lambda done, of: session.tell(f"{done} of {of} stages randomised"),
-        )
-        (target / SANITY_FILE).write_text(found.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        plot_sanity(found, target / "sanity.png")
-        session.out.print(sanity_table(found))
-        session.out.print(found.verdict, soft_wrap=True, markup=False)
-        session.out.print(f"all metrics, and the plot: {target}", soft_wrap=True, markup=False)
+        with output_dir(output or session.settings.home / "sanity" / metadata.version) as target:
+            limits = limits_of(session.settings)
+            sample = draw_sample(folder, metadata, images, limits=limits, on_message=session.tell)
+            sample.require(LEAST_IMAGES, folder)
+            found = check_sanity(
+                metadata,
+                network,
+                sample.pixels,
+                layer=layer,
+                method=method,
+                progress=lambda done, of: session.tell(f"{done} of {of} stages randomised"),
+            )
+            (target / SANITY_FILE).write_text(found.model_dump_json(indent=1) + "\n", encoding="utf-8")
+            plot_sanity(found, target / "sanity.png")
+            session.out.print(sanity_table(found))
+            session.out.print(found.verdict, soft_wrap=True, markup=False)
+            session.out.print(f"all metrics, and the plot: {target}", soft_wrap=True, markup=False)

@@ -22,6 +22,7 @@ def models_command(ctx: click.Context) -> None:
       xraycam models show starter-1
       xraycam models promote shenzhen-4
       xraycam models rollback
+      xraycam models delete shenzhen-3
     """
     if ctx.invoked_subcommand is None:
         _list()
@@ -101,6 +102,7 @@ def import_(folder: Path, promote: bool) -> None:
         classes=description.classes,
         source=f"imported from {folder.absolute()}",
         metrics=description.training.get("validation", {}),
+        created_at=description.created_at,
     )
     if get_model(session.ledger, version).digest != digest:
         raise ModelError(f"another model {version} is registered already; give this one another version")
@@ -108,6 +110,20 @@ def import_(folder: Path, promote: bool) -> None:
         promote_model(session.ledger, version)
         broadcast_reload(session.settings)
     click.echo(f"imported {version}" + (", now current" if promote else ""))
+
+
+@models_command.command("delete")
+@click.argument("version")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def delete(version: str, yes: bool) -> None:
+    """Delete VERSION from the ledger and the model store; results made by it stay.
+
+    Refused for the current version, and for one that an unfinished run or training needs.
+    """
+    from producer.deletion import delete_model_of
+    from producer.session import open_session
+
+    delete_model_of(open_session(), version, yes=yes)
 
 
 @models_command.command("export")

@@ -27,8 +27,10 @@ TABLE_ROWS = 50
 
 @click.command("results")
 @click.argument("run", type=int, required=False)
-@click.option("--class", "class_name", help="Images predicted as this class.")
-@click.option("--min-probability", type=click.FloatRange(0, 1), help="At least this sure of it.")
+@click.option("--class", "class_name", help="Only images predicted as this class.")
+@click.option(
+    "--min-probability", type=click.FloatRange(0, 1), help="Minimum probability of the predicted class."
+)
 @click.option(
     "--status", type=click.Choice(["done", "failed", "pending", "cancelled"]), help="Of this status."
 )
@@ -59,6 +61,7 @@ def results_command(
 
     from db.results import Filter
     from producer import formats
+    from producer.run_summary import gone_note
     from producer.session import ensure_output_file, open_session
 
     session = open_session()
@@ -68,6 +71,8 @@ def results_command(
     chosen = Filter(run=chosen_run.id, limit=limit, **wanted)
     _check_known(session, chosen)
     output = None if output is None else ensure_output_file(output)
+    if (note := gone_note(session, chosen_run)) is not None:
+        session.tell(note)
     if output_format == "table" and output is None:
         from producer.attribution_report import attribution_report
 

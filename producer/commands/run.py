@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from worker.counted_words import counted
 from worker.explain.names import AUTO, COLORMAPS, METHODS, OUTPUT_FORMATS
 from worker.images.dicom import ACCEPTABLE
 
 if TYPE_CHECKING:
+    from db.ingest import IngestStats
+    from db.runs import Run
     from producer.enqueue import Enqueued, Request
     from producer.session import Session
     from worker.folder_walk import WalkCounts
+    from worker.images.masks import MaskMatches
 
 _OPTIONS = (
     click.argument("folder", type=click.Path(path_type=Path)),
@@ -75,49 +79,67 @@ def request_from(given: dict[str, Any]) -> Request:
 
 
 def report_dry_run(session: Session, request: Request) -> None:
-    """Scan, and print what would be enqueued."""
-    from producer.enqueue import check_request, nothing_found, scan_request
-    from producer.scan import ScanCounts
-    from worker.errors import XraycamError
+    """Scan, and print what the same command without --dry-run would do."""
+    from producer.enqueue import preview
 
-    folder, version = check_request(session.ledger, session.settings, request)
-    counts = ScanCounts()
-    size = sum(file.size for file in scan_request(session.settings, request, folder, counts))
-    if not counts.found:
-        raise XraycamError(nothing_found(request.folder, counts))
-    chunks = -(-counts.found // session.settings.chunk_size)
+    found = preview(session.ledger, session.settings, request)
+    stats = found.found
+    todo = stats.new + stats.changed + stats.retried + stats.pending
+    what = "a new run" if found.run is None else f"run {found.run.id}, continued"
     click.echo(
-        f"would enqueue {counts.found} images ({size / 1e6:.1f} MB) of {folder.root} in {chunks} chunks, "
-        f"to be explained by model {version}"
+        f"would enqueue {counted(todo, 'image')} of {found.folder.root} in {counted(found.chunks, 'chunk')}: "
+        f"{what}, model {found.version}"
     )
-    report_skipped(counts)
+    click.echo(
+        f"of {counted(found.scanned.found, 'image')} found ({found.size / 1e6:.1f} MB): "
+        f"{', '.join(_compared(stats))}"
+    )
+    if found.gone:
+        click.echo(gone_line(found.gone))
+    report_masks(found.masks)
+    report_skipped(found.scanned)
 
 
 def report_enqueued(enqueued: Enqueued) -> None:
     """Say on standard error what was taken in and what was left out."""
     ingested, run = enqueued.ingested, enqueued.run
-    words = [f"{ingested.new} new"]
-    if not enqueued.is_new:
-        words += [
-            f"{ingested.unchanged} known already",
-            f"{ingested.changed} changed",
-            f"{ingested.retried} to retry",
-        ]
+    words = [f"{ingested.new} new"] if enqueued.is_new else _compared(ingested)
     what = "run" if enqueued.is_new else "continues run"
-    click.echo(f"{what} {run.id}: {enqueued.scanned.found} images, {', '.join(words)}", err=True)
-    if enqueued.masks_matched is not None:
-        click.echo(f"masks: {enqueued.masks_matched} of {enqueued.scanned.found} images matched", err=True)
+    click.echo(f"{what} {run.id}: {counted(enqueued.scanned.found, 'image')}, {', '.join(words)}", err=True)
+    if enqueued.gone:
+        click.echo(gone_line(enqueued.gone), err=True)
+    report_masks(enqueued.masks)
     report_skipped(enqueued.scanned)
+
+
+def _compared(stats: IngestStats) -> list[str]:
+    """How files stand to a run, in words that add up to all of them."""
+    pending = [f"{stats.pending} pending"] if stats.pending else []
+    return [
+        f"{stats.new} new",
+        f"{stats.unchanged - stats.pending} done already",
+        *pending,
+        f"{stats.changed} changed",
+        f"{stats.retried} to retry",
+    ]
+
+
+def gone_line(count: int) -> str:
+    """What is said of images whose files were deleted after they had been enqueued."""
+    if count == 1:
+        return "1 image of the run is no longer in the folder; its result stays, with gone_at set"
+    return f"{count} images of the run are no longer in the folder; their results stay, with gone_at set"
+
+
+def report_masks(masks: MaskMatches | None) -> None:
+    """Say how many images have a mask, and which masks have no image."""
+    for line in () if masks is None else masks.lines():
+        click.echo(line, err=True)
 
 
 def report_skipped(counts: WalkCounts) -> None:
     for line in counts.lines():
         click.echo(line, err=True)
-
-
-if TYPE_CHECKING:
-    from db.runs import Run
-    from producer.session import Session
 
 
 def send_or_run_here(session: Session, run: Run) -> int:
@@ -177,7 +199,7 @@ def run_command(gpus: str, dry_run: bool, **given: Any) -> None:
                 lambda found: status.update(f"scanning: {found} images"),
             )
     except KeyboardInterrupt:
-        click.echo("stopped while scanning; the same command goes on with it", err=True)
+        click.echo("stopped while scanning; the same command continues it", err=True)
         raise SystemExit(INTERRUPTED) from None
     report_enqueued(enqueued)
     raise SystemExit(run_locally(session, enqueued.run, gpus))
@@ -185,7 +207,8 @@ def run_command(gpus: str, dry_run: bool, **given: Any) -> None:
 
 @click.command("enqueue")
 @request_options
-def enqueue_command(dry_run: bool, **given: Any) -> None:
+@click.option("--wait", is_flag=True, help="Show the progress until all is done, and print the summary.")
+def enqueue_command(dry_run: bool, wait: bool, **given: Any) -> None:
     """Enqueue every X-ray of FOLDER for the workers, and print the run's number.
 
     Needs XRAYCAM_BROKER_URL. The workers must see the folder under the same path.
@@ -208,7 +231,7 @@ def enqueue_command(dry_run: bool, **given: Any) -> None:
         report_dry_run(session, request)
         return
     session.require_broker()
-    then = "the same command goes on with it"
+    then = "the same command continues it"
     try:
         with session.err.status("scanning") as status:
             enqueued = enqueue(
@@ -221,14 +244,46 @@ def enqueue_command(dry_run: bool, **given: Any) -> None:
             report_enqueued(enqueued)
             chunks = runs.progress(session.ledger, enqueued.run.id).chunks
             with stopped_on_error(session.ledger, enqueued.run):
-                publish_chunks(
-                    session.settings,
-                    session.ledger,
-                    enqueued.run,
-                    chunks,
-                    lambda: status.update("the queue is full, or the broker away: waiting"),
-                )
+                waiting = _WaitingToSend(session, enqueued.run, status.update)
+                publish_chunks(session.settings, session.ledger, enqueued.run, chunks, waiting.tell)
     except KeyboardInterrupt:
         click.echo(f"stopped; {then}", err=True)
         raise SystemExit(INTERRUPTED) from None
+    if wait:
+        from producer.commands.runs import watch_run
+
+        raise SystemExit(watch_run(session, enqueued.run))
     click.echo(enqueued.run.id)
+
+
+class _WaitingToSend:
+    """Says that messages wait to be sent, in a terminal at once, elsewhere once a minute."""
+
+    def __init__(self, session: Session, run: Run, show: Callable[[str], object]) -> None:
+        from producer.stall_notice import StallNotice
+
+        self._session = session
+        self._show = show
+        self._notice = StallNotice(session.err, f"run {run.id}")
+
+    def tell(self) -> None:
+        self._show("the queue is full, or the broker away: waiting")
+        self._notice.look(None, self._why)
+
+    def _why(self) -> str:
+        from producer.known_workers import live_workers
+        from producer.progress import inference_workers
+        from worker.queue.broker import BrokerUnreachable, queue_length
+        from worker.queue.messages import EXPLAIN_QUEUE
+
+        settings = self._session.settings
+        assert settings.broker is not None  # the command looked
+        try:
+            messages = queue_length(settings.broker, EXPLAIN_QUEUE)
+        except BrokerUnreachable as error:
+            return str(error)
+        live = live_workers(self._session.ledger)
+        workers = inference_workers(live)
+        said = f"{counted(messages, 'message')} in the queue, of {settings.max_queued_messages} at most"
+        errors = "".join(f"; last error: {worker.last_error}" for worker in live if worker.last_error)
+        return f"{said}, {counted(workers, 'live worker') if workers else 'no worker is alive'}{errors}"

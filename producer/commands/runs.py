@@ -6,16 +6,46 @@ from typing import TYPE_CHECKING
 
 import click
 
+from worker.counted_words import counted
 
-@click.command("runs")
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from db.runs import Run
+    from producer.session import Session
+
+
+@click.group("runs", invoke_without_command=True)
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many to list.")
-def runs_command(limit: int) -> None:
-    """List the runs, newest first.
+@click.pass_context
+def runs_command(ctx: click.Context, limit: int) -> None:
+    """List the runs, newest first; delete one.
 
     \b
-    Example:
+    Examples:
       xraycam runs --limit 5
+      xraycam runs delete 3
     """
+    if ctx.invoked_subcommand is None:
+        _list(limit)
+
+
+@runs_command.command("delete")
+@click.argument("run", type=int)
+@click.option("--overlays", is_flag=True, help="Delete its overlays, heatmaps and table, too.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def delete(run: int, overlays: bool, yes: bool) -> None:
+    """Delete RUN and its results from the ledger. Images are never touched.
+
+    Refused while a worker holds a chunk of it. Says what will be deleted, and asks.
+    """
+    from producer.deletion import delete_run_of
+    from producer.session import open_session
+
+    delete_run_of(open_session(), run, overlays=overlays, yes=yes)
+
+
+def _list(limit: int) -> None:
     from rich.table import Table
 
     from db.runs import list_runs, progress
@@ -45,10 +75,6 @@ def runs_command(limit: int) -> None:
     session.out.print(table)
 
 
-if TYPE_CHECKING:
-    from producer.session import Session
-
-
 @click.command("watch")
 @click.argument("run", type=int, required=False)
 @click.option("--training", type=int, metavar="ID", help="Watch this training instead of a run.")
@@ -63,11 +89,6 @@ def watch_command(run: int | None, training: int | None, once: bool) -> None:
       xraycam watch 3 --once
       xraycam watch --training 2
     """
-    from db import runs
-    from db.runs import HALTED, SCANNING, get_run
-    from producer.cli import SOME_FAILED
-    from producer.known_workers import live_workers
-    from producer.progress import ProgressDisplay, inference_workers, stall_reason, wait_for_run
     from producer.session import open_session
 
     session = open_session()
@@ -75,7 +96,18 @@ def watch_command(run: int | None, training: int | None, once: bool) -> None:
         if run is not None:
             raise click.UsageError("Give a RUN or --training, not both.")
         raise SystemExit(_watch_training(session, training, once))
-    watched = session.run(run)
+    raise SystemExit(watch_run(session, session.run(run), once=once))
+
+
+def watch_run(session: Session, watched: Run, *, once: bool = False) -> int:
+    """Show a run until it is complete or halted, then how it stands; the exit status."""
+    from db import runs
+    from db.runs import HALTED, SCANNING, get_run
+    from producer.cli import SOME_FAILED
+    from producer.known_workers import live_workers
+    from producer.progress import ProgressDisplay, inference_workers, stall_reason, wait_for_run
+    from producer.run_summary import summarize
+
     if once:
         found = runs.progress(session.ledger, watched.id)
     else:
@@ -85,6 +117,8 @@ def watch_command(run: int | None, training: int | None, once: bool) -> None:
 
         with ProgressDisplay(session.err, session.ledger, watched, look) as display:
             found = wait_for_run(display, session.ledger, watched, lambda: None)
+        if found.is_complete:
+            return summarize(session, watched)
     state = get_run(session.ledger, watched.id).state
     if state == SCANNING:
         ended = "being scanned"
@@ -94,17 +128,16 @@ def watch_command(run: int | None, training: int | None, once: bool) -> None:
     for reason, count in runs.failures_by_reason(session.ledger, watched.id).items():
         click.echo(f"  {count} {reason}")
     if found.expired_leases:
-        click.echo(f"  {found.expired_leases} leases lost, and their chunks done again")
+        click.echo(f"  {counted(found.expired_leases, 'lease')} expired; chunks re-run")
     if not found.is_complete:
         live = live_workers(session.ledger)
         workers = inference_workers(live)
-        click.echo(f"  {workers} workers live")
+        click.echo(f"  {counted(workers, 'live worker')}")
         for last_error in dict.fromkeys(worker.last_error for worker in live if worker.last_error):
             click.echo(f"  {last_error}")
         if (line := stall_reason(session, watched.id, found, workers)) is not None:
             click.echo(f"  {line}")
-    if found.failed:
-        raise SystemExit(SOME_FAILED)
+    return SOME_FAILED if found.failed else 0
 
 
 def _watch_training(session: Session, number: int, once: bool) -> int:
@@ -119,9 +152,9 @@ def _watch_training(session: Session, number: int, once: bool) -> int:
 
 
 @click.command("resume")
-@click.argument("run", type=int)
-def resume_command(run: int) -> None:
-    """Enqueue again whatever has no result in RUN; a cancelled run is opened again.
+@click.argument("run", type=int, required=False)
+def resume_command(run: int | None) -> None:
+    """Enqueue whatever has no result in RUN, or in the latest unfinished run; a cancelled run is reopened.
 
     With a broker configured the messages are sent and the command ends; without one, the work is done
     here. Doing it twice does no harm.
@@ -130,27 +163,32 @@ def resume_command(run: int) -> None:
     Example:
       xraycam resume 3
     """
-    from db.runs import OPEN, SCANNING, set_state
+    from db.runs import CANCELLED, OPEN, SCANNING, STOPPED, set_state
     from producer.commands.run import send_or_run_here
     from producer.session import open_session
     from worker.errors import XraycamError
 
     session = open_session()
-    chosen = session.run(run)
+    if run is None:
+        chosen = _latest(session, (OPEN, STOPPED, CANCELLED, SCANNING), "unfinished")
+        click.echo(f"run {chosen.id}: {chosen.root}", err=True)
+    else:
+        chosen = session.run(run)
     if chosen.state == SCANNING:
         raise XraycamError(
-            f"run {run} does not know all its files: {chosen.root} is being scanned, or was not scanned to "
-            f"the end; 'xraycam run {chosen.root}' or 'enqueue' with the same options goes on with it"
+            f"run {chosen.id} does not know all its files: {chosen.root} is being scanned, or was "
+            f"not scanned to the end; 'xraycam run {chosen.root}' or 'enqueue' with the same options "
+            "continues it"
         )
     set_state(session.ledger, chosen.id, OPEN)
     raise SystemExit(send_or_run_here(session, chosen))
 
 
 @click.command("retry")
-@click.argument("run", type=int)
+@click.argument("run", type=int, required=False)
 @click.option("--reason", "reasons", multiple=True, help="Only what failed for this reason; repeatable.")
-def retry_command(run: int, reasons: tuple[str, ...]) -> None:
-    """Try the failed images of RUN again, after their files or their worker were mended.
+def retry_command(run: int | None, reasons: tuple[str, ...]) -> None:
+    """Retry the failed images of RUN, or of the latest run, once their files or their worker are repaired.
 
     \b
     Example:
@@ -167,45 +205,58 @@ def retry_command(run: int, reasons: tuple[str, ...]) -> None:
     if not count:
         found = failures_by_reason(session.ledger, chosen.id)
         known = ", ".join(f"{reason} ({number})" for reason, number in found.items()) or "none"
-        click.echo(f"nothing to retry in run {run}; failed in it: {known}", err=True)
+        click.echo(f"nothing to retry in run {chosen.id}; failed in it: {known}", err=True)
         return
-    click.echo(f"run {run}: {count} images to be tried again", err=True)
+    click.echo(f"run {chosen.id}: {counted(count, 'image')} to retry", err=True)
     raise SystemExit(send_or_run_here(session, chosen))
-
-
-if TYPE_CHECKING:
-    from producer.session import Session
 
 
 @click.command("cancel")
 @click.argument("run", type=int, required=False)
 @click.option("--training", type=int, metavar="ID", help="Stop this training instead of a run.")
 def cancel_command(run: int | None, training: int | None) -> None:
-    """Stop RUN: workers end the chunk they have in hand and take no other. Results stay.
+    """Stop RUN, or the latest open run: workers finish their chunk and take no other. Results stay.
 
-    A training stops after the batch in hand and publishes nothing; its last epoch stays to be resumed.
+    A training stops after its current batch and publishes nothing; it can be resumed from its last epoch.
 
     \b
     Examples:
+      xraycam cancel
       xraycam cancel 3
       xraycam cancel --training 2
     """
-    from db.runs import CANCELLED, SCANNING, progress, set_state
+    from db.runs import CANCELLED, OPEN, SCANNING, progress, set_state
     from producer.session import open_session
 
-    if (run is None) == (training is None):
-        raise click.UsageError("Give a RUN, or --training and its number.")
+    if run is not None and training is not None:
+        raise click.UsageError("Give a RUN or --training, not both.")
     session = open_session()
     if training is not None:
         raise SystemExit(_cancel_training(session, training))
-    chosen = session.run(run)
+    chosen = session.run(run) if run is not None else _latest(session, (OPEN, SCANNING), "open")
     found = progress(session.ledger, chosen.id)
     if found.is_complete and chosen.state != SCANNING:
-        click.echo(f"run {run} is complete: {found.done} done, {found.failed} failed; nothing to cancel")
+        click.echo(
+            f"run {chosen.id} is complete: {found.done} done, {found.failed} failed; nothing to cancel"
+        )
         return
     set_state(session.ledger, chosen.id, CANCELLED)
     found = progress(session.ledger, chosen.id)
-    click.echo(f"run {run} cancelled: {found.pending} images have no result; 'xraycam resume {run}' goes on")
+    click.echo(
+        f"run {chosen.id} ({chosen.root}) cancelled: {counted(found.pending, 'image')} without a result; "
+        f"'xraycam resume {chosen.id}' continues it"
+    )
+
+
+def _latest(session: Session, states: Sequence[str], what: str) -> Run:
+    from db.runs import latest_unfinished
+    from worker.errors import XraycamError
+
+    with session.ledger.read() as connection:
+        found = latest_unfinished(connection, states)
+    if found is None:
+        raise XraycamError(f"no run is {what}; 'xraycam runs' lists them all")
+    return found
 
 
 def _cancel_training(session: Session, number: int) -> int:
@@ -214,7 +265,7 @@ def _cancel_training(session: Session, number: int) -> int:
 
     training = cancel_training(session.ledger, number)
     if training.state == CANCELLED:
-        click.echo(f"training {number} cancelled; 'xraycam train --resume {number}' goes on with it")
+        click.echo(f"training {number} cancelled; 'xraycam train --resume {number}' continues it")
         return 0
     why = "its model is being published" if not training.has_ended else f"it is {training.state}"
     click.echo(f"training {number} is not cancelled: {why}", err=True)

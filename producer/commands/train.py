@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 )
 @click.option("--version", help="What to call the new version; without it DATASET-NUMBER.")
 @click.option("--wait", is_flag=True, help="Show the training until it has ended.")
-@click.option("--resume", type=int, metavar="ID", help="Go on with a failed, cancelled or lost training.")
+@click.option("--resume", type=int, metavar="ID", help="Continue a failed, cancelled or lost training.")
 @click.option(
     "--gpus",
     default="all",
@@ -93,7 +93,7 @@ def train_command(dataset: Path | None, resume: int | None, wait: bool, gpus: st
         devices_for(gpus)  # refused before a training is noted
     training = _create_or_resume(session, dataset, resume, given)
     if session.settings.broker is None:
-        click.echo(f"training {training.id} of up to {training.epochs} epochs on this machine", err=True)
+        click.echo(f"training {training.id}: at most {training.epochs} epochs, local", err=True)
         raise SystemExit(train_locally(session, training, gpus))
     _send(session, training)
     if wait:
@@ -119,7 +119,9 @@ def _create_or_resume(
         and context.get_parameter_source(parameter.name).name == "COMMANDLINE"  # type: ignore[union-attr]
     ]
     if unused:
-        raise click.UsageError(f"{', '.join(unused)}: a resumed training goes on as it was asked for.")
+        raise click.UsageError(
+            f"{', '.join(unused)}: a resumed training keeps the options it was requested with."
+        )
     if given["version"] is not None:
         check_version(session.ledger, session.settings, given["version"])
     return requeue_training(session.ledger, resume, given["version"])
@@ -149,7 +151,7 @@ def _watch(session: Session, training: Training) -> int:
             return report_training(session, wait_for_training(display))
     except KeyboardInterrupt:
         session.err.print(
-            f"training {training.id} goes on; 'xraycam watch --training {training.id}' shows it, "
+            f"training {training.id} continues; 'xraycam watch --training {training.id}' shows it, "
             f"'xraycam cancel --training {training.id}' stops it",
             soft_wrap=True,
         )
@@ -172,7 +174,7 @@ def trainings_command(limit: int) -> None:
 
     session = open_session()
     table = Table()
-    for name in ("training", "dataset", "recipe", "state", "epochs", "AUC", "model", "result", "asked for"):
+    for name in ("training", "dataset", "recipe", "state", "epochs", "AUC", "model", "result", "requested"):
         table.add_column(
             name, justify="right" if name in ("training", "epochs", "AUC") else "left", overflow="fold"
         )

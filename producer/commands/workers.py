@@ -66,7 +66,7 @@ def worker_command(gpus: str, queues: str, metrics_port: int | None, metrics_add
 
 @click.command("workers")
 def workers_command() -> None:
-    """List the workers: where, on what, doing what, with which model; which lag, and what ails them.
+    """List the workers: where, on what, doing what, with which model; outdated models and errors.
 
     \b
     Example:
@@ -81,7 +81,7 @@ def workers_command() -> None:
     session = open_session()
     current = current_model(session.ledger)
     table = Table()
-    for name in ("worker", "host", "device", "queue", "state", "doing", "model", "fault"):
+    for name in ("worker", "host", "device", "queue", "state", "activity", "model", "error"):
         table.add_column(name, overflow="fold")
     for worker in known_workers(session.ledger):
         lags = (

@@ -25,7 +25,7 @@ README_TITLE = "SYNTHETIC chest phantoms"
 README = f"""{README_TITLE}
 
 No patient was ever X-rayed for these pictures: a program drew them. They serve to try xraycam out.
-A model trained on them knows nothing of real chests.
+A model trained on them has not learned real chests.
 
 {{count}} pictures of {{size}}x{{size}} pixels, 8-bit gray, seed {{seed}}. Odd numbers are 'Normal'; even
 numbers are 'Tuberculosis' and hold one to three drawn lesions (nodule, cavity, infiltrate), whose

@@ -38,7 +38,7 @@ def test_killed_broker_comes_back_and_the_run_completes_by_itself(
     distributed.wait_complete()
     assert_each_once(distributed)
     assert "does not answer" in said
-    assert "goes on by itself" in said
+    assert "continues by itself" in said
     note_fault(
         "broker killed, 2 s later started again (append-only file)",
         "workers connect again; `watch` says that the broker does not answer",
@@ -58,7 +58,7 @@ def test_wiped_broker_is_mended_by_the_workers_themselves(
     wait_until(
         lambda: "the workers send them again by themselves" in distributed.xraycam("watch", "--once").stdout,
         20,
-        "watch says how it goes on",
+        "watch says how it continues",
     )
     start = time.monotonic()
     distributed.wait_complete()
@@ -80,7 +80,7 @@ def test_wiped_broker_without_workers_is_mended_as_watch_says(
 
     said = distributed.xraycam("watch", "--once").stdout
 
-    assert "no worker is live: start 'xraycam worker', then 'xraycam resume 1'" in said
+    assert "no worker is alive: start 'xraycam worker', then 'xraycam resume 1'" in said
     distributed.start("worker")
     distributed.xraycam("resume", 1)
     distributed.wait_complete()

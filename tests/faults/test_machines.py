@@ -128,7 +128,7 @@ def test_chunk_of_a_machine_that_is_cut_off_is_done_by_another_and_it_works_agai
     until_done = seconds_until_finished(shared, held, within=CUT_SECONDS - 1)
     assert done_by(shared, held).keys() == {other.name}
 
-    # The run goes on, also with what is enqueued now.
+    # The run continues, also with what is enqueued now.
     draw_many(xrays / "later", LATER)
     enqueue(shared, xrays)
     so_far = done_by(shared)
@@ -147,7 +147,7 @@ def test_chunk_of_a_machine_that_is_cut_off_is_done_by_another_and_it_works_agai
     assert_each_once(shared, FIRST + LATER)
     note_fault(
         f"the network of one of two machines is cut for {CUT_SECONDS:g} s in mid-chunk",
-        "its lease ends, the chunk is sent again, and the other machine does it; the run goes on there",
+        "its lease ends, the chunk is sent again, and the other machine does it; the run continues there",
         until_done,
     )
     note_fault(

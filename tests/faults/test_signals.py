@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C, to each command in each stage: a clean end, and the work goes on where it stopped."""
+"""SIGTERM and Ctrl-C, to each command in each stage: a clean end, and the work resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -122,9 +122,32 @@ def test_enqueue_stopped_while_the_queue_is_full(
     assert_each_once(distributed, attempts=1)
     note_fault(
         "`run` or `enqueue` stopped (SIGTERM, Ctrl-C) in any stage",
-        "a clean end; `resume`, or in the middle of the scan the same command, goes on",
+        "a clean end; `resume`, or in the middle of the scan the same command, continues it",
         None,
     )
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        "return RunIngest.close 1",
+        "call create_celery_app 1",
+        "call send_chunks 1",
+        "return mark_published 1",
+        # Python drops a KeyboardInterrupt that is raised in a finalizer.
+        "call Redis.__del__ 1",
+        "call Redis.__del__ 6",
+    ],
+)
+def test_enqueue_interrupted_after_its_scan_ends_wherever_it_is(
+    distributed: Installation, point: str
+) -> None:
+    xrays = draw_xrays_of(distributed, max_queued_messages=10)
+    distributed.sabotage(signal=point)
+    process = distributed.start("enqueue", xrays)
+    assert process.wait(60) == 130
+    said = (distributed.folder / "stderr.txt").read_text()
+    assert "sends the rest" in said or "the same command continues it" in said
 
 
 @either_signal
@@ -141,7 +164,7 @@ def test_enqueue_stopped_before_it_sends(
 
     assert_stopped(process, number, stage)
     if stage is scanning:
-        assert "the same command goes on with it" in (distributed.folder / "stderr.txt").read_text()
+        assert "the same command continues it" in (distributed.folder / "stderr.txt").read_text()
     distributed.sabotage(scan=0)
     distributed.start("worker")
     enqueue(distributed, xrays)

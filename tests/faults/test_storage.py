@@ -94,7 +94,7 @@ def test_share_with_the_images_goes_away(distributed: Installation, note_fault: 
 
     away = xrays.rename(xrays.with_name("unmounted"))
     xrays.mkdir()  # as an empty mount point
-    wait_until(lambda: "cannot be read at present" in watched(distributed), 60, "watch says why")
+    wait_until(lambda: "cannot be read:" in watched(distributed), 60, "watch says why")
     xrays.rmdir()
     away.rename(xrays)
 

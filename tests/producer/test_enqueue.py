@@ -135,7 +135,8 @@ def test_dry_run_says_what_would_be_done_and_does_nothing(
     (archive / "notes.txt").touch()
     said = CliRunner().invoke(cli, ["enqueue", str(archive), "--dry-run"], catch_exceptions=False)
     assert said.stdout == (
-        f"would enqueue 9 images (0.0 MB) of {archive} in 3 chunks, to be explained by model small\n"
+        f"would enqueue 9 images of {archive} in 3 chunks: a new run, model small\n"
+        "of 9 images found (0.0 MB): 9 new, 0 done already, 0 changed, 0 to retry\n"
     )
     assert "skipped: 1 file beside images (.csv, .json, .txt, ...), such as notes.txt" in said.stderr
     assert list_runs(ledger) == []

@@ -1,4 +1,4 @@
-"""A new model becomes current while work goes on: nothing is lost, and a bad one is refused."""
+"""A new model becomes current during a run: nothing is lost, and a bad one is refused."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_a_damaged_model_is_refused_and_the_old_one_goes_on_serving(
     (worker,) = workers(distributed)
     assert worker.model_version == "small"
     assert "damaged" in (worker.last_error or "")
-    assert "small goes on serving" in (worker.last_error or "")
+    assert "small stays in use" in (worker.last_error or "")
     assert "damaged" in distributed.xraycam("workers").stdout
 
 

@@ -76,7 +76,7 @@ def test_the_same_folder_again_does_only_what_is_new_or_changed(installation: In
 
     again = installation.xraycam("run", xrays)
 
-    assert "continues run 1: 13 images, 1 new, 11 known already, 1 changed" in again.stderr
+    assert "continues run 1: 13 images, 1 new, 11 done already, 1 changed" in again.stderr
     assert installation.counts() == {"images": 13, "done": 13}
     after = {path: path.stat().st_mtime_ns for path in installation.home.rglob("*.jpg")}
     written = {path.name for path, moment in after.items() if before.get(path) != moment}

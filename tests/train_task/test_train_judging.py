@@ -179,7 +179,8 @@ def test_a_training_that_cannot_be_done_says_why_in_its_row(
     failed = get_training(known, training.id)
     assert (failed.state, failed.version) == ("failed", None)
     assert failed.error == (
-        f"{dataset.root}: too few usable images in Opaque (0); each class needs at least 4"
+        f"{dataset.root}: too few usable images in Opaque (0); each class needs at least 4; "
+        "left out: 10 not-an-image"
     )
     assert current_model(known) is None
 

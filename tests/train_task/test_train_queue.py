@@ -106,13 +106,13 @@ def test_a_cancelled_training_leaves_no_version_and_can_go_on(
     # Ctrl-C ends the watching only.
     waiting.send_signal(signal.SIGINT)
     assert waiting.wait(30) == 130
-    assert "training 1 goes on" in (distributed.folder / "stderr.txt").read_text()
+    assert "training 1 continues" in (distributed.folder / "stderr.txt").read_text()
     seen = watched.get()
     watched.wait(lambda t: t.epoch > seen.epoch, "another epoch")
     assert watched.get().state == "running"
 
     cancelled = distributed.xraycam("cancel", "--training", 1)
-    assert "'xraycam train --resume 1' goes on with it" in cancelled.stdout
+    assert "'xraycam train --resume 1' continues it" in cancelled.stdout
     wait_until(
         lambda: "training 1" not in distributed.xraycam("workers").stdout, 60, "the trainer lets go of it"
     )
@@ -225,7 +225,7 @@ def test_without_servers_ctrl_c_leaves_a_training_that_can_be_resumed(
     assert process.wait(60) == 130
     stopped = watched.get()
     assert (stopped.state, stopped.version) == ("cancelled", None)
-    assert "'xraycam train --resume 1' goes on" in (alone.folder / "stderr.txt").read_text()
+    assert "'xraycam train --resume 1' continues" in (alone.folder / "stderr.txt").read_text()
     assert alone.processes() == []
 
     resumed = alone.xraycam("train", "--resume", 1, "--version", "mine", "--wait", seconds=START_SECONDS)

@@ -103,5 +103,5 @@ def test_watch_shows_workers_failures_and_lost_leases_under_its_bar(ledger: Ledg
     with ProgressDisplay(console, ledger, run) as display:
         display.update()
     shown = stream.getvalue()
-    assert "1 worker; failed: 1 truncated; 1 lease lost, done again" in shown
+    assert "1 worker; failed: 1 truncated; 1 lease expired, chunks re-run" in shown
     assert "4/10" in shown

@@ -165,11 +165,12 @@ class Explainer:
 def _panels(
     metadata: ModelMetadata, layers: Sequence[str], methods: Sequence[Method], every_class: bool
 ) -> tuple[Panel, ...]:
-    classes: list[int | None] = [*range(len(metadata.classes))] if every_class else [None]
+    every: list[int | None] = [*range(len(metadata.classes))]
     panels = []
     for layer in layers:
         for method in methods:
-            for index in classes:
+            # A map that does not depend on the class is drawn once.
+            for index in every if every_class and method.needs is not MethodInput.NOTHING else [None]:
                 of = () if index is None else (metadata.classes[index],)
                 name = " ".join((layer, *((method.name,) if len(methods) > 1 else ()), *of))
                 panels.append(Panel(layer, method, index, name, " ".join((layer, method.name, *of))))

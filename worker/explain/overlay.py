@@ -167,7 +167,7 @@ def write_atomically(content: bytes, file: Path, root: Path | None = None) -> No
     """Write `file`, whole or not at all; parent folders are made.
 
     With `root`, nothing is written that lies outside, nor through a link. Raises ImageError `write-failed`,
-    or `outside-root`; with `root`, StorageError if nothing can be written there at present.
+    or `outside-root`; with `root`, StorageError if nothing can be written there now.
     """
     try:
         atomic_write_beneath(root or file.parent, file, content)
@@ -176,7 +176,7 @@ def write_atomically(content: bytes, file: Path, root: Path | None = None) -> No
             raise_if_target_unavailable(root, error)
         raise ImageError(
             "write-failed",
-            f"{printable(file)} cannot be written: {error.strerror}; mend the output folder and retry",
+            f"{printable(file)} cannot be written: {error.strerror}; check the output folder and retry",
         ) from error
 
 

@@ -123,7 +123,7 @@ class Pipeline:
         """Explain `items`, which are taken as they are needed; exactly one outcome for each, in any order.
 
         A file that fails takes no other with it. `progress` is called after every batch. Raises StorageError
-        when a whole folder cannot be read or written at present, ModelError for a class in `options.target`
+        when a whole folder cannot be read or written now, ModelError for a class in `options.target`
         that the model does not know, XraycamError for marked areas that cannot be read, and whatever the
         explainer raises.
         """

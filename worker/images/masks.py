@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -51,6 +52,7 @@ class AnnotationMasks:
         else:
             self._outlines = _read(source)
             names = sorted(self._outlines)
+        self.names = frozenset(names)
         for name in names:
             path = PurePosixPath(name)
             place = tuple(part for part in path.parts[:-1] if not _SIDE.fullmatch(part))
@@ -61,7 +63,11 @@ class AnnotationMasks:
 
     def has_mask_for(self, image: Path | str) -> bool:
         """Whether there is an entry for this image, and no doubt that it is meant."""
-        return bool(self._entries(Path(image)))
+        return bool(self.names_for(image))
+
+    def names_for(self, image: Path | str) -> list[str]:
+        """The masks, or the entry of the JSON file, that are meant for this image."""
+        return self._entries(Path(image))
 
     def matches_by_name_alone(self, image: Path | str) -> bool:
         """Whether the entry for this image lies in no folder that would tell images of one name apart."""
@@ -119,6 +125,34 @@ class AnnotationMasks:
         return whole.hexdigest()
 
 
+@dataclass
+class MaskMatches:
+    """Which masks and images belong together, counted while images are come across."""
+
+    masks: AnnotationMasks
+    images: int = 0
+    matched: int = 0
+    used: set[str] = field(default_factory=set)
+
+    def add(self, image: Path | str) -> bool:
+        """Count an image; whether it has a mask."""
+        names = self.masks.names_for(image)
+        self.images += 1
+        self.matched += bool(names)
+        self.used.update(names)
+        return bool(names)
+
+    def lines(self) -> Iterator[str]:
+        """How many images have a mask, and how many masks have no image, with an example."""
+        yield f"masks: {self.matched} of {self.images} {'image' if self.images == 1 else 'images'} matched"
+        unused = sorted(self.masks.names - self.used)
+        if unused:
+            total = len(self.masks.names)
+            one = f"mask matches no image: {printable(unused[0])}"
+            many = f"masks match no image, such as {printable(unused[0])}"
+            yield f"masks: {len(unused)} of {total} {one if len(unused) == 1 else many}"
+
+
 def load_masks(source: Path) -> AnnotationMasks:
     """`AnnotationMasks(source)`, read once as long as it does not change. Raises XraycamError."""
     try:
@@ -162,7 +196,7 @@ def _size(entry: dict[str, Any], width: str, height: str) -> tuple[float, float]
 def _with_original_sizes(found: dict[str, _Outlines], content: dict[str, Any]) -> dict[str, _Outlines]:
     """Take `orig_width` and `orig_height` for the size drawn at, if the points of the file reach as far.
 
-    In some files (Shenzhen's) they are those of a larger picture, of which the points know nothing.
+    In some files (Shenzhen's) they are those of a larger picture, that the points do not refer to.
     """
     sizes = {name: _size(content[name], "orig_width", "orig_height") for name in found}
     shares = [

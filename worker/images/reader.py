@@ -48,7 +48,7 @@ def read_radiograph(
     What becomes of colour, depth and orientation: see `raster.decode_raster`. Of DICOM, frontal
     radiographs of the chest are read and what `accept` adds to them, see `decode_dicom`.
     Raises ImageError for every file that cannot be explained, StorageError if nothing below `root` can be
-    read at present, and nothing else.
+    read now, and nothing else.
     """
     shown = printable(file)
     content = _content(file, shown, limits, root)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from worker.errors import ImageError, XraycamError
 from worker.explain.explainer import Explainer
+from worker.explain.options import Panel
 from worker.explain.overlay import blend, encode, lookup_table, write_atomically
 from worker.folder_walk import image_files
 from worker.images.limits import Limits
@@ -30,8 +31,8 @@ def compare_maps(
 ) -> int:
     """Write a PNG into `output` for each of up to `limit` images of `source`, a file or a folder; how many.
 
-    `target` is a class index, or `ARGMAX_TARGET`. Files that cannot be read are told of and left out. Raises
-    XraycamError if none is left.
+    `target` is a class index, or `ARGMAX_TARGET`; an explainer of every class has a row for each. Files that
+    cannot be read are told of and left out. Raises XraycamError if none is left.
     """
     drawn = 0
     for file in image_files(source):
@@ -63,15 +64,21 @@ def _compared(
     box = description.preprocessing.box(radiograph.width, radiograph.height)
     table = lookup_table(colormap)
     panels = {
-        (panel.layer, panel.method.name): blend(
+        (panel.layer, row_name(panel, description.classes)): blend(
             radiograph.pixels, found.heatmaps[panel.name][0], box, table, opacity
         )
         for panel in explainer.panels
     }
     best, target_index = int(found.scores[0].argmax()), int(found.target_index[0])
+    of = "each class" if explainer.every_class else description.classes[target_index]
     title = (
         f"{name}: predicted {description.classes[best]}, probability {found.probabilities[0, best]:.3f}; "
-        f"where the score of {description.classes[target_index]} came from, model {description.version}"
+        f"where the score of {of} came from, model {description.version}"
     )
-    methods = [method.name for method in explainer.methods]
-    return comparison(title, radiograph.pixels.convert("RGB"), explainer.layers, methods, panels)
+    rows = list(dict.fromkeys(row for _, row in panels))
+    return comparison(title, radiograph.pixels.convert("RGB"), explainer.layers, rows, panels)
+
+
+def row_name(panel: Panel, classes: Sequence[str]) -> str:
+    """The row that a panel stands in: its method, and its class where every class is explained."""
+    return panel.method.name + ("" if panel.class_index is None else f" {classes[panel.class_index]}")

@@ -23,7 +23,7 @@ class LocalisationScore:
     arXiv 1608.00507), 0 or 1. `energy`: heat inside by all heat (proportional energy, Wang et al. 2020,
     arXiv 1910.01279). `iou`: intersection by union of the area and of where the heat reaches
     `IOU_THRESHOLD` of its maximum. All are 0 for a blank map. `area`: the area's share of the picture, which
-    is what a map that knows nothing reaches in `hit` and `energy`."""
+    is what a map that ignores the image reaches in `hit` and `energy`."""
 
     hit: float
     energy: float

@@ -91,7 +91,7 @@ def comparison(
     """RGB: the original on the left of each row of `panels` by (layer, method), all of one size; layers
     above the columns, methods left of the rows, `title` on top."""
     width, height = panel_size(original.size)
-    bar, side = 24, 90
+    bar, side = 24, 90 if all(len(name) < 12 for name in methods) else 200
     columns = ("original", *layers)
     whole = Image.new(
         "RGB",

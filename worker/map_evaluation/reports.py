@@ -40,7 +40,7 @@ class Ranked(_Part):
 
 
 class Ranking(_Part):
-    """Pairs of layer and method, the most faithful first, and maps that know nothing, on the same images.
+    """Pairs of layer and method, the most faithful first, and baseline maps, on the same images.
 
     The scores explained are those of the predicted classes; for localisation, of the class that the image's
     folder names, where it names one. `seconds`: what it took.

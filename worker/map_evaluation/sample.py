@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from worker.counted_words import counted
 from worker.errors import ImageError, XraycamError
 from worker.explain.attribution import mask_in_input
 from worker.file_names import printable
@@ -36,6 +37,15 @@ class Sample:
 
     def __len__(self) -> int:
         return len(self.pixels)
+
+    def require(self, least: int, source: Path) -> None:
+        """Raises XraycamError unless there are `least` different images."""
+        different = len({one.tobytes() for one in self.pixels})
+        if different < least:
+            raise XraycamError(
+                f"{printable(source)} gave {counted(different, 'different image')}; with fewer than "
+                f"{least} the result means nothing"
+            )
 
 
 def draw_sample(

@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import json
 import stat
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -97,6 +98,15 @@ class ModelMetadata(_Part):
         if self.default_layer not in {layer.name for layer in self.layers}:
             raise ValueError(f"default_layer {self.default_layer!r} is not among the layers")
         return self
+
+    @property
+    def created_at(self) -> datetime | None:
+        """`created` as a moment, UTC where it says no zone; None where it is none."""
+        try:
+            moment = datetime.fromisoformat(self.created)
+        except ValueError:
+            return None
+        return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
     def require_layer(self, name: str) -> Layer:
         """The layer called `name`. Raises ModelError with near names when there is none."""

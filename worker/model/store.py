@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -94,6 +95,16 @@ class ModelStore:
                 check_folder(folder, digest, origin=f"{self}/{version}")
         return kept
 
+    def remove(self, version: str) -> None:
+        """Delete a version's folder, and our copies; it need not be there. Raises ModelError."""
+        with self._explained(f"the folder of model {version} cannot be removed; remove it by hand"):
+            files, root = self._file_system()
+            if files.exists(f"{root}/{version}"):
+                files.rm(f"{root}/{version}", recursive=True)
+        for kept in self.cache.glob(f"{version}-*"):
+            if re.fullmatch(re.escape(version) + "-[0-9a-f]{12}", kept.name):
+                shutil.rmtree(kept, ignore_errors=True)
+
     def _missing(self, version: str) -> ModelError:
         return ModelError(
             f"model {version} is not in the model store {self}; check XRAYCAM_MODELS, which every "
@@ -138,6 +149,7 @@ def ensure_current_model(ledger: Ledger, store: ModelStore) -> Model:
         classes=description.classes,
         source="shipped with xraycam",
         metrics=description.training.get("validation", {}),
+        created_at=description.created_at,
         promote=True,
     )
     model = current_model(ledger)

@@ -62,10 +62,36 @@ def broker_error(url: str, error: BaseException) -> BrokerUnreachable:
     password = urlsplit(url).password
     if password:
         cause = cause.replace(password, "***").replace(unquote(password), "***")
+    for words, meaning in _REFUSALS:
+        if words in cause.lower():
+            return BrokerUnreachable(f"the broker {redact_url(url)} {meaning}")
     return BrokerUnreachable(
         f"the broker {redact_url(url)} does not answer: {cause}; check XRAYCAM_BROKER_URL, "
         "and that the server runs"
     )
+
+
+# What servers answer, in small letters, and what that means for the URL.
+_REFUSALS = (
+    (
+        "hello must be called with the client already authenticated",
+        "wants a password: write redis://:PASSWORD@HOST:PORT/0 in XRAYCAM_BROKER_URL",
+    ),
+    (
+        "authentication required",
+        "wants a password: write redis://:PASSWORD@HOST:PORT/0 in XRAYCAM_BROKER_URL",
+    ),
+    ("noauth", "wants a password: write redis://:PASSWORD@HOST:PORT/0 in XRAYCAM_BROKER_URL"),
+    ("invalid username-password pair", "refuses user or password: check both in XRAYCAM_BROKER_URL"),
+    ("wrongpass", "refuses user or password: check both in XRAYCAM_BROKER_URL"),
+    (
+        "without any password configured",
+        "has no password, but XRAYCAM_BROKER_URL gives one: leave it out, or check that this is the server",
+    ),
+    ("noperm", "does not permit this user all that is needed: give it ~* &* +@all"),
+    ("has no permissions", "does not permit this user all that is needed: give it ~* &* +@all"),
+    ("db index is out of range", "has no such database number: end XRAYCAM_BROKER_URL in /0"),
+)
 
 
 def move_to_front(url: str, queue: str, count: int) -> None:

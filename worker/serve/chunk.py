@@ -38,15 +38,15 @@ log = logging.getLogger(__name__)
 
 
 class _LeaseLost(Exception):
-    """Raised inside a chunk when going on would be work for nothing."""
+    """Raised inside a chunk when more work would be for nothing."""
 
 
 def explain_chunk(station: WorkerContext, run_id: int, number: int) -> LeaseDenied | None:
     """Explain what is pending in a chunk; None when done, else why there was nothing to do.
 
-    Images that were in hand when an earlier worker died are done after the others and alone, each
+    Images that an earlier worker had begun when it died are done after the others and alone, each
     attempt counted before it starts, so that the one that takes workers down is found and given up.
-    Raises XraycamError when the run's model or a folder cannot be used at present: the chunk is then free
+    Raises XraycamError when the run's model or a folder cannot be used now: the chunk is then free
     again, no attempt counts, and the worker's fault says why. Any other error is like the death of the
     worker: the lease stays ours, the attempts count, the chunk is to be tried again.
     """
@@ -118,7 +118,7 @@ class _Chunk:
             record_results(self.station.ledger, self.lease, rows)
 
     def remove_leftovers(self, images: list[PendingImage]) -> None:
-        """Remove the unfinished files of a worker that died with these images in hand."""
+        """Remove the unfinished files of a worker that died at these images."""
         overlays = [self._overlay(image) for image in images]
         remove_temp_files(self.output, [*overlays, *(file.with_suffix(HEATMAP_SUFFIX) for file in overlays)])
 
@@ -140,7 +140,7 @@ class _Chunk:
             log.warning("%s is given up after %d attempts", printable(image.path), image.attempts)
             record_results(self.station.ledger, self.lease, [self._with_provenance(row)])
             return
-        log.warning("%s is tried alone: a worker ended with it in hand", printable(image.path))
+        log.warning("%s is retried singly after a worker crash", printable(image.path))
         attempts = increment_attempts(self.station.ledger, image.id)
         record_results(self.station.ledger, self.lease, list(self._rows([image], attempts, watchdog_timer)))
 

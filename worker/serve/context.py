@@ -39,8 +39,8 @@ class ModelManager:
     """Gives each chunk its explainer.
 
     Runs that pin no model get the version this keeper serves. When the ledger names another as current, it
-    is loaded, built and warmed up in a thread, while chunks go on with the old one; if that fails, the old
-    one goes on serving and `last_error` says why.
+    is loaded, built and warmed up in a thread, while chunks continue with the old one; if that fails, the old
+    one stays in use and `last_error` says why.
     """
 
     def __init__(self, ledger: Ledger, store: ModelStore, worker: str, batch_size: int) -> None:
@@ -63,7 +63,7 @@ class ModelManager:
     def start(self) -> None:
         """Load the current model, then follow changes in a thread.
 
-        Raises ModelError or LedgerError when there is no usable model yet; the thread goes on looking.
+        Raises ModelError or LedgerError when there is no usable model yet; the thread keeps looking.
         """
         threading.Thread(target=self._watch_current_model, name="model-keeper", daemon=True).start()
         if self._serving is None:
@@ -107,7 +107,7 @@ class ModelManager:
             }
         except Exception as error:
             self._rejected = (model.version, model.digest)
-            still = f"; {before} goes on serving" if before else ""
+            still = f"; {before} stays in use" if before else ""
             self.last_error = (
                 f"{error}{still}" if isinstance(error, ModelError) else f"{model.version}: {error}{still}"
             )

@@ -49,7 +49,7 @@ class Reaper:
         self._next = 0.0
 
     def tick(self) -> None:
-        """Sweep if it is time."""
+        """Look for lost work if it is time."""
         moment = time.monotonic()
         if moment < self._next:
             return
@@ -74,7 +74,7 @@ class Reaper:
                     send_training(self._app, training)
                     log.warning("training %d sent again", training.id)
         except (LedgerError, BrokerUnreachable, OperationalError, OSError) as error:
-            log.warning("nothing swept: %s", error)
+            log.warning("lost work not looked for: %s", error)
 
     def requeue_from_worker(self, worker: str) -> None:
         """Free and send again at once what a worker held that has just died."""
@@ -84,7 +84,7 @@ class Reaper:
             log.warning("chunks of %s wait for the end of their lease: %s", worker, error)
 
     def _publish_at_front(self, idle: Sequence[ReclaimedChunks], why: str) -> None:
-        """Send chunks that were in hand already: they do not queue up again behind all that waits."""
+        """Send chunks that a worker had begun: they do not queue up again behind all that waits."""
         self._send(idle, why)
         if idle and self._settings.broker is not None:
             count = sum(len(part.numbers) for part in idle)

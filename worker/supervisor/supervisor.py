@@ -140,7 +140,7 @@ class Supervisor:
     def stop(self) -> None:
         """Stop all: first let each finish its chunk, then have it give the chunk back, then kill.
 
-        A training is not finished: it stops after a batch, and another trainer goes on with it.
+        A training is not finished: it stops after a batch, and another trainer continues it.
         """
         self._return_trainings()
         stages = (
@@ -175,7 +175,7 @@ class Supervisor:
             for node in self.nodes:
                 requeue_trainings_of(self.ledger, node.name)
         except LedgerError as error:
-            log.warning("trainings in hand are not given back: %s", error)
+            log.warning("trainings in progress are not given back: %s", error)
 
     def log_of(self, node: _WorkerSlot) -> Path | None:
         return None if self.log_folder is None else self.log_folder / f"{node.name}.log"

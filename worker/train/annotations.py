@@ -30,6 +30,8 @@ class FindingAnnotations:
         if not marked:
             raise DatasetError(f"{source} marks none of the images of {dataset.root}; file names must agree")
         self.images = len(marked)
+        used = {name for index in marked for name in self._areas.names_for(dataset.files[index])}
+        self.unmatched = len(self._areas.names - used)
         self._marked_labels = {dataset.labels[index] for index in marked}
 
     def of(self, index: int) -> Image.Image | None:

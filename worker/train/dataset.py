@@ -145,7 +145,8 @@ def load_labelled_folder(
     good = [(*item, sha) for item, sha in zip(found, results, strict=True) if isinstance(sha, str)]
     good, contradictions = _drop_conflicting_labels(good)
     good, held_out = (good, []) if samples else _drop_samples(good)
-    _refuse_small(folder, names, [label for label, _, _ in good], min_per_class)
+    left_out = Counter(item.reason for item in (*skipped, *contradictions, *held_out))
+    _refuse_small(folder, names, [label for label, _, _ in good], min_per_class, left_out)
     return LabelledDataset(
         root=folder,
         classes=names,
@@ -209,12 +210,16 @@ def _drop_samples(
     return [item for item in good if item[2] not in sample_digests()], dropped
 
 
-def _refuse_small(folder: Path, names: tuple[str, ...], labels: list[int], least: int) -> None:
+def _refuse_small(
+    folder: Path, names: tuple[str, ...], labels: list[int], least: int, left_out: Counter[str]
+) -> None:
     found = Counter(labels)
     small = [f"{name} ({found[label]})" for label, name in enumerate(names) if found[label] < least]
     if small:
+        listed = ", ".join(f"{count} {reason}" for reason, count in left_out.most_common())
         raise DatasetError(
             f"{folder}: too few usable images in {', '.join(small)}; each class needs at least {least}"
+            + (f"; left out: {listed}" if listed else "")
         )
 
 

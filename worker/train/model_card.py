@@ -37,6 +37,7 @@ def training_record(
             "validation": dataset.counts(train_val_split.validation),
             "skipped": len(dataset.skipped),
             "skipped_by_reason": dict(sorted(Counter(item.reason for item in dataset.skipped).items())),
+            "passed_over": list(dataset.passed_over),
         },
         "source": list(source),
         "training_images": pack_digests(dataset.sha256[index] for index in train_val_split.training),

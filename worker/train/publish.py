@@ -112,7 +112,11 @@ def write_version(
     """
     figures = maps.figures | ({} if test is None else {"test": _of_test(test)})
     if regions is not None:
-        figures["findings"] = {"file": regions.source.name, "images": regions.images}
+        figures["findings"] = {
+            "file": regions.source.name,
+            "images": regions.images,
+            "unmatched": regions.unmatched,
+        }
     building, ready = folder / "building", folder / "ready"
     shutil.rmtree(building, ignore_errors=True)
     shutil.rmtree(ready, ignore_errors=True)
@@ -168,6 +172,7 @@ def publish(ledger: Ledger, store: ModelStore, folder: Path, *, source: str, pro
         classes=metadata.classes,
         source=source,
         metrics=_figures(metadata),
+        created_at=metadata.created_at,
         promote=promote,
     )
     return metadata

@@ -17,7 +17,7 @@ from worker.settings import Settings
 
 log = logging.getLogger(__name__)
 
-# How soon a cancelled training stops, at most, apart from the batch in hand.
+# How soon a cancelled training stops, at most, apart from the current batch.
 LOOK_SECONDS = 2.0
 
 
@@ -25,7 +25,7 @@ def run_training(settings: Settings, ledger: Ledger, owner: str, training_id: in
     """Do a queued training to its end; one that is not queued is left alone.
 
     Whatever goes wrong is noted in the ledger. A training that is cancelled meanwhile, or taken from us,
-    stops after the batch in hand and publishes nothing.
+    stops after the current batch and publishes nothing.
     """
     training = start_training(ledger, training_id, owner, settings.lease_timeout)
     if training is None:

@@ -4,6 +4,8 @@ SABOTAGE_SECONDS    makes the decoder slow, by so much per image
 SABOTAGE_SCAN       makes the listing of folders slow, by so much per PNG file
 SABOTAGE_POISON     makes it deadly (`kill`) or endless (`hang`) for an image of 77 x 77 pixels: a stand-in
                     for what native decoders do to malicious files
+SABOTAGE_SIGNAL     has a command interrupt itself (SIGINT) at the third call, `call Redis.__del__ 3`,
+                    or as a function returns: `return RunIngest.close 1`
 SABOTAGE_EXPLAINER  puts an accelerator that is not there in the place of the network: see
                     `stand_in_explainer.py`
 """
@@ -67,6 +69,22 @@ class SlowListing:
         return entry
 
 
+def interrupt_at(event, name, count):
+    seen = 0
+
+    def look(frame, what, _):
+        nonlocal seen
+        if what == event and frame.f_code.co_qualname == name:
+            seen += 1
+            if seen == int(count):
+                sys.setprofile(None)
+                os.kill(os.getpid(), signal.SIGINT)
+
+    sys.setprofile(look)
+
+
+if "SABOTAGE_SIGNAL" in os.environ:
+    interrupt_at(*os.environ["SABOTAGE_SIGNAL"].split())
 if "SABOTAGE_SCAN" in os.environ:
     SCANDIR, os.scandir = os.scandir, SlowListing
 if "SABOTAGE_EXPLAINER" in os.environ:

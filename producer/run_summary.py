@@ -1,0 +1,90 @@
+"""How a run ended and where everything is: the same for whoever waited for it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from db import runs
+from db.gone_files import count_gone
+from db.results import Filter
+from producer.attribution_report import attribution_report
+from producer.cli import SOME_FAILED
+from producer.formats import write_csv
+from worker.counted_words import counted
+from worker.safe_files import apply_umask
+
+if TYPE_CHECKING:
+    from db.runs import Run
+    from producer.session import Session
+
+
+def summarize(session: Session, run: Run) -> int:
+    """Print counts and places of a run, and write its table beside the overlays; the exit status.
+
+    A folder that cannot be written to from this machine is said, and is no error: the run is done.
+    """
+    found = runs.progress(session.ledger, run.id)
+    with session.ledger.read() as connection:
+        gone = count_gone(connection, run.id)
+    table = Table(title=f"run {run.id}: {found.done} done, {found.failed} failed", title_justify="left")
+    table.add_column("result")
+    table.add_column("images", justify="right")
+    for name, count in runs.count_by_class(session.ledger, run.id).items():
+        if count > gone.get(name, 0):
+            table.add_row(name, str(count - gone.get(name, 0)))
+    for reason, count in runs.failures_by_reason(session.ledger, run.id).items():
+        table.add_row(f"failed: {reason}", str(count))
+    if of_class := sum(count for name, count in gone.items() if name is not None):
+        table.add_row("file deleted since (gone_at is set)", str(of_class))
+    session.out.print(table)
+    places = {"overlays": run.output, "table": _write_table(session, run), "ledger": str(session.ledger)}
+    for label, place in places.items():
+        session.out.print(f"{label + ':':<10}{place}", soft_wrap=True, markup=False)
+    for line in attribution_report(session, run):
+        session.out.print(line, soft_wrap=True, markup=False)
+    if found.failed:
+        session.err.print(f"why images failed: xraycam results {run.id} --status failed", soft_wrap=True)
+        return SOME_FAILED
+    return 0
+
+
+def gone_note(session: Session, run: Run) -> str | None:
+    """What to say beside a run's results of files deleted since; None where there is none."""
+    with session.ledger.read() as connection:
+        count = sum(count_gone(connection, run.id).values())
+    if not count:
+        return None
+    return (
+        f"{counted(count, 'image')} of run {run.id} {'is' if count == 1 else 'are'} no longer in "
+        f"{run.root}: their rows have gone_at set"
+    )
+
+
+def _write_table(session: Session, run: Run) -> str:
+    """Write `predictions.csv` whole or not at all, since several may watch one run; where it is."""
+    folder = Path(run.output)
+    file = folder / "predictions.csv"
+    unfinished: str | None = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor, unfinished = tempfile.mkstemp(prefix=".predictions.", suffix=".csv", dir=folder)
+        with os.fdopen(descriptor, "w", newline="", encoding="utf-8") as stream:
+            write_csv(session.ledger, Filter(run=run.id), stream)
+        apply_umask(Path(unfinished))
+        Path(unfinished).replace(file)
+    except OSError as error:
+        return (
+            f"not written, {folder}: {error.strerror}; 'xraycam results {run.id} --format csv --output FILE' "
+            "writes it elsewhere"
+        )
+    finally:
+        if unfinished is not None:
+            with suppress(OSError):
+                Path(unfinished).unlink()
+    return str(file)

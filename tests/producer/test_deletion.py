@@ -1,0 +1,195 @@
+"""Runs and model versions deleted by the command line: what goes, what stays, what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from sqlalchemy import func, select
+
+from db.deletion import cancel_for_deletion, delete_run
+from db.errors import DeletionRefused, ModelNotFound, RunNotFound
+from db.ingest import RunIngest
+from db.leases import lease_chunk, record_results, release_lease
+from db.ledger import Ledger
+from db.migrate import migrate
+from db.models import Model, add_model, get_model, promote_model
+from db.runs import get_run, open_run
+from db.schema import chunks, images, results, runs
+from db.trainings import add_training
+from producer.cli import cli
+from tests.support.made_runs import finish, lease, open_some_run, some_files, take
+from worker.model.store import store_of
+from worker.settings import Settings, load_settings
+
+
+@pytest.fixture
+def ours(home: Path, model_store: Callable[[Ledger, Path], Model]) -> Ledger:
+    """The ledger that commands use, with the model `small`."""
+    ledger = Ledger(load_settings().database)
+    migrate(ledger)
+    model_store(ledger, home)
+    return ledger
+
+
+@pytest.fixture
+def settings(home: Path) -> Settings:
+    assert home.parent.is_dir()
+    return load_settings()
+
+
+def command(*given: object) -> Any:
+    return CliRunner().invoke(cli, [str(one) for one in given])
+
+
+def rows(ledger: Ledger) -> list[int]:
+    with ledger.read() as connection:
+        return [
+            connection.execute(select(func.count()).select_from(table)).scalar_one()
+            for table in (runs, chunks, images, results)
+        ]
+
+
+def test_a_run_is_deleted_with_all_its_rows_and_its_number_is_not_given_again(ledger: Ledger) -> None:
+    first, _ = take(ledger, some_files(4))
+    second, _ = take(ledger, some_files(4), root="/other")
+    finish(ledger, lease(ledger, first, 1))
+    finish(ledger, lease(ledger, second, 1))
+    ledger.write(cancel_for_deletion, second.id)
+    assert ledger.write(delete_run, second.id) == 4
+    assert rows(ledger) == [1, 1, 4, 4]
+    assert take(ledger, some_files(1), root="/other")[0].id == second.id + 1
+    with pytest.raises(RunNotFound):
+        ledger.write(cancel_for_deletion, second.id)
+
+
+def test_a_run_is_not_deleted_while_a_worker_holds_a_chunk_of_it(ledger: Ledger) -> None:
+    run, _ = take(ledger, some_files(4))
+    held = lease(ledger, run, 1)
+    for refused in (cancel_for_deletion, delete_run):
+        with pytest.raises(DeletionRefused, match="one works on it; 'xraycam cancel 1' stops it"):
+            ledger.write(refused, run.id)
+    assert get_run(ledger, run.id).state == "open"
+    release_lease(ledger, held, "one")
+    ledger.write(cancel_for_deletion, run.id)
+    assert not hasattr(lease_chunk(ledger, run.id, 1, "two", 60), "images")
+    ledger.write(delete_run, run.id)
+    assert rows(ledger) == [0, 0, 0, 0]
+
+
+def test_a_scan_whose_run_is_deleted_meanwhile_says_so(ledger: Ledger) -> None:
+    run, is_new = open_some_run(ledger)
+    ingest = RunIngest(ledger, run, is_new=is_new)
+    ledger.write(cancel_for_deletion, run.id)
+    ledger.write(delete_run, run.id)
+    with pytest.raises(RunNotFound, match="was deleted while its folder was scanned"):
+        ingest.add(some_files(3))
+
+
+def run_with_overlays(ledger: Ledger, folder: Path) -> Path:
+    """A run of three images, two done with overlays in its folder, beside a file of somebody's."""
+    run, is_new = open_run(
+        ledger, root="/archive", output=str(folder), options={}, model_version="small", pinned=False,
+        chunk_size=4,
+    )  # fmt: skip
+    ingest = RunIngest(ledger, run, is_new=is_new)
+    ingest.add(some_files(3))
+    ingest.close()
+    held = lease(ledger, run, 1)
+    output = Path(run.output)
+    (output / "ward").mkdir(parents=True)
+    (output / "predictions.csv").touch()
+    found: list[dict[str, Any]] = [
+        {"image_id": image.id, "status": "done", "overlay": f"{output}/{image.path}.jpg"}
+        for image in held.images
+    ]
+    found[2]["overlay"] = str(folder / "elsewhere.jpg")  # as a damaged ledger may say
+    for row in found:
+        Path(row["overlay"]).touch()
+    record_results(ledger, held, found)
+    return output
+
+
+def test_overlays_stay_unless_asked_for(ours: Ledger, tmp_path: Path) -> None:
+    output = run_with_overlays(ours, tmp_path / "overlays")
+    said = command("runs", "delete", 1, "--yes")
+    assert said.exit_code == 0, said.output
+    assert "3 rows of images, 3 results; kept: overlays in" in said.stderr
+    assert said.stdout == "run 1 deleted\n"
+    assert len(list(output.rglob("*.jpg"))) == 2
+    assert rows(ours) == [0, 0, 0, 0]
+
+
+def test_overlays_that_were_asked_for_go_and_files_of_others_stay(ours: Ledger, tmp_path: Path) -> None:
+    output = run_with_overlays(ours, tmp_path / "overlays")
+    said = command("runs", "delete", 1, "--yes", "--overlays")
+    assert said.stdout == "run 1 deleted, 3 files removed\n"
+    assert not output.exists()
+    assert (tmp_path / "overlays" / "elsewhere.jpg").exists()
+    output = run_with_overlays(ours, tmp_path / "overlays")
+    (output / "ward" / "notes.txt").touch()
+    said = command("runs", "delete", 2, "--yes", "--overlays")
+    assert said.stdout == f"run 2 deleted, 3 files removed; 1 other file left in {output}\n"
+
+
+def test_nothing_is_deleted_unasked(ours: Ledger, tmp_path: Path) -> None:
+    run_with_overlays(ours, tmp_path / "overlays")
+    said = command("runs", "delete", 1)
+    assert said.exit_code != 0
+    assert "add --yes" in str(said.exception)
+    assert rows(ours) == [1, 1, 3, 3]
+
+
+def add(ledger: Ledger, version: str) -> None:
+    add_model(ledger, version=version, digest="0" * 64, classes=("a", "b"), source="s", metrics={})
+
+
+def test_a_version_is_deleted_with_its_folder(ours: Ledger, settings: Settings) -> None:
+    add(ours, "other")
+    promote_model(ours, "other")
+    store = store_of(settings)
+    kept = store.fetch("small", get_model(ours, "small").digest)
+    said = command("models", "delete", "small", "--yes")
+    assert said.stdout == "model small deleted\n", said.exception
+    assert not store.exists("small")
+    assert not kept.exists()
+    with pytest.raises(ModelNotFound):
+        get_model(ours, "small")
+
+
+def test_a_version_that_is_current_or_needed_is_not_deleted(ours: Ledger) -> None:
+    assert "it is current" in str(command("models", "delete", "small", "--yes").exception)
+    assert "there is no model 'huge'" in str(command("models", "delete", "huge", "--yes").exception)
+    add(ours, "other")
+    run, is_new = open_some_run(ours, model_version="other", pinned=True)
+    ingest = RunIngest(ours, run, is_new=is_new)
+    assert "run 1 (scanning)" in str(command("models", "delete", "other", "--yes").exception)
+    ingest.add(some_files(2))
+    ingest.close()
+    assert "run 1 (open) is to be explained by it" in str(
+        command("models", "delete", "other", "--yes").exception
+    )
+    finish(ours, lease(ours, run, 1))
+    add_training(ours, dataset="/d", recipe={}, init_weights="other", options={}, epochs=1)
+    refusal = str(command("models", "delete", "other", "--yes").exception)
+    assert "training 1 starts from it" in refusal
+    assert get_model(ours, "other").version == "other"
+
+
+def test_models_shows_when_a_model_was_made(ours: Ledger, settings: Settings, tmp_path: Path) -> None:
+    folder = store_of(settings).fetch("small", get_model(ours, "small").digest)
+    text = (folder / "model.json").read_text()
+    made = tmp_path / "brought"
+    made.mkdir()
+    for file in folder.iterdir():
+        (made / file.name).write_bytes(file.read_bytes())
+    import json
+
+    metadata = json.loads(text) | {"version": "brought", "created": "2021-03-04T05:06:07+01:00"}
+    (made / "model.json").write_text(json.dumps(metadata))
+    assert command("models", "import", made).exit_code == 0
+    assert f"{get_model(ours, 'brought').created_at:%Y-%m-%d %H:%M}" == "2021-03-04 04:06"
+    assert "2021-03-04 04:06" in command("models").stdout

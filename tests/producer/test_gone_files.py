@@ -1,0 +1,131 @@
+"""Files deleted after a folder was enqueued: said, marked, and unmarked when they are back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from db.gone_files import IdSet, count_gone
+from db.ledger import Ledger
+from db.migrate import migrate
+from db.models import Model
+from db.results import Filter, read_predictions
+from db.runs import list_runs
+from producer.cli import cli
+from producer.enqueue import Request, enqueue
+from worker.settings import Settings, load_settings
+
+
+@pytest.fixture
+def settings(home: Path) -> Settings:
+    assert home.parent.is_dir()
+    return load_settings()
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    folder = tmp_path / "archive"
+    for number in range(9):
+        file = folder / f"ward{number % 2}" / f"x{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"x" * (number + 1))
+    return folder
+
+
+@pytest.fixture
+def ours(settings: Settings, home: Path, model_store: Callable[[Ledger, Path], Model]) -> Ledger:
+    """The ledger that commands use, with a model."""
+    ledger = Ledger(settings.database)
+    migrate(ledger)
+    model_store(ledger, home)
+    return ledger
+
+
+def gone(ledger: Ledger) -> list[str]:
+    rows = read_predictions(ledger, Filter(run=1))
+    return sorted(row["path"].rpartition("/")[2] for row in rows if row["gone_at"] is not None)
+
+
+def test_deleted_files_are_counted_and_marked_and_unmarked_when_back(
+    ledger: Ledger,
+    settings: Settings,
+    archive: Path,
+    home: Path,
+    model_store: Callable[[Ledger, Path], Model],
+) -> None:
+    model_store(ledger, home)
+    assert enqueue(ledger, settings, Request(archive)).gone == 0
+    moved = (archive / "ward0" / "x0.png").rename(archive / "ward1" / "moved.png")
+    (archive / "ward1" / "x1.png").unlink()
+    again = enqueue(ledger, settings, Request(archive))
+    assert (again.ingested.new, again.ingested.unchanged, again.gone) == (1, 7, 2)
+    assert gone(ledger) == ["x0.png", "x1.png"]
+    with ledger.read() as connection:
+        assert count_gone(connection, 1) == {None: 2}
+    moved.rename(archive / "ward0" / "x0.png")
+    assert enqueue(ledger, settings, Request(archive)).gone == 2
+    assert gone(ledger) == ["moved.png", "x1.png"]
+
+
+def test_files_left_out_by_a_pattern_or_by_naming_one_file_are_not_gone(
+    ours: Ledger, settings: Settings, archive: Path
+) -> None:
+    enqueue(ours, settings, Request(archive))
+    assert enqueue(ours, settings, Request(archive, globs=("x1*",))).gone == 0
+    assert enqueue(ours, settings, Request(archive / "ward0")).gone == 0
+    (archive / "ward1" / "x1.png").unlink()
+    assert enqueue(ours, settings, Request(archive, globs=("x2*",))).gone == 1
+    assert gone(ours) == ["x1.png"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is closed to root")
+def test_files_in_a_folder_that_cannot_be_read_are_not_gone(
+    ours: Ledger, settings: Settings, archive: Path
+) -> None:
+    enqueue(ours, settings, Request(archive))
+    (archive / "ward1").chmod(0)
+    try:
+        assert enqueue(ours, settings, Request(archive)).gone == 0
+    finally:
+        (archive / "ward1").chmod(0o755)
+
+
+def test_dry_run_says_what_the_same_command_does_and_leaves_nothing(
+    ours: Ledger, settings: Settings, archive: Path
+) -> None:
+    enqueue(ours, settings, Request(archive))
+    (archive / "late.png").touch()
+    (archive / "ward0" / "x0.png").write_bytes(b"changed")
+    (archive / "ward1" / "x1.png").unlink()
+    (archive / "ward1" / "masks").mkdir()
+    (archive / "ward1" / "masks" / "x3.png").touch()
+    before = list_runs(ours)
+    said = CliRunner().invoke(cli, ["run", str(archive), "--dry-run"], catch_exceptions=False)
+    assert said.stdout.splitlines() == [
+        f"would enqueue 9 images of {archive} in 1 chunk: run 1, continued, model small",
+        "of 9 images found (0.0 MB): 1 new, 0 done already, 7 pending, 1 changed, 0 to retry",
+        "1 image of the run is no longer in the folder; its result stays, with gone_at set",
+    ]
+    assert "skipped: 1 mask" in said.stderr
+    assert list_runs(ours) == before
+    assert gone(ours) == []
+    done = enqueue(ours, settings, Request(archive))
+    assert (done.ingested.new, done.ingested.pending, done.ingested.changed, done.gone) == (1, 7, 1, 1)
+
+
+def test_dry_run_makes_no_output_folder(ours: Ledger, archive: Path, tmp_path: Path) -> None:
+    assert list_runs(ours) == []
+    given = ["run", str(archive), "--dry-run", "--output", str(tmp_path / "new" / "overlays")]
+    CliRunner().invoke(cli, given, catch_exceptions=False)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_set_of_row_numbers_holds_what_was_put_in() -> None:
+    numbers = {1, 4095, 4096, 10**12}
+    held = IdSet()
+    held.update(numbers)
+    assert {one for one in (0, 1, 2, 4095, 4096, 4097, 10**12, 10**12 + 1) if one in held} == numbers

@@ -1,0 +1,106 @@
+"""Masks and images that belong together are counted; what is ambiguous is refused before a run is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from db.ledger import Ledger
+from db.models import Model
+from db.runs import Progress, list_runs
+from producer.enqueue import Request, enqueue, preview
+from producer.stall_notice import StallNotice, why_not_moving
+from worker.errors import XraycamError
+from worker.explain.options import ExplainOptions
+from worker.queue.broker import broker_error
+from worker.settings import Settings, load_settings
+
+
+@pytest.fixture
+def settings(home: Path) -> Settings:
+    assert home.parent.is_dir()
+    return load_settings()
+
+
+@pytest.fixture
+def asked(
+    tmp_path: Path, ledger: Ledger, home: Path, model_store: Callable[[Ledger, Path], Model]
+) -> Callable[..., Request]:
+    model_store(ledger, home)
+
+    def request(images: list[str], masks: list[str]) -> Request:
+        for folder, names in (("images", images), ("masks", masks)):
+            for name in names:
+                file = tmp_path / folder / name
+                file.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("L", (64, 64), 255).save(file)
+        return Request(tmp_path / "images", ExplainOptions(masks=str(tmp_path / "masks")))
+
+    return request
+
+
+def test_masks_without_an_image_are_counted(
+    ledger: Ledger, settings: Settings, asked: Callable[..., Request]
+) -> None:
+    request = asked(["a.png", "b.png"], ["a.png", "c.png", "d_mask.png"])
+    expected = [
+        "masks: 1 of 2 images matched",
+        "masks: 2 of 3 masks match no image, such as c.png",
+    ]
+    previewed = preview(ledger, settings, request).masks
+    assert previewed is not None
+    assert list(previewed.lines()) == expected
+    matched = enqueue(ledger, settings, request).masks
+    assert matched is not None
+    assert list(matched.lines()) == expected
+
+
+def test_masks_that_match_nothing_or_two_images_are_refused(
+    ledger: Ledger, settings: Settings, asked: Callable[..., Request]
+) -> None:
+    with pytest.raises(XraycamError, match=r"matches none of the 2 images"):
+        enqueue(ledger, settings, asked(["n/a.png", "m/b.png"], ["c.png"]))
+    with pytest.raises(
+        XraycamError, match=r"one mask is named as both .*put masks into the same sub-folders"
+    ):
+        enqueue(ledger, settings, asked(["n/a.png", "n/deep/a.png"], ["a.png"]))
+    assert list_runs(ledger) == []
+
+
+def test_a_line_is_printed_once_a_period_while_nothing_changes() -> None:
+    said = StringIO()
+    notice = StallNotice(Console(file=said, width=200), "run 3", every=0.0)
+    for done in (1, 1, 2, 2):
+        notice.look(done, lambda: why_not_moving(Progress(4, 0, 0, 2, 0, 0), [], None, "ImportError: no x"))
+    line = "run 3: no progress for 0 s: no worker is alive; last error: ImportError: no x"
+    assert said.getvalue().splitlines() == [line, line]
+    silent = StringIO()
+    patient = StallNotice(Console(file=silent), "run 3")
+    patient.look(1, lambda: "")
+    patient.look(1, lambda: "")
+    assert silent.getvalue() == ""
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (
+            "HELLO must be called with the client already authenticated, otherwise ...",
+            "wants a password: write",
+        ),
+        ("Authentication required.", "wants a password: write"),
+        ("invalid username-password pair or user is disabled.", "refuses user or password"),
+        ("DB index is out of range", "has no such database number"),
+        ("Connection refused", "does not answer: Connection refused; check XRAYCAM_BROKER_URL"),
+    ],
+)
+def test_a_refusal_of_the_broker_is_one_plain_line(answer: str, words: str) -> None:
+    said = str(broker_error("redis://:hidden@broker:6379/0", ValueError(answer)))
+    assert words in said
+    assert "hidden" not in said
+    assert "\n" not in said
