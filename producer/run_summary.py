@@ -29,16 +29,16 @@ def summarize(session: Session, run: Run) -> int:
 
     A folder that cannot be written to from this machine is said, and is no error: the run is done.
     """
-    found = runs.progress(session.ledger, run.id)
+    found = session.ledger.query(runs.progress, run.id)
     with session.ledger.read() as connection:
         gone = count_gone(connection, run.id)
     table = Table(title=f"run {run.id}: {found.done} done, {found.failed} failed", title_justify="left")
     table.add_column("result")
     table.add_column("images", justify="right")
-    for name, count in runs.count_by_class(session.ledger, run.id).items():
+    for name, count in session.ledger.query(runs.count_by_class, run.id).items():
         if count > gone.get(name, 0):
             table.add_row(name, str(count - gone.get(name, 0)))
-    for reason, count in runs.failures_by_reason(session.ledger, run.id).items():
+    for reason, count in session.ledger.query(runs.failures_by_reason, run.id).items():
         table.add_row(f"failed: {reason}", str(count))
     if of_class := sum(count for name, count in gone.items() if name is not None):
         table.add_row("file deleted since (gone_at is set)", str(of_class))

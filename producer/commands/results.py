@@ -126,7 +126,7 @@ def _check_known(session: Session, chosen: Filter) -> None:
     ):
         if value is None or _has_any(session, alone):
             continue
-        if value not in (known := look(session.ledger, run)):
+        if value not in (known := session.ledger.query(look, run)):
             has = ", ".join(f"{name} ({count})" for name, count in known.items()) or "none yet"
             raise XraycamError(f"{option} {value}: run {run} has {has}")
 

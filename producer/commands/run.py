@@ -149,7 +149,7 @@ def send_or_run_here(session: Session, run: Run) -> int:
     from producer.local_run import run_locally, stopped_on_error
     from producer.publish import publish_chunks
 
-    found = runs.progress(session.ledger, run.id)
+    found = session.ledger.query(runs.progress, run.id)
     if found.is_complete:
         click.echo(f"run {run.id} is complete: {found.done} done, {found.failed} failed", err=True)
         return SOME_FAILED if found.failed else 0
@@ -242,7 +242,7 @@ def enqueue_command(dry_run: bool, wait: bool, **given: Any) -> None:
             )
             then = f"'xraycam resume {enqueued.run.id}' sends the rest to the workers"
             report_enqueued(enqueued)
-            chunks = runs.progress(session.ledger, enqueued.run.id).chunks
+            chunks = session.ledger.query(runs.progress, enqueued.run.id).chunks
             with stopped_on_error(session.ledger, enqueued.run):
                 waiting = _WaitingToSend(session, enqueued.run, status.update)
                 publish_chunks(session.settings, session.ledger, enqueued.run, chunks, waiting.tell)

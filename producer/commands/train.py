@@ -124,7 +124,7 @@ def _create_or_resume(
         )
     if given["version"] is not None:
         check_version(session.ledger, session.settings, given["version"])
-    return requeue_training(session.ledger, resume, given["version"])
+    return session.ledger.write(requeue_training, resume, given["version"])
 
 
 def _send(session: Session, training: Training) -> None:
@@ -178,7 +178,7 @@ def trainings_command(limit: int) -> None:
         table.add_column(
             name, justify="right" if name in ("training", "epochs", "AUC") else "left", overflow="fold"
         )
-    for training in list_trainings(session.ledger, limit):
+    for training in session.ledger.query(list_trainings, limit):
         table.add_row(
             str(training.id),
             training.dataset,

@@ -20,7 +20,7 @@ from db.leases import (
     release_lease,
     renew_lease,
 )
-from db.runs import Run, get_run
+from db.runs import Run
 from db.workers import update_worker
 from worker.errors import ImageError, XraycamError
 from worker.explain.explainer import Explainer
@@ -52,7 +52,7 @@ def explain_chunk(station: WorkerContext, run_id: int, number: int) -> LeaseDeni
     """
     settings = station.settings
     try:
-        lease = lease_chunk(station.ledger, run_id, number, station.name, settings.lease_timeout)
+        lease = station.ledger.write(lease_chunk, run_id, number, station.name, settings.lease_timeout)
     except LedgerError:
         raise
     except Exception as error:
@@ -60,17 +60,17 @@ def explain_chunk(station: WorkerContext, run_id: int, number: int) -> LeaseDeni
         raise WorkerBroken(f"no chunk can be leased: {type(error).__name__}: {error}") from error
     if isinstance(lease, LeaseDenied):
         return lease
-    run = get_run(station.ledger, run_id)
+    run = lease.run
 
     def renew() -> bool:
-        return renew_lease(station.ledger, lease, station.name, settings.lease_timeout)
+        return station.ledger.write(renew_lease, lease, station.name, settings.lease_timeout)
 
     # Three times per lease time, so that one renewal that is late does no harm.
     with LeaseRenewer(renew, settings.lease_timeout / 3, f"run {run_id} chunk {number}") as renewer:
         try:
-            explainer = station.models.explainer_for(run)
-            update_worker(
-                station.ledger,
+            explainer = station.models.explainer_for(run, lease.model)
+            station.ledger.write(
+                update_worker,
                 station.name,
                 activity=f"run {run_id}, chunk {number}",
                 model_version=explainer.metadata.version,
@@ -85,17 +85,17 @@ def explain_chunk(station: WorkerContext, run_id: int, number: int) -> LeaseDeni
                     chunk.process_isolated(image, watchdog_timer)
         except _LeaseLost:
             log.warning("run %d chunk %d is no longer ours: cancelled, or taken over", run_id, number)
-            release_lease(station.ledger, lease, station.name)
+            station.ledger.write(release_lease, lease, station.name)
             return LeaseDenied.CANCELLED
         except XraycamError as error:
             # Of the model or of a whole folder: no image is to blame.
-            release_lease(station.ledger, lease, station.name)
-            update_worker(station.ledger, station.name, last_error=str(error))
+            station.ledger.write(release_lease, lease, station.name)
+            station.ledger.write(update_worker, station.name, last_error=str(error))
             raise
         finally:
             # Idle until the next chunk; a ledger that is away has other words to say than this.
             with suppress(LedgerError):
-                update_worker(station.ledger, station.name, activity=None)
+                station.ledger.write(update_worker, station.name, activity=None)
     return None
 
 
@@ -115,7 +115,7 @@ class _Chunk:
     def process_batch(self, images: list[PendingImage], watchdog_timer: Watchdog) -> None:
         if images:
             rows = list(self._rows(images, attempts=1, watchdog_timer=watchdog_timer))
-            record_results(self.station.ledger, self.lease, rows)
+            self.station.ledger.write(record_results, self.lease, rows)
 
     def remove_leftovers(self, images: list[PendingImage]) -> None:
         """Remove the unfinished files of a worker that died at these images."""
@@ -138,11 +138,13 @@ class _Chunk:
                 "attempts": image.attempts,
             }
             log.warning("%s is given up after %d attempts", printable(image.path), image.attempts)
-            record_results(self.station.ledger, self.lease, [self._with_provenance(row)])
+            self.station.ledger.write(record_results, self.lease, [self._with_provenance(row)])
             return
         log.warning("%s is retried singly after a worker crash", printable(image.path))
-        attempts = increment_attempts(self.station.ledger, image.id)
-        record_results(self.station.ledger, self.lease, list(self._rows([image], attempts, watchdog_timer)))
+        attempts = self.station.ledger.write(increment_attempts, image.id)
+        self.station.ledger.write(
+            record_results, self.lease, list(self._rows([image], attempts, watchdog_timer))
+        )
 
     def _rows(
         self, images: Iterable[PendingImage], attempts: int, watchdog_timer: Watchdog

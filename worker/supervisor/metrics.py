@@ -62,7 +62,7 @@ class FleetCollector(Collector):
         lost = CounterMetricFamily(
             "xraycam_leases_lost", "Leases whose worker died or went silent.", labels=["run"]
         )
-        for number, found in open_progress(self._ledger).items():
+        for number, found in self._ledger.query(open_progress).items():
             run = str(number)
             for status in ("pending", "done", "failed"):
                 images.add_metric([run, status], getattr(found, status))
@@ -78,7 +78,7 @@ class FleetCollector(Collector):
             labels=["queue", "state"],
         )  # fmt: skip
         live: Counter[tuple[str, str]] = Counter({(queue, "live"): 0 for queue in QUEUES})
-        for worker in list_workers(self._ledger):
+        for worker in self._ledger.query(list_workers):
             live[worker.queues, "live" if worker.is_live else "silent"] += 1
         for labels, count in live.items():
             workers.add_metric(list(labels), count)

@@ -62,7 +62,7 @@ def version_name(ledger: Ledger, store: ModelStore, training: Training, options:
 def is_taken(ledger: Ledger, store: ModelStore, version: str) -> bool:
     """Whether the ledger or the store has a model of this name."""
     try:
-        get_model(ledger, version)
+        ledger.query(get_model, version)
     except ModelNotFound:
         return store.exists(version)
     return True
