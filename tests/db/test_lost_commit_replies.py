@@ -259,6 +259,12 @@ STEPS = {"create_schema", "delete_empty_chunks", "refresh_counters", "release_le
 STATEMENTS = {"insert", "insert_rows", "update", "delete"}
 
 
+def bare_names(functions: set[str]) -> set[str]:
+    """As they are called: a method that is not public by its own name, `self._add`."""
+    methods = {name.rpartition(".")[2] for name in functions if "." in name}
+    return {name for name in functions if "." not in name} | {name for name in methods if name[0] == "_"}
+
+
 def public_writes() -> set[str]:
     """The public functions and methods of `db` that change rows, by themselves or by another."""
     calls: dict[str, set[str]] = {}
@@ -278,15 +284,9 @@ def public_writes() -> set[str]:
                         if isinstance(name, ast.Name)
                         or (name is part.func and isinstance(name, ast.Attribute))
                     }
-    # Of methods the bare name counts too: `self._add`.
     writes = {name for name, called in calls.items() if called & (STATEMENTS - {"update"} | {"write"})}
     writes |= {name for name, called in calls.items() if "update" in called and name != "IdSet.update"}
-    while (
-        more := {
-            name for name, called in calls.items() if called & {each.rpartition(".")[2] for each in writes}
-        }
-        - writes
-    ):
+    while more := {name for name, called in calls.items() if called & bare_names(writes)} - writes:
         writes |= more
     return {name for name in writes if not name.rpartition(".")[2].startswith("_")} - STEPS
 
