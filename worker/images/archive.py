@@ -1,7 +1,7 @@
 """Members of zip and tar archives, listed and read in place: nothing is ever unpacked to the disk.
 
-A member is called `archive.zip!/a/b.dcm`. An archive inside an archive is listed but not opened. Of a tar that
-is compressed as a whole, gzip is read, see `gzip_stream`, and other kinds are refused.
+A member is called `archive.zip!/a/b.dcm`. An archive inside an archive is listed but not opened. A tar
+that is compressed as a whole is read if by gzip, see `gzip_stream`; other kinds are refused.
 """
 
 from __future__ import annotations
@@ -99,7 +99,8 @@ def list_members(descriptor: int, shown: str) -> Iterator[Member]:
 
     Folders and hidden files are passed over. Of several of one name, the last counts, as it does for those
     who unpack it; each other is `repeated`. `shown` is the archive's name in messages. Raises ImageError
-    `not-an-image` for a damaged archive, `too-large` for one of too many members, `unsupported` for one that is compressed as a whole.
+    `not-an-image` for a damaged archive, `too-large` for one of too many members, `unsupported` for a kind
+    that is not read.
     """
     yield from _opened(descriptor, shown).members()
 

@@ -1,4 +1,4 @@
-"""What is in a gzip file, from any place on: inflated once from its start, then from the nearest place kept."""
+"""What is in a gzip file, from any place on: inflated once, then from the nearest place kept."""
 
 from __future__ import annotations
 

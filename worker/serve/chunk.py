@@ -34,6 +34,7 @@ from worker.queue.startup import WorkerBroken
 from worker.safe_files import remove_temp_files
 from worker.serve.context import WorkerContext
 from worker.serve.guards import LeaseRenewer, Watchdog, watchdog
+from worker.serve.identity import identity_columns, load_identity_key
 
 log = logging.getLogger(__name__)
 
@@ -222,6 +223,9 @@ class _Chunk:
             "heatmap": None if result.heatmap_file is None else str(result.heatmap_file),
             "attempts": attempts,
         }
+        if result.dicom is not None:
+            key = load_identity_key(self.station.settings)
+            row |= identity_columns(result.dicom, key, keep_age_sex=self.options.keep_age_sex)
         return self._with_provenance(row)
 
     def _with_provenance(self, row: dict[str, Any]) -> dict[str, Any]:
