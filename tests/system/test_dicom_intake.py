@@ -79,7 +79,7 @@ def test_archives_are_explained_in_place_and_nothing_names_the_patient(installat
     assert "1 images have text burned in" in done.stdout
 
     again = installation.xraycam("run", folder, status=3)
-    assert "0 new, 3 known already, 0 changed, 4 to retry" in again.stderr
+    assert "0 new, 3 done already, 0 changed, 4 to retry" in again.stderr
     studies = installation.xraycam("results", "--per", "study", "--format", "jsonl")
     counted = [json.loads(line) for line in studies.stdout.splitlines()]
     assert sorted((row["images"], row["status"]) for row in counted) == [
