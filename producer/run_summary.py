@@ -12,6 +12,7 @@ from rich.table import Table
 
 from db import runs
 from db.gone_files import count_gone
+from db.grouped_results import count_burned_in
 from db.results import Filter
 from producer.attribution_report import attribution_report
 from producer.cli import SOME_FAILED
@@ -48,6 +49,13 @@ def summarize(session: Session, run: Run) -> int:
         session.out.print(f"{label + ':':<10}{place}", soft_wrap=True, markup=False)
     for line in attribution_report(session, run):
         session.out.print(line, soft_wrap=True, markup=False)
+    with session.ledger.read() as connection:
+        burned_in = count_burned_in(connection, run.id)
+    if burned_in:
+        session.out.print(
+            f"{burned_in} images have text burned in, which may name the patient; so do their overlays",
+            soft_wrap=True,
+        )
     if found.failed:
         session.err.print(f"why images failed: xraycam results {run.id} --status failed", soft_wrap=True)
         return SOME_FAILED

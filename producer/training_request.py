@@ -181,7 +181,7 @@ def _options(settings: Settings, request: TrainingRequest) -> TrainOptions:
             f"--source: {wrong}; give one citation, or one place that the images are from, and repeat the "
             "option for more"
         ) from None
-    if request.group_by is not None:
+    if request.group_by not in (None, "patient", "none"):
         try:
             re.compile(request.group_by)
         except re.error as error:

@@ -46,6 +46,8 @@ _OPTIONS = (
                  help="Only files that match, such as '*.png'; repeatable."),
     click.option("--accept", multiple=True, type=click.Choice(ACCEPTABLE),
                  help="Explain DICOM files of this kind too, which are otherwise refused; repeatable."),
+    click.option("--keep-age-sex", is_flag=True,
+                 help="Keep age and sex of DICOM files in the results; else they are not kept."),
     click.option("--output", type=click.Path(path_type=Path), help="Folder for the overlays."),
     click.option("--force", is_flag=True, help="Do all again, as a new run, even what is done."),
     click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing."),
@@ -74,6 +76,7 @@ def request_from(given: dict[str, Any]) -> Request:
         heatmaps=given["heatmaps"],
         masks=None if masks is None else str(masks.expanduser().absolute()),
         accept=tuple(sorted(set(given["accept"]))),
+        keep_age_sex=given["keep_age_sex"],
     )
     return Request(given["folder"], options, given["model"], given["globs"], given["force"], given["output"])
 

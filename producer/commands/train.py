@@ -35,8 +35,9 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--group-by",
-    metavar="REGEX",
-    help="Finds the patient in a file's name: all of one patient's images stay on one side.",
+    metavar="patient|none|REGEX",
+    help="All of one patient's images stay on one side: 'patient' by the ID of DICOM files, which is what "
+    "is done without it, 'none' not at all, else a pattern that finds the patient in a file's name.",
 )
 @click.option("--test", type=click.Path(path_type=Path), help="Another labelled folder to measure on.")
 @click.option(

@@ -43,6 +43,8 @@ class ExplainOptions(BaseModel):
         (), description="DICOM files that are let in though unusual"
     )
 
+    keep_age_sex: bool = Field(False, description="keep age and sex of DICOM files in the results")
+
     @property
     def every_class(self) -> bool:
         return self.target == ALL

@@ -28,11 +28,13 @@ from worker.explain.options import ExplainOptions
 from worker.explain.overlay import SUFFIXES
 from worker.explain.pipeline import HEATMAP_SUFFIX, ImageResult, ImageTask
 from worker.file_names import fitting_path, printable, unescape_path
+from worker.images.archive import member_path, split_member_path
 from worker.logs import log_context
 from worker.queue.startup import WorkerBroken
 from worker.safe_files import remove_temp_files
 from worker.serve.context import WorkerContext
 from worker.serve.guards import LeaseRenewer, Watchdog, watchdog
+from worker.serve.identity import identity_columns, load_identity_key
 
 log = logging.getLogger(__name__)
 
@@ -172,8 +174,14 @@ class _Chunk:
         way = PurePosixPath(image.path)
         source = self.root
         if "\0" not in image.path:
+            path = unescape_path(str(self.root), image.path)
+            archive, member = split_member_path(path, self.root) or (path, None)
             # Not Path.resolve, which raises for links in a circle.
-            source = Path(os.path.realpath(self.root / unescape_path(str(self.root), image.path)))
+            source = Path(os.path.realpath(self.root / archive))
+            if member is not None and str(PurePosixPath(member)) == member and member[0] != "/":
+                source = Path(member_path(str(source), member))
+            elif member is not None:
+                source = self.root  # a name that leads out of its archive
         if ".." in way.parts or way.is_absolute() or self.root not in source.parents:
             raise ImageError(
                 "outside-root",
@@ -217,6 +225,9 @@ class _Chunk:
             "heatmap": None if result.heatmap_file is None else str(result.heatmap_file),
             "attempts": attempts,
         }
+        if result.dicom is not None:
+            key = load_identity_key(self.station.settings)
+            row |= identity_columns(result.dicom, key, keep_age_sex=self.options.keep_age_sex)
         return self._with_provenance(row)
 
     def _with_provenance(self, row: dict[str, Any]) -> dict[str, Any]:

@@ -33,7 +33,9 @@ class TrainOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    group_by: str | None = Field(None, description="regular expression that finds the patient in a file name")
+    group_by: str | None = Field(
+        None, description="patient, none, or an expression that finds the patient in a file name"
+    )
     test: str | None = Field(None, description="a second labelled folder to measure on, absolute")
     promote: Promote = Field("if-better", description="when the new version becomes current")
     tolerance: float = Field(0.01, ge=0.0, le=1.0, description="if-better: by how much less AUC it may have")
