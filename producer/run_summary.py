@@ -40,6 +40,8 @@ def summarize(session: Session, run: Run) -> int:
             table.add_row(name, str(count - gone.get(name, 0)))
     for reason, count in runs.failures_by_reason(session.ledger, run.id).items():
         table.add_row(f"failed: {reason}", str(count))
+    for word, count in runs.count_by_odd_word(session.ledger, run.id).items():
+        table.add_row(f"odd: {word}", str(count))
     if of_class := sum(count for name, count in gone.items() if name is not None):
         table.add_row("file deleted since (gone_at is set)", str(of_class))
     session.out.print(table)

@@ -11,6 +11,7 @@ import click
 from worker.counted_words import counted
 from worker.explain.names import AUTO, COLORMAPS, METHODS, OUTPUT_FORMATS
 from worker.images.dicom import ACCEPTABLE
+from worker.odd_words import FLAG, ODD_CHOICES
 
 if TYPE_CHECKING:
     from db.ingest import IngestStats
@@ -46,6 +47,9 @@ _OPTIONS = (
                  help="Only files that match, such as '*.png'; repeatable."),
     click.option("--accept", multiple=True, type=click.Choice(ACCEPTABLE),
                  help="Explain DICOM files of this kind too, which are otherwise refused; repeatable."),
+    click.option("--odd", type=click.Choice(ODD_CHOICES), default=FLAG, show_default=True,
+                 help="Images that look like no upright chest radiograph: 'flag' explains and marks them, "
+                 "'refuse' fails them."),
     click.option("--output", type=click.Path(path_type=Path), help="Folder for the overlays."),
     click.option("--force", is_flag=True, help="Do all again, as a new run, even what is done."),
     click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing."),
@@ -73,6 +77,7 @@ def request_from(given: dict[str, Any]) -> Request:
         output_format=given["output_format"],
         heatmaps=given["heatmaps"],
         masks=None if masks is None else str(masks.expanduser().absolute()),
+        odd=given["odd"],
         accept=tuple(sorted(set(given["accept"]))),
     )
     return Request(given["folder"], options, given["model"], given["globs"], given["force"], given["output"])
