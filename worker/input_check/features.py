@@ -19,7 +19,7 @@ def layer_to_check(layers: Sequence[Layer], size: int) -> Layer:
 
     Early enough that what a training learns of its classes has not replaced the general features below,
     late enough to tell bodies from other things: of the layers of MobileNetV2 that were compared, the last
-    one, pooled, told 79 of 138 radiographs turned by 180 degrees; this one all.
+    one, pooled, told 84 of 138 radiographs turned by 180 degrees; this one all.
     """
     ends = [layer for layer in layers if layer.is_cam_candidate] or list(layers)
     wanted = size / 16
@@ -33,15 +33,15 @@ def pool(activations: Any, grid: int = GRID) -> Any:
 
     Where the grid does not divide the map, neighbouring cells share a row or column.
     """
-    height, width = activations.shape[1:3]
-    rows, columns = _cells(height, grid), _cells(width, grid)
-    means = tf.einsum("bhwc,ih,jw->bijc", activations, rows, columns)
-    return tf.reshape(means, (-1, grid * grid * activations.shape[3]))
+    height, width, channels = activations.shape[1:]
+    cells = tf.constant(np.kron(_cells(height, grid), _cells(width, grid)))
+    means = tf.matmul(cells, tf.reshape(activations, (-1, height * width, channels)))
+    return tf.reshape(means, (-1, grid * grid * channels))
 
 
-def _cells(side: int, grid: int) -> Any:
+def _cells(side: int, grid: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     weights = np.zeros((grid, side), np.float32)
     for cell in range(grid):
         first, last = cell * side // grid, -(-(cell + 1) * side // grid)
         weights[cell, first:last] = 1 / (last - first)
-    return tf.constant(weights)
+    return weights
