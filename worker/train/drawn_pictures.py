@@ -33,7 +33,7 @@ def draw_picture(number: int, side: int, seed: int) -> Pixels:
         values = _framed(rng, values, side)
     values = np.clip(values, 0.0, 1.0) ** np.exp(rng.uniform(-0.7, 0.7))
     values = values + rng.normal(0.0, rng.uniform(0.0, 0.03), values.shape)
-    return (np.clip(values, 0.0, 1.0) * 255 + 0.5).astype(np.uint8)
+    return np.asarray((np.clip(values, 0.0, 1.0) * 255 + 0.5), np.uint8)
 
 
 def _leaves(rng: np.random.Generator, side: int) -> Plane:
