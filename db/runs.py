@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, case, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, case, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_postgresql
 from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
@@ -237,6 +238,24 @@ def count_by_class(connection: Connection, run_id: int) -> dict[str, int]:
         .order_by(func.count().desc())
     )
     return {str(key): int(count) for key, count in connection.execute(statement)}
+
+
+def count_by_odd_word(connection: Connection, run_id: int) -> dict[str, int]:
+    """How many images of a run each word of `odd` was said of, most frequent first; those of versions
+    without a check count as `not checked`."""
+    statement = (
+        select(results.c.odd, func.count())
+        .where(
+            results.c.run_id == run_id,
+            or_(results.c.odd != "", and_(results.c.odd.is_(None), results.c.status == "done")),
+        )
+        .group_by(results.c.odd)
+    )
+    found: Counter[str] = Counter()
+    for words, count in connection.execute(statement):
+        for word in ["not checked"] if words is None else str(words).split(","):
+            found[word] += int(count)
+    return dict(found.most_common())
 
 
 def count_images(connection: Connection, run_id: int) -> int:

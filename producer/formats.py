@@ -69,6 +69,7 @@ def print_table(ledger: Ledger, wanted: Filter, run: Run, console: Console) -> i
     table.add_column("image", overflow="fold", ratio=3)
     table.add_column("class", no_wrap=True)
     table.add_column("probability", justify="right", no_wrap=True)
+    table.add_column("odd", overflow="fold")
     table.add_column("layer and method", overflow="fold", ratio=2)
     table.add_column("overlay, or why there is none", overflow="fold", ratio=5)
     count = 0
@@ -79,6 +80,7 @@ def print_table(ledger: Ledger, wanted: Filter, run: Run, console: Console) -> i
             row["path"].removeprefix(run.root.rstrip("/") + "/"),
             row["class"] or row["status"],
             "" if probability is None else f"{probability:.3f}",
+            "not checked" if row["odd"] is None and probability is not None else row["odd"] or "",
             _origin(row) if probability is not None else "",
             (row["overlay"] or "").removeprefix(run.output + "/") or row["error"] or "",
         )

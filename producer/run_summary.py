@@ -8,15 +8,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
 from rich.table import Table
 
 from db import runs
 from db.gone_files import count_gone
 from db.grouped_results import count_burned_in
 from db.results import Filter
+from db.runs import HALTED, SCANNING, get_run
 from producer.attribution_report import attribution_report
 from producer.cli import SOME_FAILED
 from producer.formats import write_csv
+from producer.known_workers import live_workers
+from producer.progress import ProgressDisplay, inference_workers, stall_reason, wait_for_run
 from worker.counted_words import counted
 from worker.safe_files import apply_umask
 
@@ -41,6 +45,8 @@ def summarize(session: Session, run: Run) -> int:
             table.add_row(name, str(count - gone.get(name, 0)))
     for reason, count in session.ledger.query(runs.failures_by_reason, run.id).items():
         table.add_row(f"failed: {reason}", str(count))
+    for word, count in session.ledger.query(runs.count_by_odd_word, run.id).items():
+        table.add_row(f"odd: {word}", str(count))
     if of_class := sum(count for name, count in gone.items() if name is not None):
         table.add_row("file deleted since (gone_at is set)", str(of_class))
     session.out.print(table)
@@ -96,3 +102,37 @@ def _write_table(session: Session, run: Run) -> str:
             with suppress(OSError):
                 Path(unfinished).unlink()
     return str(file)
+
+
+def watch_run(session: Session, watched: Run, *, once: bool = False) -> int:
+    """Show a run until it is complete or halted, then how it stands; the exit status."""
+    if once:
+        found = session.ledger.query(runs.progress, watched.id)
+    else:
+
+        def look(found: runs.Progress, workers: int) -> str | None:
+            return stall_reason(session, watched.id, found, workers)
+
+        with ProgressDisplay(session.err, session.ledger, watched, look) as display:
+            found = wait_for_run(display, session.ledger, watched, lambda: None)
+        if found.is_complete:
+            return summarize(session, watched)
+    state = session.ledger.query(get_run, watched.id).state
+    if state == SCANNING:
+        ended = "being scanned"
+    else:
+        ended = "complete" if found.is_complete else state if state in HALTED else "in progress"
+    click.echo(f"run {watched.id}: {ended}, {found.done} of {found.images} done, {found.failed} failed")
+    for reason, count in session.ledger.query(runs.failures_by_reason, watched.id).items():
+        click.echo(f"  {count} {reason}")
+    if found.expired_leases:
+        click.echo(f"  {counted(found.expired_leases, 'lease')} expired; chunks re-run")
+    if not found.is_complete:
+        live = live_workers(session.ledger)
+        workers = inference_workers(live)
+        click.echo(f"  {counted(workers, 'live worker')}")
+        for last_error in dict.fromkeys(worker.last_error for worker in live if worker.last_error):
+            click.echo(f"  {last_error}")
+        if (line := stall_reason(session, watched.id, found, workers)) is not None:
+            click.echo(f"  {line}")
+    return SOME_FAILED if found.failed else 0

@@ -16,6 +16,7 @@ from worker.model.network import load_model, round_to_stored_precision
 from worker.model.store import STARTER
 from worker.train.annotations import FindingAnnotations, find_annotations
 from worker.train.cam_evaluation import evaluate_cams, measure_occlusion
+from worker.train.check_fitting import add_check, fit_check
 from worker.train.dataset import DatasetError, LabelledDataset, load_labelled_folder, train_val_split
 from worker.train.evaluation import predict_logits
 from worker.train.held_out import pack_digests
@@ -40,6 +41,12 @@ def main() -> None:
         action="store_true",
         help="train nothing: measure occlusion again and put new figures beside the weights",
     )
+    parser.add_argument(
+        "--input-check-only",
+        action="store_true",
+        help="train nothing: fit the check of the input anew for the weights that are there",
+    )
+    parser.add_argument("--elsewhere", type=Path, help="JSON of figures on other pictures, for the card")
     arguments = parser.parse_args()
     recipe = recipe_named(arguments.recipe)
     found = [json.loads(file.read_text(encoding="utf-8")) for file in arguments.cross_validation]
@@ -48,6 +55,9 @@ def main() -> None:
     figures: dict[str, Any] = {}
     if found:
         figures["cross_validation"] = {one["recipe"]["name"]: one for one in found}
+    if arguments.input_check_only:
+        _check_anew(arguments.out, dataset, arguments.elsewhere)
+        return
     if arguments.describe_only:
         if arguments.source:
             figures["source"] = arguments.source
@@ -77,7 +87,28 @@ def main() -> None:
         source=arguments.source or (),
         figures=figures | maps.figures,
     )
+    _check_anew(arguments.out, dataset, arguments.elsewhere)
     print(f"{arguments.out}: {metadata.version}, AUC {metadata.training['validation']['auc']:.3f}")
+
+
+def _check_anew(folder: Path, dataset: LabelledDataset, elsewhere: Path | None) -> None:
+    metadata, network = load_model(folder)
+    if metadata.training["data"]["digest"] != dataset.digest:
+        raise DatasetError(f"{folder} was not trained on {dataset.root}; train it anew")
+    recipe = Recipe.model_validate(metadata.training["recipe"])
+    parts = train_val_split(dataset, share=recipe.validation_share, seed=recipe.seed)
+    check, figures = fit_check(
+        metadata, network, dataset, parts.training, parts.validation, seed=recipe.seed, progress=_tell_check
+    )
+    if elsewhere is not None:
+        figures["elsewhere"] = json.loads(elsewhere.read_text(encoding="utf-8"))
+    new = add_check(folder, check, figures)
+    (folder / CARD_FILE).write_text(model_card(new), encoding="utf-8")
+    print(json.dumps(figures["kinds"], indent=1))
+
+
+def _tell_check(done: int, of: int) -> None:
+    print(f"input check: {done}/{of} images", flush=True)
 
 
 def _describe_anew(folder: Path, dataset: LabelledDataset, figures: dict[str, Any]) -> None:

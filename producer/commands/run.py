@@ -11,6 +11,7 @@ import click
 from worker.counted_words import counted
 from worker.explain.names import AUTO, COLORMAPS, METHODS, OUTPUT_FORMATS
 from worker.images.dicom import ACCEPTABLE
+from worker.odd_words import FLAG, ODD_CHOICES
 
 if TYPE_CHECKING:
     from db.ingest import IngestStats
@@ -48,6 +49,9 @@ _OPTIONS = (
                  help="Explain DICOM files of this kind too, which are otherwise refused; repeatable."),
     click.option("--keep-age-sex", is_flag=True,
                  help="Keep age and sex of DICOM files in the results; else they are not kept."),
+    click.option("--odd", type=click.Choice(ODD_CHOICES), default=FLAG, show_default=True,
+                 help="Images that look like no upright chest radiograph: 'flag' explains and marks them, "
+                 "'refuse' fails them."),
     click.option("--output", type=click.Path(path_type=Path), help="Folder for the overlays."),
     click.option("--force", is_flag=True, help="Do all again, as a new run, even what is done."),
     click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing."),
@@ -75,6 +79,7 @@ def request_from(given: dict[str, Any]) -> Request:
         output_format=given["output_format"],
         heatmaps=given["heatmaps"],
         masks=None if masks is None else str(masks.expanduser().absolute()),
+        odd=given["odd"],
         accept=tuple(sorted(set(given["accept"]))),
         keep_age_sex=given["keep_age_sex"],
     )
@@ -179,7 +184,6 @@ def run_command(gpus: str, dry_run: bool, **given: Any) -> None:
       xraycam run ./xrays --layer block_15_add --layer out_relu
     """
     from producer.cli import INTERRUPTED
-    from producer.commands.run import report_dry_run, report_enqueued
     from producer.enqueue import enqueue
     from producer.local_run import run_locally
     from producer.session import open_session
@@ -222,7 +226,6 @@ def enqueue_command(dry_run: bool, wait: bool, **given: Any) -> None:
     """
     from db import runs
     from producer.cli import INTERRUPTED
-    from producer.commands.run import report_dry_run, report_enqueued
     from producer.enqueue import enqueue
     from producer.local_run import stopped_on_error
     from producer.publish import publish_chunks
@@ -253,7 +256,7 @@ def enqueue_command(dry_run: bool, wait: bool, **given: Any) -> None:
         click.echo(f"stopped; {then}", err=True)
         raise SystemExit(INTERRUPTED) from None
     if wait:
-        from producer.commands.runs import watch_run
+        from producer.run_summary import watch_run
 
         raise SystemExit(watch_run(session, enqueued.run))
     click.echo(enqueued.run.id)

@@ -96,48 +96,9 @@ def watch_command(run: int | None, training: int | None, once: bool) -> None:
         if run is not None:
             raise click.UsageError("Give a RUN or --training, not both.")
         raise SystemExit(_watch_training(session, training, once))
+    from producer.run_summary import watch_run
+
     raise SystemExit(watch_run(session, session.run(run), once=once))
-
-
-def watch_run(session: Session, watched: Run, *, once: bool = False) -> int:
-    """Show a run until it is complete or halted, then how it stands; the exit status."""
-    from db import runs
-    from db.runs import HALTED, SCANNING, get_run
-    from producer.cli import SOME_FAILED
-    from producer.known_workers import live_workers
-    from producer.progress import ProgressDisplay, inference_workers, stall_reason, wait_for_run
-    from producer.run_summary import summarize
-
-    if once:
-        found = session.ledger.query(runs.progress, watched.id)
-    else:
-
-        def look(found: runs.Progress, workers: int) -> str | None:
-            return stall_reason(session, watched.id, found, workers)
-
-        with ProgressDisplay(session.err, session.ledger, watched, look) as display:
-            found = wait_for_run(display, session.ledger, watched, lambda: None)
-        if found.is_complete:
-            return summarize(session, watched)
-    state = session.ledger.query(get_run, watched.id).state
-    if state == SCANNING:
-        ended = "being scanned"
-    else:
-        ended = "complete" if found.is_complete else state if state in HALTED else "in progress"
-    click.echo(f"run {watched.id}: {ended}, {found.done} of {found.images} done, {found.failed} failed")
-    for reason, count in session.ledger.query(runs.failures_by_reason, watched.id).items():
-        click.echo(f"  {count} {reason}")
-    if found.expired_leases:
-        click.echo(f"  {counted(found.expired_leases, 'lease')} expired; chunks re-run")
-    if not found.is_complete:
-        live = live_workers(session.ledger)
-        workers = inference_workers(live)
-        click.echo(f"  {counted(workers, 'live worker')}")
-        for last_error in dict.fromkeys(worker.last_error for worker in live if worker.last_error):
-            click.echo(f"  {last_error}")
-        if (line := stall_reason(session, watched.id, found, workers)) is not None:
-            click.echo(f"  {line}")
-    return SOME_FAILED if found.failed else 0
 
 
 def _watch_training(session: Session, number: int, once: bool) -> int:

@@ -15,6 +15,8 @@ from worker.explain.forward import Step, Values, inference_steps, scale
 from worker.explain.names import AUTO
 from worker.explain.options import ARGMAX_TARGET, Explanation, Indices, Panel
 from worker.images.preprocess import Pixels
+from worker.input_check.check import InputCheck
+from worker.input_check.features import pool
 from worker.model.metadata import ModelMetadata, Preprocessing
 
 MEMORY = 400_000_000
@@ -85,9 +87,10 @@ class Explainer:
         method: Method | str | Sequence[Method | str] = (),
         *,
         every_class: bool = False,
+        check: InputCheck | None = None,
     ) -> None:
         """`layers` and `method` by name, one or several; none, or 'auto': the model's defaults.
-        `every_class`: a map of each class instead of the target's.
+        `every_class`: a map of each class instead of the target's. `check`: that of the version, if any.
 
         Raises ModelError for an unknown layer, with near names, and XraycamError for an unknown method."""
         names = [metadata.default_layer if name == AUTO else name for name in layers or (AUTO,)]
@@ -99,7 +102,8 @@ class Explainer:
         self.methods = tuple({one.name: one for one in found}.values())
         self.every_class = every_class
         self.panels = _panels(metadata, self.layers, self.methods, every_class)
-        self._compiled = _compile(metadata, network, self.panels)
+        self.check = check
+        self._compiled = _compile(metadata, network, self.panels, None if check is None else check.layer)
         by_masks = [panel for panel in self.panels if panel.method.needs is MethodInput.MASKED_SCORES]
         self._score_cam_forward = ScoreCamForward(network, metadata.preprocessing) if by_masks else None
 
@@ -117,7 +121,7 @@ class Explainer:
         count = len(batch)
         wanted = np.full(count, ARGMAX_TARGET) if targets is None else np.asarray(targets)
         filling = -count % BLOCK
-        scores, probabilities, target_index, maps, activations = self._compiled(
+        scores, probabilities, target_index, maps, activations, features = self._compiled(
             tf.constant(np.pad(batch, ((0, filling), (0, 0), (0, 0))), tf.uint8),
             tf.constant(np.pad(wanted, (0, filling)), tf.int32),
         )
@@ -130,6 +134,7 @@ class Explainer:
             target_index=classes,
             heatmaps={panel.name: maps[panel.name][0].numpy()[:count] for panel in self.panels},
             maxima={panel.name: maps[panel.name][1].numpy()[:count] for panel in self.panels},
+            odd=None if self.check is None else self.check.words(features.numpy()[:count]),
         )
         sums = [explanation.scores.sum(), *(maximum.sum() for maximum in explanation.maxima.values())]
         if not np.isfinite(sums).all():
@@ -177,14 +182,19 @@ def _panels(
     return tuple(panels)
 
 
-def _compile(metadata: ModelMetadata, network: Any, panels: tuple[Panel, ...]) -> Any:
-    """The function (images, targets) -> (scores, probabilities, explained, maps, activations).
+def _compile(
+    metadata: ModelMetadata, network: Any, panels: tuple[Panel, ...], checked_layer: str | None
+) -> Any:
+    """The function (images, targets) -> (scores, probabilities, explained, maps, activations, features).
 
-    `maps` holds (heatmaps, maxima) by panel, `activations` by layer what Score-CAM needs.
+    `maps` holds (heatmaps, maxima) by panel, `activations` by layer what Score-CAM needs, `features` those
+    of the version's check, (B, 0) where it has none.
     """
     preprocessing = metadata.preprocessing
     layers = tuple(dict.fromkeys(panel.layer for panel in panels))
-    steps = inference_steps(network, keep=layers)
+    kept = layers if checked_layer is None else (*layers, checked_layer)
+    steps = inference_steps(network, keep=kept)
+    checked = next((step.output for step in steps if step.name == checked_layer), None)
     source, sink = id(network.inputs[0]), id(network.outputs[0])
     first = min(index for index, step in enumerate(steps) if step.name in layers)
     front, tail = steps[:first], steps[first:]
@@ -219,7 +229,8 @@ def _compile(metadata: ModelMetadata, network: Any, panels: tuple[Panel, ...]) -
                 continue
             evidence = gradients[panel.class_index][panel.layer] if panel.method.needs_gradients else None
             maps[panel.name] = _scaled(panel.method.compute_cam(activation, evidence))
-        return scores, tf.nn.softmax(scores), target_index, maps, needed
+        features = tf.zeros((tf.shape(images)[0], 0)) if checked is None else pool(values[checked])
+        return scores, tf.nn.softmax(scores), target_index, maps, needed, features
 
     # Not with XLA (jit_compile), which makes MobileNetV2 3 to 10 times slower on a CPU.
     return tf.function(

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from worker.explain.names import ALL, AUTO, COLORMAPS, METHODS, OUTPUT_FORMATS, PREDICTED
 from worker.images.dicom import ACCEPTABLE
+from worker.odd_words import FLAG, ODD_CHOICES
 
 
 def _one_of(names: tuple[str, ...]) -> AfterValidator:
@@ -44,6 +45,9 @@ class ExplainOptions(BaseModel):
     )
 
     keep_age_sex: bool = Field(False, description="keep age and sex of DICOM files in the results")
+    odd: Annotated[str, _one_of(ODD_CHOICES)] = Field(
+        FLAG, description="flag: images found odd are explained and marked; refuse: they fail"
+    )
 
     @property
     def every_class(self) -> bool:
@@ -67,7 +71,8 @@ class Explanation:
     `probabilities` (B, K) is the softmax of `scores` (B, K); `target_index` (B,) is the class index each
     heatmap is of, or with every class explained the predicted one. `heatmaps` holds by the explainer's
     `names` (B, h, w) in 0..1, each image divided by its own maximum; `maxima` (B,) those maxima. A maximum
-    of 0 says that the map is blank: it is 0 everywhere.
+    of 0 says that the map is blank: it is 0 everywhere. `odd` has for each image what the version's check
+    finds, words separated by commas, empty for nothing; None where the version has no check.
     """
 
     probabilities: Floats
@@ -75,6 +80,7 @@ class Explanation:
     target_index: Indices
     heatmaps: dict[str, Floats]
     maxima: dict[str, Floats]
+    odd: list[str] | None = None
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from worker.images.masks import AnnotationMasks, load_masks
 from worker.images.preprocess import Pixels, preprocess
 from worker.images.reader import Radiograph, read_radiograph
 from worker.model.metadata import Preprocessing
+from worker.odd_words import ODD_REASON, REFUSE, refusal
 
 HEATMAP_SUFFIX = ".npz"
 
@@ -54,7 +55,8 @@ class ImageResult:
     With every class explained, `target_class` names them all and `logit` is that of the predicted one.
     `heatmap_max` holds by the explainer's names the heatmap's maximum before scaling. `blank` says that one
     of them is 0, and `heat` where the heat of the first map lies, None if that is blank; with every class
-    explained, both of the maps of the predicted one.
+    explained, both of the maps of the predicted one. `odd`: what the version's check finds, words separated
+    by commas, empty for nothing; None where the image was not checked.
     """
 
     task: ImageTask
@@ -71,6 +73,7 @@ class ImageResult:
     heatmap_max: dict[str, float] = field(default_factory=dict)
     blank: bool = False
     heat: AttributionShares | None = None
+    odd: str | None = None
     overlay: Path | None = None
     heatmap_file: Path | None = None
     dicom: DicomFacts | None = None
@@ -159,6 +162,9 @@ class Pipeline:
                 while len(rendering) > batch_size:
                     yield rendering.popleft().result()
                 for index, read in enumerate(batch):
+                    if options.odd == REFUSE and explanation.odd is not None and explanation.odd[index]:
+                        yield _refused(read.task, explanation.odd[index])
+                        continue
                     rendering.append(
                         self._renderers.submit(
                             self._render, read, explanation, index, explainer, options, marked
@@ -289,10 +295,15 @@ def _done(
         heatmap_max=maxima,
         blank=any(maxima[panel.name] <= 0 for panel in _primary_panels(explainer, target_class)),
         heat=heat,
+        odd=None if explanation.odd is None else explanation.odd[index],
         overlay=task.overlay,
         heatmap_file=heatmap_file,
         dicom=radiograph.dicom,
     )
+
+
+def _refused(task: ImageTask, odd: str) -> ImageResult:
+    return ImageResult(task, ODD_REASON, refusal(printable(task.name), odd), odd=odd)
 
 
 def _unexpected(task: ImageTask, error: Exception) -> ImageResult:

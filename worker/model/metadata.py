@@ -10,10 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from worker.errors import ModelError
 from worker.file_names import printable
+from worker.odd_words import ODD_WORDS
 
 METADATA_FILE = "model.json"
 # What else a version that was trained here brings along, for people to read.
@@ -25,8 +26,18 @@ METRICS_FILE = "metrics.json"
 LARGEST_METADATA = 10_000_000
 LARGEST_WEIGHTS = 1_000_000_000
 
+
 # Names are printed, stored and used as labels: on one line.
+def _known_odd_word(word: str) -> str:
+    if word not in ODD_WORDS:
+        raise ValueError(f"is none of {', '.join(ODD_WORDS)}")
+    return word
+
+
 Name = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
+OddWord = Annotated[str, AfterValidator(_known_odd_word)]
 
 
 class _Part(BaseModel):
@@ -74,6 +85,17 @@ class Weights(_Part):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
+class InputCheckRecord(_Part):
+    """The check of whether an image is one that the model can be asked about, see `worker/input_check`."""
+
+    file: str = Field("input_check.safetensors", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    layer: Name = Field(description="whose activations it sees")
+    grid: Literal[3] = Field(3, description="cells to a side over which they are averaged")
+    thresholds: dict[OddWord, float] = Field(description="by word; a word without one is never said")
+    figures: dict[str, Any] = Field(default_factory=dict, description="what was measured of it")
+
+
 class ModelMetadata(_Part):
     """One version of a model."""
 
@@ -88,6 +110,7 @@ class ModelMetadata(_Part):
     default_layer: Name
     default_method: Name = "gradcam"
     weights: Weights
+    input_check: InputCheckRecord | None = Field(None, description="None: images are not checked")
     created: Name
     training: dict[str, Any] = Field(default_factory=dict, description="recipe, data and figures")
 
@@ -95,6 +118,11 @@ class ModelMetadata(_Part):
     def _names_agree(self) -> ModelMetadata:
         if len(set(self.classes)) != len(self.classes):
             raise ValueError(f"class names must differ, got {str(list(self.classes))[:200]}")
+        if self.input_check is not None:
+            if self.input_check.layer not in {layer.name for layer in self.layers}:
+                raise ValueError(f"input_check.layer {self.input_check.layer!r} is not among the layers")
+            if self.input_check.file in (self.weights.file, METADATA_FILE):
+                raise ValueError("input_check.file is that of something else")
         if self.default_layer not in {layer.name for layer in self.layers}:
             raise ValueError(f"default_layer {self.default_layer!r} is not among the layers")
         return self
@@ -176,27 +204,32 @@ def check_folder(folder: Path, digest: str | None = None, *, origin: str | None 
     metadata = read_metadata(folder)
     place = printable(origin or str(folder))
     model = f"model {metadata.version}: {place}"
-    weights = metadata.weights
     try:
         _refuse_links(folder, model)
         if digest is not None and digest_of(folder) != digest:
             raise ModelError(
                 f"{model}/{METADATA_FILE} was changed since it was published; restore or import it again"
             )
-        file = folder / weights.file
-        if not file.is_file():
-            raise ModelError(f"{model}/{weights.file} is missing; restore or import it again")
-        if file.stat().st_size > LARGEST_WEIGHTS:
-            raise ModelError(f"{model}/{weights.file} has more than {LARGEST_WEIGHTS:,} bytes, the limit")
-        found = sha256_of(file)
+        for part in (metadata.weights, metadata.input_check):
+            if part is not None:
+                _check_file(folder, part, model)
     except OSError as error:
         raise ModelError(f"{model} cannot be read: {error.strerror}; check its permissions") from error
-    if found != weights.sha256:
-        raise ModelError(
-            f"{model}/{weights.file} is damaged: its SHA-256 is {found[:12]}..., model.json says "
-            f"{weights.sha256[:12]}...; restore or import it again"
-        )
     return metadata
+
+
+def _check_file(folder: Path, part: Weights | InputCheckRecord, model: str) -> None:
+    file = folder / part.file
+    if not file.is_file():
+        raise ModelError(f"{model}/{part.file} is missing; restore or import it again")
+    if file.stat().st_size > LARGEST_WEIGHTS:
+        raise ModelError(f"{model}/{part.file} has more than {LARGEST_WEIGHTS:,} bytes, the limit")
+    found = sha256_of(file)
+    if found != part.sha256:
+        raise ModelError(
+            f"{model}/{part.file} is damaged: its SHA-256 is {found[:12]}..., model.json says "
+            f"{part.sha256[:12]}...; restore or import it again"
+        )
 
 
 def _refuse_links(folder: Path, model: str) -> None:

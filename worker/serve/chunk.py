@@ -165,7 +165,8 @@ class _Chunk:
         for result in self.station.pipeline.run(self.explainer, items, self.options, progress):
             if result.reason is not None:
                 task = result.task
-                yield self._failed(task.image_id, task.name, result.reason, result.error or "", attempts)
+                row = self._failed(task.image_id, task.name, result.reason, result.error or "", attempts)
+                yield row | {"odd": result.odd}
             else:
                 yield self._done(result, attempts)
 
@@ -218,6 +219,7 @@ class _Chunk:
             "logit": result.logit,
             "heatmap_max": result.heatmap_max,
             "blank": result.blank,
+            "odd": result.odd,
             "cam_border_fraction": None if result.heat is None else result.heat.border,
             "cam_corner_fraction": None if result.heat is None else result.heat.corner,
             "cam_mask_fraction": None if result.heat is None else result.heat.marked,

@@ -20,7 +20,9 @@ from worker.explain.explainer import Explainer
 from worker.explain.options import ExplainOptions
 from worker.explain.pipeline import Pipeline
 from worker.images.reader import limits_of
+from worker.input_check.check import InputCheck, load_check
 from worker.logs import worker_name
+from worker.model.metadata import ModelMetadata
 from worker.model.network import load_model
 from worker.model.store import ModelStore, ensure_current_model, store_of
 from worker.queue.reload import request_reload, wait_for_reload
@@ -52,7 +54,7 @@ class ModelManager:
         self._explainers: OrderedDict[tuple[str, _Choice], Explainer] = OrderedDict()
         self._serving: str | None = None
         self._rejected: tuple[str, str] | None = None
-        self._networks: dict[str, tuple[Any, Any]] = {}
+        self._networks: dict[str, tuple[ModelMetadata, Any, InputCheck | None]] = {}
         self.last_error: str | None = None
 
     @property
@@ -144,9 +146,11 @@ class ModelManager:
     def _build(self, model: Model, choice: _Choice) -> Explainer:
         held = self._networks.get(model.version)
         if held is None:
-            held = self._networks[model.version] = load_model(self._store.fetch(model.version, model.digest))
-        (description, network), (layers, methods, every_class) = held, choice
-        explainer = Explainer(description, network, layers, methods, every_class=every_class)
+            folder = self._store.fetch(model.version, model.digest)
+            description, network = load_model(folder)
+            held = self._networks[model.version] = description, network, load_check(folder, description)
+        (description, network, check), (layers, methods, every_class) = held, choice
+        explainer = Explainer(description, network, layers, methods, every_class=every_class, check=check)
         explainer.warm_up(self._batch_size)
         return explainer
 

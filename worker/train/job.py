@@ -24,7 +24,8 @@ from worker.queue.reload import broadcast_reload
 from worker.serve.guards import LeaseRenewer
 from worker.settings import Settings
 from worker.train.annotations import FindingAnnotations, find_annotations
-from worker.train.cam_evaluation import evaluate_cams
+from worker.train.cam_evaluation import evaluate_cams, unsaved_metadata
+from worker.train.check_fitting import fit_check
 from worker.train.dataset import DatasetError, LabelledDataset, Split, load_labelled_folder, train_val_split
 from worker.train.evaluation import EvaluationResult, measured, predict_logits
 from worker.train.options import TrainOptions, version_name
@@ -90,6 +91,16 @@ class TrainingJob:
                 before=self._served(),
                 progress=self._ranked,
             )
+            self._enter_stage("input check")
+            check = fit_check(
+                unsaved_metadata(trained.network, dataset.classes, self.recipe, version),
+                trained.network,
+                dataset,
+                parts.training,
+                parts.validation,
+                seed=self.recipe.seed,
+                progress=self._checked,
+            )
             ready = write_version(
                 self.folder,
                 version,
@@ -101,6 +112,7 @@ class TrainingJob:
                 regions,
                 maps,
                 self.options.source,
+                check,
             )
         self._enter_stage("comparing")
         auc = read_metadata(ready).training["validation"]["auc"]
@@ -132,6 +144,12 @@ class TrainingJob:
         if self.keeper.lost:
             raise TrainingStopped("stopped while ranking maps, as asked")
         activity = f"training {self.training.id}: maps of {done}/{of} images ranked"
+        self.ledger.write(update_worker, self.owner, activity=activity)
+
+    def _checked(self, done: int, of: int) -> None:
+        if self.keeper.lost:
+            raise TrainingStopped("stopped while fitting the check of the input, as asked")
+        activity = f"training {self.training.id}: input check, {done}/{of} images"
         self.ledger.write(update_worker, self.owner, activity=activity)
 
     def _enter_stage(self, stage: str) -> None:

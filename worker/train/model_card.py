@@ -74,10 +74,11 @@ def model_card(metadata: ModelMetadata) -> str:
         _validation(training["validation"]),
         *_cross_validation(training.get("cross_validation", {}), training["recipe"]["name"]),
         *_maps(metadata),
+        *_input_check(metadata),
         "## Recipe",
         _recipe(training),
         "## Limits",
-        _limits(training),
+        _limits(metadata),
         "## Sources",
         _sources(training.get("source", [])),
     ]
@@ -230,14 +231,50 @@ def _default_chosen(metadata: ModelMetadata) -> str:
     return f"{default}, number {place + 1} by faithfulness of those {measured}."
 
 
-def _limits(training: dict[str, Any]) -> str:
+def _input_check(metadata: ModelMetadata) -> list[str]:
+    """What the version's check of its input finds, and where it was measured."""
+    record = metadata.input_check
+    if record is None:
+        return []
+    figures = record.figures
+    rows = [
+        [name, found["images"], found["flagged"], found["right"]] for name, found in figures["kinds"].items()
+    ]
+    limits = ", ".join(f"{word} {limit:.2f}" for word, limit in record.thresholds.items())
+    parts = [
+        "## Check of the input",
+        "Each image is checked for being a radiograph of the chest, upright, not inverted, not mirrored, by "
+        f"linear heads on activations of `{record.layer}`, and for being like the training images. Learned "
+        f"from {figures['training_images']} training images, their changed copies and drawn pictures; "
+        f"measured on copies of {figures['validation_images']} validation images and on other drawn "
+        "pictures. "
+        "'changed': other exposures and frames, as other hospitals may have them. "
+        f"Operating point (logits; for unlike-training a distance): {limits}.",
+        _table(["images", "number", "something said", "the right thing said"], rows),
+    ]
+    if "elsewhere" in figures:
+        rows = [
+            [name, found["images"], found["flagged"], found["right"]]
+            for name, found in figures["elsewhere"].items()
+        ]
+        parts += [
+            "On pictures from elsewhere, which are in no training:",
+            _table(["images", "number", "something said", "the right thing said"], rows),
+        ]
+    return parts
+
+
+def _limits(metadata: ModelMetadata) -> str:
+    training = metadata.training
     data = training["data"]
+    checked = "what the check of the input finds is said beside it" if metadata.input_check else "unchecked"
     learned, held_out = (sum(data[part].values()) for part in ("training", "validation"))
     return (
         f"- Trained on {learned} images of `{data['name']}`, and measured on {held_out} others of the same "
         "folder.\n  Hospitals, devices, projections, ages and diseases that are not in it are outside "
         "of what the network\n  has seen; expect lower figures there, and measure: `xraycam evaluate`.\n"
-        "- It says one of its classes for every image, also for one that is not a chest radiograph.\n"
+        "- It says one of its classes for every image, also for one that is not a chest radiograph;\n"
+        f"  {checked}.\n"
         "- What gives a class away in the training images without being disease (markers, film borders, "
         "devices) may\n  have been learned. Look at where the heat falls before believing a figure.\n"
         f"- {held_out} validation images leave the figures uncertain; see the intervals."

@@ -15,6 +15,7 @@ import numpy as np
 from db.ledger import Ledger
 from db.models import add_model
 from worker.errors import ModelError
+from worker.input_check.check import InputCheck
 from worker.model.metadata import (
     CARD_FILE,
     METRICS_FILE,
@@ -27,6 +28,7 @@ from worker.model.network import save_model, spatial_layers
 from worker.model.store import ModelStore
 from worker.train.annotations import FindingAnnotations
 from worker.train.cam_evaluation import CamEvaluation
+from worker.train.check_fitting import add_check
 from worker.train.dataset import LabelledDataset, Split
 from worker.train.evaluation import EvaluationResult
 from worker.train.metrics import compute_metrics
@@ -105,6 +107,7 @@ def write_version(
     regions: FindingAnnotations | None,
     maps: CamEvaluation,
     source: Sequence[str] = (),
+    check: tuple[InputCheck, dict[str, Any]] | None = None,
 ) -> Path:
     """Write the model folder of a training, with figures and pictures, below the training's own `folder`.
 
@@ -132,6 +135,8 @@ def write_version(
         source=source,
         figures=figures,
     )
+    if check is not None:
+        (building / CARD_FILE).write_text(model_card(add_check(building, *check)), encoding="utf-8")
     plot_learning_curves([asdict(epoch) for epoch in trained.history], building / "learning_curves.png")
     validation.draw(building)
     if test is not None:
