@@ -1,0 +1,1 @@
+"""Hospitals' archives: images fetched from them and received, results sent back."""
