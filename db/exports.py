@@ -95,4 +95,3 @@ def count_exports(connection: Connection, run_id: int, target: str) -> dict[str,
         .group_by(exports.c.state)
     )
     return {str(state): int(count) for state, count in connection.execute(statement)}
-

@@ -63,7 +63,10 @@ class DicomWeb:
         refuses whoever asks (401, 403) or is no such server (404).
         """
         again = Retrying(
-            retry=retry_if_exception_type(_Away), stop=stop_after_delay(self._patience), wait=_wait, reraise=True
+            retry=retry_if_exception_type(_Away),
+            stop=stop_after_delay(self._patience),
+            wait=_wait,
+            reraise=True,
         )
         try:
             status, found = again(self._once, method, path, read, how)
@@ -104,7 +107,11 @@ class DicomWeb:
                 if answer.status_code in _AWAY:
                     raise _Away(f"HTTP {answer.status_code}", _seconds(answer.headers.get("Retry-After")))
                 return answer.status_code, read(answer)
-        except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
+        except (
+            requests.ConnectionError,
+            requests.Timeout,
+            requests.exceptions.ChunkedEncodingError,
+        ) as error:
             raise _Away(_cause(error)) from None
         except requests.RequestException as error:
             raise XraycamError(f"{self.name} cannot be asked: {_cause(error)}") from None
@@ -163,7 +170,9 @@ def _checked(url: str) -> tuple[str, list[tuple[str, str]]]:
     except ValueError:
         host, parts = None, urlsplit("")
     if not host:
-        raise XraycamError("the DICOMweb URL cannot be understood; write dicomweb+https://HOST/dicom-web?QUERY")
+        raise XraycamError(
+            "the DICOMweb URL cannot be understood; write dicomweb+https://HOST/dicom-web?QUERY"
+        )
     if "@" in parts.netloc:
         raise XraycamError(
             "a DICOMweb URL holds no user or password; set XRAYCAM_DICOMWEB_USER and XRAYCAM_DICOMWEB_PASSWORD"

@@ -14,6 +14,8 @@ from worker.safe_files import atomic_write_beneath, raise_if_target_unavailable
 class FolderTarget:
     """Writes `UID.dcm`; the same object again is the same file. Folders are made as needed."""
 
+    keeps = False
+
     def __init__(self, folder: Path) -> None:
         self._folder = ensure_output_dir(folder)
         self.name = str(self._folder)

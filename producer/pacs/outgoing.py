@@ -44,9 +44,11 @@ class TargetAway(XraycamError):
 
 
 class Target(Protocol):
-    """A place that takes DICOM objects. `name`: as it is shown and stored, without credentials."""
+    """A place that takes DICOM objects. `name`: as it is shown and stored, without credentials. `keeps`:
+    whether what it has confirmed need not be sent again, as it need to a folder, which people empty."""
 
     name: str
+    keeps: bool
 
     def send(self, objects: Sequence[Outgoing]) -> list[Fate]:
         """The fate of each of the objects, in their order. Raises TargetAway when none can be sent at

@@ -22,6 +22,8 @@ AE_TITLE = re.compile(r"[!-\[\]-~]([ -\[\]-~]{0,14}[!-\[\]-~])?")
 class StoreTarget:
     """`dicom://AET@HOST:PORT`, or `dicom+tls://`: the application entity that is called."""
 
+    keeps = True
+
     def __init__(self, url: str, settings: Settings) -> None:
         try:
             parts = urlsplit(url)

@@ -20,6 +20,8 @@ _FAILED, _REASON, _UID = "00081198", "00081197", "00081155"
 class StowTarget:
     """Sends objects to `/studies` of the server."""
 
+    keeps = True
+
     def __init__(self, url: str, settings: Settings) -> None:
         self._server = DicomWeb(url, settings)
         self.name = self._server.name

@@ -20,9 +20,10 @@ from dicom_validator.spec_reader.condition_parser import ConditionParser
 from dicom_validator.validator.dicom_info import DicomInfo
 from dicom_validator.validator.error_handler import NullValidationResultHandler
 from dicom_validator.validator.iod_validator import IODValidator
-from tests.support.installation import unavailable
 from pydicom import dcmread
 from pydicom.datadict import DicomDictionary
+
+from tests.support.installation import unavailable
 
 IODS = {
     "1.2.840.10008.5.1.4.1.1.7": "secondary-capture-image",
@@ -75,7 +76,12 @@ def dicom_validator_errors(file: Path) -> list[str]:
 def standard() -> DicomInfo:
     """The dictionary, and of our three kinds of objects the modules and their attributes."""
     dictionary = {
-        f"({tag >> 16:04X},{tag & 0xFFFF:04X})": {"name": entry[2], "vr": entry[0], "vm": entry[1], "prop": ""}
+        f"({tag >> 16:04X},{tag & 0xFFFF:04X})": {
+            "name": entry[2],
+            "vr": entry[0],
+            "vm": entry[1],
+            "prop": "",
+        }
         for tag, entry in DicomDictionary.items()
     }
     parser = ConditionParser(dictionary)

@@ -30,7 +30,8 @@ def read_overlay(file: Path) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise ExportError(
-            "no-overlay", f"{printable(file)} cannot be read: {error.strerror}; run its folder again with --force"
+            "no-overlay",
+            f"{printable(file)} cannot be read: {error.strerror}; run its folder again with --force",
         ) from error
 
 
@@ -43,14 +44,15 @@ def make_capture(source: Source, result: Result, uids: tuple[str, str], overlay:
     from highdicom.sc import SCImage
 
     try:
-        picture = Image.open(io.BytesIO(overlay))
-        encoding = picture.format
-        picture = picture.convert("RGB")
+        opened = Image.open(io.BytesIO(overlay))
+        encoding, picture = opened.format, opened.convert("RGB")
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise ExportError("no-overlay", f"its overlay cannot be read ({type(error).__name__})") from error
     whole = captioned(picture, result.caption())
     if max(whole.size) > _LARGEST:
-        raise ExportError("too-large", f"an overlay of {whole.width} x {whole.height} pixels is more than DICOM holds")
+        raise ExportError(
+            "too-large", f"an overlay of {whole.width} x {whole.height} pixels is more than DICOM holds"
+        )
     dataset = SCImage(
         pixel_array=np.asarray(whole),
         photometric_interpretation="RGB",
@@ -70,7 +72,7 @@ def make_capture(source: Source, result: Result, uids: tuple[str, str], overlay:
         transfer_syntax_uid=RLELossless if rle else ExplicitVRLittleEndian,
     )
     if source.orientation is None:
-        dataset.PatientOrientation = None
+        dataset.PatientOrientation = []
     dataset.Laterality = ""  # of a chest there is none, but a validator asks for it
     moment = source.local_time(result.finished_at)
     dataset.DateOfSecondaryCapture = moment.strftime("%Y%m%d")
@@ -113,9 +115,12 @@ def _wrapped(draw: ImageDraw.ImageDraw, line: str, width: float, font: Any) -> l
         if part:
             parts.append(part)
         while word and draw.textlength(word, font=font) > width:
-            fits = next(n for n in range(len(word) - 1, 0, -1) if n == 1 or draw.textlength(word[:n], font=font) <= width)
+            fits = next(
+                n
+                for n in range(len(word) - 1, 0, -1)
+                if n == 1 or draw.textlength(word[:n], font=font) <= width
+            )
             parts.append(word[:fits])
             word = word[fits:]
         part = word
     return [*parts, part] if part else parts
-

@@ -56,6 +56,18 @@ def make_objects(
     the model version, the options and what an object says, so that a repeat makes the same object again.
     `predecessor_of`: the earlier report that one of this UID revises. Raises ExportError.
     """
+    try:
+        yield from _objects(source, image, kinds, predecessor_of, rle)
+    except ExportError:
+        raise
+    except (ValueError, TypeError, AttributeError, KeyError, RuntimeError) as error:
+        # Of highdicom, whose text may quote the patient.
+        raise ExportError("not-valid", f"its header cannot be repeated ({type(error).__name__})") from None
+
+
+def _objects(
+    source: Source, image: ExplainedImage, kinds: frozenset[str], predecessor_of: FindPredecessor, rle: bool
+) -> Iterator[ResultObject]:
     images = []
     if CAPTURE in kinds:
         capture = _capture(source, image, rle)
@@ -80,15 +92,35 @@ def _capture(source: Source, image: ExplainedImage, rle: bool) -> Made:
     return make_capture(source, image.result, _uids(source, image, CAPTURE, said), content, rle)
 
 
-def _maps(source: Source, image: ExplainedImage) -> Iterator[Made]:
+def why_no_map(source: Source, image: ExplainedImage) -> ExportError | None:
+    """Why there can be no map of an image; None if there can."""
+    try:
+        _heatmaps(source, image)
+    except ExportError as error:
+        return error
+    return None
+
+
+def _heatmaps(source: Source, image: ExplainedImage) -> tuple[dict[str, Any], float]:
     if image.heatmaps is None:
         raise ExportError("no-map", "its run kept no heatmaps; run its folder with --heatmaps")
+    if not source.is_as_stored:
+        raise ExportError(
+            "no-map", "its pixels were turned or resized before they were explained, so that no map fits them"
+        )
     try:
         arrays, margin, sha256 = read_heatmaps(image.heatmaps)
     except XraycamError as error:
         raise ExportError("no-map", str(error)) from error
     if sha256 != image.sha256:
-        raise ExportError("no-map", "its heatmaps are of another image, or it has changed since; run it again")
+        raise ExportError(
+            "no-map", "its heatmaps are of another image, or it has changed since; run it again"
+        )
+    return arrays, margin
+
+
+def _maps(source: Source, image: ExplainedImage) -> Iterator[Made]:
+    arrays, margin = _heatmaps(source, image)
     for number, (name, heatmap) in enumerate(arrays.items(), start=1):
         said = {"name": name, "values": hashlib.sha256(heatmap.tobytes()).hexdigest()}
         uids = _uids(source, image, MAP, said)

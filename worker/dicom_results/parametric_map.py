@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 from worker.dicom_results.common import Made, code, finish, map_code, nameless
 from worker.dicom_results.equipment import MANUFACTURER, series_description, software_version, uid_of
 from worker.dicom_results.result import Result
-from worker.dicom_results.source import ExportError, Source
+from worker.dicom_results.source import Source
 
 SERIES_NUMBER = 9803
 _LABEL = 16
@@ -38,16 +38,11 @@ def make_map(
     """A map of `values`, float32 (rows, columns) of the source in 0..1, as the `number`th of its series.
 
     Its real world values are those before scaling to 1, where the ledger holds the maximum.
-    Raises ExportError `no-map` for a source whose pixels were turned or resized before they were explained.
     """
     from highdicom.content import VOILUTTransformation
     from highdicom.pm import ParametricMap, RealWorldValueMapping
     from pydicom.sr.coding import Code
 
-    if not source.is_as_stored:
-        raise ExportError(
-            "no-map", "its pixels were turned or resized before they were explained, so that no map fits them"
-        )
     reference = nameless(source)
     # A radiograph has no place in the patient, yet maps must have one: a frame of reference for this image
     # alone, in which rows run to the left and columns to the feet, from the origin, in steps of a millimetre.
@@ -68,7 +63,7 @@ def make_map(
         instance_number=number,
         manufacturer=MANUFACTURER,
         manufacturer_model_name=MANUFACTURER,
-        software_versions=(software_version(), result.model_version),
+        software_versions=software_version(),
         device_serial_number="none",
         contains_recognizable_visual_features=False,
         real_world_value_mappings=[
@@ -87,6 +82,7 @@ def make_map(
         content_description=f"{name}, not for diagnosis"[-64:],
         series_description=series_description("map", result.model_version),
     )
+    dataset.SoftwareVersions = [software_version(), result.model_version]
     dataset.LossyImageCompression = "00"
     dataset.ContentCreatorName = ""
     anatomy = Dataset()

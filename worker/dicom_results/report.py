@@ -18,6 +18,7 @@ from worker.dicom_results.source import Source
 SERIES_NUMBER = 9802
 SCHEME = "99XRAYCAM"
 _SOP_CLASS = "1.2.840.10008.5.1.4.1.1.88.34"  # Comprehensive 3D SR
+_MAP = "1.2.840.10008.5.1.4.1.1.30"
 _SHORT, _LONG = 16, 64
 
 
@@ -94,7 +95,8 @@ def make_report(
         ),
         procedure_reported=Code("399208008", "SCT", "Plain chest X-ray"),
         imaging_measurements=[group],
-        referenced_images=evidence,
+        # highdicom knows no modality of maps, which are evidence all the same.
+        referenced_images=[image for image in evidence if image.SOPClassUID != _MAP],
     )
     dataset = Comprehensive3DSR(
         evidence=evidence,

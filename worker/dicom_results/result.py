@@ -70,7 +70,9 @@ class Result:
 
     def caption(self) -> list[str]:
         """The lines that stand below the picture of a secondary capture; they name nobody."""
-        lines = [f"{NOT_FOR_DIAGNOSIS.upper()} - research use only; warm colours: where the score came from"]
+        lines = [
+            f"{NOT_FOR_DIAGNOSIS.upper()} - research use only; the colours show where the score came from"
+        ]
         words = [self.class_name]
         if self.probability is not None:
             words.append(f"{self.probability:.1%}")
