@@ -25,6 +25,8 @@ COMMANDS = {
     "results": "results",
     "recolour": "results",
     "export-dicom": "pacs",
+    "receive": "station",
+    "station": "station",
     "retry": "runs",
     "resume": "runs",
     "cancel": "runs",

@@ -72,10 +72,10 @@ def export_and_report(session: Session, run: Run, output: str, options: ExportOp
             )
         finally:
             target.close()
-    return report_export(session, run, target.name, counts)
+    return report_export(run, target.name, counts)
 
 
-def report_export(session: Session, run: Run, name: str, counts: ExportCounts) -> int:
+def report_export(run: Run, name: str, counts: ExportCounts) -> int:
     """Say how an export went; the exit status."""
     from db.exports import SENT
     from producer.cli import SOME_FAILED
@@ -91,3 +91,18 @@ def report_export(session: Session, run: Run, name: str, counts: ExportCounts) -
     for answer, count in counts.answers.most_common(5):
         click.echo(f"  {count} {answer}", err=True)
     return 0 if counts.is_whole else SOME_FAILED
+
+
+def check_target(session: Session, given: str | None) -> None:
+    """Refuse what is no place for DICOM objects before anything is done."""
+    if given is not None:
+        from producer.pacs.targets import open_target
+
+        open_target(given, session.settings).close()
+
+
+def send_results(session: Session, run: Run, given: str) -> int:
+    """Captures and reports of a run to a target; the exit status."""
+    from producer.pacs.export import ExportOptions
+
+    return export_and_report(session, run, given, ExportOptions(frozenset({"capture", "report"})))

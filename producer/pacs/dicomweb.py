@@ -57,7 +57,7 @@ class DicomWeb:
     def request(
         self, method: str, path: str, read: Callable[[requests.Response], Any], **how: Any
     ) -> tuple[int, Any]:
-        """Status and what `read` makes of the answer, which it may stream; tried again while the server is away.
+        """Status and what `read` makes of the answer, which it may stream; repeated while the server is away.
 
         Raises TargetAway when it is away for longer than XRAYCAM_PACS_TIMEOUT, XraycamError where it
         refuses whoever asks (401, 403) or is no such server (404).
@@ -85,7 +85,7 @@ class DicomWeb:
         return status, found
 
     def json(self, path: str, parameters: Mapping[str, Any] | list[tuple[str, str]]) -> list[dict[str, Any]]:
-        """The answer to a search (QIDO-RS), as DICOM JSON. Raises as `request` does, and for any other answer."""
+        """The answer to a search (QIDO-RS), as DICOM JSON. Raises as `request` does, or for others."""
         status, found = self.request(
             "GET", path, _json, params=parameters, headers={"Accept": "application/dicom+json"}
         )
@@ -175,7 +175,7 @@ def _checked(url: str) -> tuple[str, list[tuple[str, str]]]:
         )
     if "@" in parts.netloc:
         raise XraycamError(
-            "a DICOMweb URL holds no user or password; set XRAYCAM_DICOMWEB_USER and XRAYCAM_DICOMWEB_PASSWORD"
+            "a DICOMweb URL holds no password; set XRAYCAM_DICOMWEB_USER and XRAYCAM_DICOMWEB_PASSWORD"
         )
     plain = urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", ""))
     return plain, parse_qsl(parts.query, keep_blank_values=True)

@@ -59,7 +59,7 @@ class StoreTarget:
                 if fates:  # what was taken is recorded; the next batch asks again
                     return fates + [to_retry("the node does not answer")] * (len(objects) - len(fates))
                 raise TargetAway(
-                    f"{self.name} does not answer, or knows no {self._settings.dicom_aet}; start it or let it "
+                    f"{self.name} does not answer, or refuses {self._settings.dicom_aet}; start it or let it "
                     "accept us, then give the same command again, which does the rest"
                 )
             time.sleep(pause)

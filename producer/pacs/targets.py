@@ -14,7 +14,7 @@ from worker.settings import Settings
 
 
 def open_target(given: str, settings: Settings) -> Target:
-    """A folder, `dicomweb+https://HOST/PATH` or `dicom://AET@HOST:PORT`. Raises XraycamError for what is none."""
+    """A folder, `dicomweb+https://HOST/PATH` or `dicom://AET@HOST:PORT`. Raises XraycamError for others."""
     if dicomweb.is_url(given):
         return StowTarget(given, settings)
     if given.startswith(tuple(f"{scheme}://" for scheme in SCHEMES)):

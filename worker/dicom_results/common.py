@@ -48,7 +48,7 @@ def code(value: str, scheme: str, meaning: str) -> Dataset:
 
 
 def map_code(method: str) -> tuple[str, str, str]:
-    """What kind of map the methods, separated by commas, make: value, scheme and meaning (PS3.16, CID 217)."""
+    """The kind of map that methods, separated by commas, make: value, scheme, meaning (PS3.16, CID 217)."""
     if all("cam" in name and name not in ("eigencam", "scorecam") for name in method.split(",")):
         return "130403", "DCM", "Gradient-weighted class activation"
     return "130401", "DCM", "Visual explanation"

@@ -37,5 +37,5 @@ def series_description(what: str, model_version: str) -> str:
 
 
 def is_own(manufacturer: str, series: str) -> bool:
-    """Whether an object is one of ours, by its Manufacturer and SeriesDescription: no source of new results."""
+    """Whether an object is one of ours, by Manufacturer and SeriesDescription: no source of new results."""
     return manufacturer.strip() == MANUFACTURER or series.strip().endswith(f", {NOT_FOR_DIAGNOSIS}")

@@ -82,7 +82,7 @@ def make_map(
         content_description=f"{name}, not for diagnosis"[-64:],
         series_description=series_description("map", result.model_version),
     )
-    dataset.SoftwareVersions = [software_version(), result.model_version]
+    dataset["SoftwareVersions"].value = [software_version(), result.model_version]
     dataset.LossyImageCompression = "00"
     dataset.ContentCreatorName = ""
     anatomy = Dataset()

@@ -13,7 +13,7 @@ from worker.dicom_results.equipment import MANUFACTURER, NOT_FOR_DIAGNOSIS, soft
 @dataclass(frozen=True)
 class Result:
     """One row of results; None and empty where the ledger has nothing. `probabilities` by class; `score` and
-    `threshold` 0 to 100; `odd`: words, None if it was not checked; `maxima`: of each heatmap before scaling."""
+    `threshold` 0 to 100; `odd`: words, None if not checked; `maxima`: of the heatmaps before scaling."""
 
     class_name: str
     probability: float | None

@@ -134,7 +134,7 @@ def _content(root: Path, path: str, shown: str, limits: Limits) -> bytes:
         cause = getattr(error, "strerror", None) or error
         raise ExportError(
             "unreadable-source",
-            f"{shown} cannot be read any more: {cause}; restore it below {printable(root)}, then export again",
+            f"{shown} cannot be read any more: {cause}; restore it in {printable(root)}, then export again",
         ) from error
     if len(content) > limits.max_bytes:
         raise ExportError("unreadable-source", f"{shown} has more than {limits.max_bytes:,} bytes, the limit")

@@ -1,0 +1,85 @@
+"""With a real PACS: images fetched from it, results sent back, each once, whatever happens on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select
+
+from db.schema import exports
+from tests.pacs.orthanc import NAME, Orthanc, studies, study_uid
+from tests.support.installation import Installation
+
+STUDIES = 30
+
+
+@pytest.fixture
+def orthanc(tmp_path: Path) -> Iterator[Orthanc]:
+    server = Orthanc(tmp_path / "orthanc")
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+
+
+def fates(made: Installation) -> dict[tuple[str, str], int]:
+    with made.ledger.read() as connection:
+        rows = connection.execute(
+            select(exports.c.target, exports.c.state, func.count()).group_by(
+                exports.c.target, exports.c.state
+            )
+        )
+        return {(target.partition(":")[0], state): count for target, state, count in rows}
+
+
+def test_studies_of_a_pacs_are_explained_and_results_come_back_once(
+    installation: Installation, orthanc: Orthanc, tmp_path: Path
+) -> None:
+    for content in studies(tmp_path / "drawn", STUDIES):
+        orthanc.add(content)
+    query = f"{orthanc.url}?StudyDate=20260101-20260131&ModalitiesInStudy=DX"
+    done = installation.xraycam("run", query, "--dicom-results", orthanc.url, seconds=300)
+    assert f"{STUDIES} images fetched" in done.stderr
+    assert f"{2 * STUDIES} objects sent" in done.stdout
+    for number in range(STUDIES):
+        assert orthanc.found(study_uid(number)) == {"DX": 1, "OT": 1, "SR": 1}
+    assert fates(installation) == {("dicomweb+http", "sent"): 2 * STUDIES}
+
+    # Again, from the same query: nothing is fetched, explained or sent anew, and no result becomes a source.
+    again = installation.xraycam("run", query, "--dicom-results", orthanc.url)
+    assert f"{STUDIES} there from before" in again.stderr
+    assert f"{2 * STUDIES} results of ours left out" in again.stderr
+    assert f"0 objects sent, {2 * STUDIES} there already" in again.stdout
+    # The other way, and told to send all again: the PACS knows each.
+    by_store = installation.xraycam("export-dicom", 1, "--output", orthanc.node)
+    assert f"{2 * STUDIES} objects sent" in by_store.stdout
+    installation.xraycam("export-dicom", 1, "--output", orthanc.url, "--again")
+    assert orthanc.get("/statistics")["CountInstances"] == 3 * STUDIES
+    assert fates(installation) == {
+        ("dicomweb+http", "sent"): 2 * STUDIES,
+        ("dicom", "sent"): 2 * STUDIES,
+    }
+    assert_nameless(installation, done.stdout + done.stderr + again.stdout + again.stderr)
+
+
+def assert_nameless(made: Installation, said: str) -> None:
+    """The planted identity is in fetched images, and in nothing else that we wrote."""
+    hidden = [
+        NAME.encode(),
+        b"Geheimnis",
+        b"GEHEIM-",
+        b"Vertraulich",
+        b"19520229",
+        b"1.2.826.0.1.3680043.10.9999",
+    ]
+    files = [file for file in made.home.rglob("*") if file.is_file() and file.suffix != ".dcm"]
+    assert any(file.name.startswith("ledger") for file in files)
+    for file in files:
+        content = str(file).encode() + file.read_bytes()
+        assert not [word for word in hidden if word in content], file
+    for file in made.home.rglob("*.dcm"):
+        assert not [word for word in hidden if word in str(file).encode()], file
+    assert not [word for word in hidden if word.decode() in said]
