@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import io
 import json
 import shutil
@@ -83,10 +84,10 @@ class Orthanc:
             return json.load(answer)
 
     def add(self, content: bytes) -> None:
-        request = urllib.request.Request(  # noqa: S310 - of this machine
-            f"http://127.0.0.1:{self.http}/instances", data=content, method="POST"
-        )
-        urllib.request.urlopen(request, timeout=30).close()
+        connection = http.client.HTTPConnection("127.0.0.1", self.http, timeout=30)
+        connection.request("POST", "/instances", content)
+        assert connection.getresponse().status == 200
+        connection.close()
 
     def found(self, study: str) -> dict[str, int]:
         """By QIDO: how many instances of each modality a study has."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,9 @@ from sqlalchemy import func, select
 
 from db.schema import exports
 from tests.pacs.orthanc import NAME, Orthanc, studies, study_uid
+from tests.pacs.refusing_proxy import refusing_proxy
 from tests.support.installation import Installation
+from tests.support.servers import wait_until
 
 STUDIES = 30
 
@@ -83,3 +86,69 @@ def assert_nameless(made: Installation, said: str) -> None:
     for file in made.home.rglob("*.dcm"):
         assert not [word for word in hidden if word in str(file).encode()], file
     assert not [word for word in hidden if word.decode() in said]
+
+
+def explained(made: Installation, folder: Path, count: int) -> int:
+    """A run of so many studies in a folder; how many objects its captures and reports are."""
+    (folder / "images").mkdir(parents=True)
+    for number, content in enumerate(studies(folder / "drawn", count)):
+        (folder / "images" / f"{number:03}.dcm").write_bytes(content)
+    made.xraycam("run", folder / "images", seconds=300)
+    return 2 * count
+
+
+def test_everything_is_there_once_after_refusals_and_a_killed_pacs(
+    installation: Installation, orthanc: Orthanc, tmp_path: Path
+) -> None:
+    count = explained(installation, tmp_path / "studies", 16)
+    secret = "t0ken-of-the-test"  # noqa: S105 - of a server that lives as long as the test
+    installation.set(pacs_timeout=4, dicomweb_token=secret)
+    with refusing_proxy(orthanc.http) as proxy:
+        # 503 is waited out; a batch that is too large, or refused as a whole, is sent in parts.
+        proxy.answers, proxy.largest = [503, 429, 409], 300_000
+        first = installation.xraycam("export-dicom", 1, "--output", proxy.url)
+        assert f"{count} objects sent" in first.stdout
+        assert {503, 429, 409, 413} <= set(proxy.refused)
+        assert orthanc.get("/statistics")["CountInstances"] == count
+        assert proxy.headers_seen[0]["Authorization"] == f"Bearer {secret}"
+
+        # What is refused for good is said, recorded, and sent by the same command later.
+        proxy.largest = 10_000
+        said = installation.xraycam(
+            "export-dicom", 1, "--output", proxy.url, "--again", "--map", "--sc", status=3
+        )
+        assert "no-map" in said.stderr
+        assert secret not in first.stdout + first.stderr + said.stdout + said.stderr
+
+    # Gone in the middle: the first batch arrives, the rest is recorded as to be sent again.
+    orthanc.kill()
+    away = installation.xraycam("export-dicom", 1, "--output", orthanc.url, status=2)
+    assert "does not answer" in away.stderr
+    assert "Traceback" not in away.stderr
+    assert ("dicomweb+http", "retry") in fates(installation)
+    orthanc.start()
+    installation.xraycam("export-dicom", 1, "--output", orthanc.url)
+    assert orthanc.get("/statistics")["CountInstances"] == count
+    assert secret.encode() not in b"".join(
+        file.read_bytes() for file in installation.home.rglob("*") if file.is_file()
+    )
+
+
+def test_pacs_that_dies_and_comes_back_during_an_export_gets_all_once(
+    installation: Installation, orthanc: Orthanc, tmp_path: Path
+) -> None:
+    count = explained(installation, tmp_path / "studies", 40)
+    for target in (orthanc.url, orthanc.node):
+        before = orthanc.get("/statistics")["CountInstances"]
+        exporting = installation.start(
+            "export-dicom", 1, "--output", target, *(["--again"] if before else [])
+        )
+        wait_until(lambda: fates(installation), 60, "the first batch recorded")
+        orthanc.kill()
+        time.sleep(1)
+        orthanc.start()
+        output, _ = exporting.communicate(timeout=120)
+        assert exporting.returncode == 0, output + installation.logs()
+        assert f"{count} objects sent" in output
+        assert orthanc.get("/statistics")["CountInstances"] == count
+    assert fates(installation) == {("dicomweb+http", "sent"): count, ("dicom", "sent"): count}
