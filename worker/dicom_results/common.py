@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -21,7 +21,7 @@ _LONGEST_TEXT = 1024
 class Made:
     """A finished object. `dataset` is never shown: it holds the patient's identity."""
 
-    dataset: Any
+    dataset: Any = field(repr=False)
 
     @property
     def uid(self) -> str:

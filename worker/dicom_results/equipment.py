@@ -8,7 +8,9 @@ from functools import cache
 from importlib.metadata import version
 from typing import Any
 
-MANUFACTURER = "xraycam"
+from worker.images.dicom_checks import OUR_MANUFACTURER
+
+MANUFACTURER = OUR_MANUFACTURER
 NOT_FOR_DIAGNOSIS = "not for diagnosis"
 _LONG_STRING = 64
 

@@ -84,6 +84,10 @@ def make_map(
     )
     dataset["SoftwareVersions"].value = [software_version(), result.model_version]
     dataset.LossyImageCompression = "00"
+    # highdicom makes one by chance.
+    organization = uid_of("dimensions", uids[1])
+    for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):
+        item.DimensionOrganizationUID = organization
     dataset.ContentCreatorName = ""
     anatomy = Dataset()
     anatomy.FrameLaterality = "U"

@@ -163,7 +163,9 @@ def _own_code(name: str, meaning: str) -> Any:
 
     value = name if re.fullmatch(r"[A-Za-z0-9._()-]{1,16}", name) else ""
     value = value or hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:_SHORT]
-    shown = "".join(letter for letter in meaning if letter.isprintable() and letter != "\\")[:_LONG]
+    shown = "".join(letter for letter in meaning if letter.isprintable() and letter != "\\")
+    # 64 letters by the standard, but some count bytes.
+    shown = shown.encode("utf-8", "replace")[:_LONG].decode("utf-8", "ignore")
     return Code(value, SCHEME, shown.strip() or "unnamed")
 
 

@@ -6,7 +6,7 @@ import hashlib
 import io
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -59,7 +59,7 @@ class Source:
     `lossy`: whether its pixels ever were compressed with loss. `burned_in`: whether text is in the picture.
     """
 
-    identity: Dataset
+    identity: Dataset = field(repr=False)
     rows: int
     columns: int
     is_as_stored: bool
