@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -31,11 +29,6 @@ from worker.settings import Settings
 
 _BATCH_OBJECTS = 16
 _BATCH_BYTES = 64_000_000
-
-# Both quote values, identity among them.
-warnings.filterwarnings("ignore", module=r"highdicom|pydicom|pynetdicom|worker\.dicom_results")
-for _name in ("highdicom", "pynetdicom"):
-    logging.getLogger(_name).setLevel(logging.CRITICAL + 1)
 
 
 @dataclass

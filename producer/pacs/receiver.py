@@ -79,8 +79,10 @@ class Receiver:
             ) from error
 
     def stop(self) -> None:
-        if self._server is not None:
-            self._server.shutdown()
+        """Listen no more; done twice, it does no harm."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.shutdown()
 
     def studies(self) -> list[Path]:
         """The folders of all studies, by name."""

@@ -58,8 +58,9 @@ class StoreTarget:
             if time.monotonic() + pause > end:
                 if fates:  # what was taken is recorded; the next batch asks again
                     return fates + [to_retry("the node does not answer")] * (len(objects) - len(fates))
+                trusted = ", or shows a certificate that is not trusted (XRAYCAM_DICOM_TLS_CA)" * self._is_tls
                 raise TargetAway(
-                    f"{self.name} does not answer, or refuses {self._settings.dicom_aet}; start it or let it "
+                    f"{self.name} does not answer, or refuses {self._settings.dicom_aet}{trusted}; start it or have it "
                     "accept us, then give the same command again, which does the rest"
                 )
             time.sleep(pause)

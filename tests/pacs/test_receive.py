@@ -28,11 +28,11 @@ def dcmtk() -> None:
         unavailable("storescu is not here: apt-get install dcmtk")
 
 
-def drawn(folder: Path, count: int) -> list[Path]:
+def drawn(folder: Path, count: int, size: int = 128) -> list[Path]:
     """So many files, five to a study."""
     folder.mkdir(parents=True)
     files = []
-    first = studies(folder / "drawn", 1)[0]
+    first = studies(folder / "drawn", 1, size)[0]
     dataset = dcmread(io.BytesIO(first))
     for number in range(count):
         study = study_uid(1000 + number // 5)
