@@ -24,6 +24,7 @@ from worker.settings import Settings
 _TICK = 0.5
 # Between two tries to send to a target that did not answer.
 _PAUSE = 30.0
+_LONGEST_WAIT = 5.0
 _RESULTS = ExportOptions(frozenset({"capture", "report"}))
 
 
@@ -49,6 +50,9 @@ class Station:
         self._output = output
         self._settings = session.settings
         self._open: dict[Path, _Explained] = {}
+        self._done: dict[Path, int] = {}  # when a study's folder was changed last, of those that are done
+        # Monotonic seconds: until then nothing is sent to a target that is away, nor enqueued after an error.
+        self._not_before = self._enqueue_after = 0.0
 
     def serve(self, gpus: str, until: Callable[[], bool] = lambda: False) -> None:
         """Go on until interrupted, or `until` says so. Without a broker, workers are started here."""
@@ -72,25 +76,34 @@ class Station:
             for study in self._open.values():
                 self._publish(study.run)
         for folder in self._receiver.studies():
-            state = state_of(folder)
-            known = self._open.get(folder)
-            if (
-                (known is None or known.state != state)
-                and state.is_quiet(self._quiet)
-                and not is_done(folder, state)
-            ):
-                self._explain(folder, state)
+            self._look_at(folder)
         for folder, study in list(self._open.items()):
-            if time.monotonic() >= study.not_before and self._is_complete(study.run):
+            if time.monotonic() >= max(study.not_before, self._not_before) and self._is_complete(study.run):
                 self._finish(folder, study)
 
+    def _look_at(self, folder: Path) -> None:
+        """Explain a study that is quiet and holds something new."""
+        changed = folder.stat().st_mtime_ns  # asked before the files are: what comes later changes it again
+        if self._done.get(folder) == changed:
+            return
+        state = state_of(folder)
+        if is_done(folder, state):
+            self._done[folder] = changed
+            return
+        known = self._open.get(folder)
+        if (known is None or known.state != state) and state.is_quiet(self._quiet):
+            self._explain(folder, state)
+
     def _explain(self, folder: Path, state: StudyState) -> None:
+        if time.monotonic() < self._enqueue_after:
+            return
         try:
             run = enqueue(
                 self._session.ledger, self._session.settings, replace(self._request, folder=folder)
             ).run
         except XraycamError as error:
             self._session.tell(str(error))
+            self._enqueue_after = time.monotonic() + _PAUSE
             return
         self._open[folder] = _Explained(run, state)
         self._publish(run)
@@ -107,10 +120,13 @@ class Station:
         words = f"run {study.run.id}: {found.done} done, {found.failed} failed"
         if self._output is not None:
             try:
-                sent, is_whole = send(self._session, self._settings, study.run, self._output)
+                # Studies that wait to be explained do not wait for a target that is away.
+                patience = min(_LONGEST_WAIT, self._settings.pacs_timeout)
+                settings = self._settings.model_copy(update={"pacs_timeout": patience})
+                sent, is_whole = send(self._session, settings, study.run, self._output)
             except TargetAway as error:
                 self._session.tell(str(error))
-                study.not_before = time.monotonic() + _PAUSE
+                self._not_before = time.monotonic() + _PAUSE
                 return
             words += f"; {sent}"
             if not is_whole:

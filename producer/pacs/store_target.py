@@ -60,8 +60,8 @@ class StoreTarget:
                     return fates + [to_retry("the node does not answer")] * (len(objects) - len(fates))
                 trusted = ", or shows a certificate that is not trusted (XRAYCAM_DICOM_TLS_CA)" * self._is_tls
                 raise TargetAway(
-                    f"{self.name} does not answer, or refuses {self._settings.dicom_aet}{trusted}; start it or have it "
-                    "accept us, then give the same command again, which does the rest"
+                    f"{self.name} does not answer, or refuses {self._settings.dicom_aet}{trusted}; start it "
+                    "or have it accept us, then give the same command again, which does the rest"
                 )
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_WAIT)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
+import zipfile
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +30,7 @@ from worker.images.limits import Limits
 from worker.images.reader import read_radiograph
 from worker.model.metadata import Preprocessing
 
+SAMPLES = Path(__file__).resolve().parents[3] / "shared/data/dicom"
 ROW: dict[str, Any] = {
     "class": "Tuberculosis",
     "probability": 0.875,
@@ -110,6 +114,28 @@ def test_objects_of_sources_of_every_encoding_and_of_bare_headers_are_valid(
     uids = {name: f"1.2.3.{number}" for number, name in enumerate(("StudyInstanceUID", "SeriesInstanceUID"))}
     bare = dicom(picture(), syntax, BitsStored=12, **uids)
     assert_valid(objects(source_of(tmp_path, bare), tmp_path), tmp_path)
+
+
+@pytest.mark.skipif(not SAMPLES.is_dir(), reason="the sample DICOM files are not beside the project")
+def test_objects_of_sample_files_are_valid(tmp_path: Path) -> None:
+    count = 0
+    for name, entry in json.loads((SAMPLES / "expected.json").read_text()).items():
+        if entry["must"] == "explain":
+            source = read_source(SAMPLES, name, None, Limits())
+            assert source is not None
+            kinds = frozenset(KINDS if source.is_as_stored else ("capture", "report"))
+            assert_valid(objects(source, tmp_path, kinds=kinds), tmp_path)
+            count += 1
+    assert count == 19
+
+
+def test_source_in_an_archive_is_read(tmp_path: Path) -> None:
+    content = studies(tmp_path / "drawn", 1)[0]
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as packed:
+        packed.writestr("b/c.dcm", content)
+    source = read_source(tmp_path, "a.zip!/b/c.dcm", hashlib.sha256(content).hexdigest(), Limits())
+    assert source is not None
+    assert source.uid == dcmread(io.BytesIO(content)).SOPInstanceUID
 
 
 def test_validators_notice_what_is_wrong(tmp_path: Path) -> None:
