@@ -17,7 +17,7 @@ from PIL import Image
 from pydicom import dcmread
 
 from producer.phantoms import make_phantoms
-from tests.support.installation import unavailable
+from tests.support.installation import Installation, unavailable
 from tests.support.made_dicom import dicom
 from tests.support.servers import free_port, wait_until
 
@@ -148,3 +148,23 @@ def studies(folder: Path, count: int, size: int = 128) -> list[bytes]:
             )
         )
     return files
+
+
+def assert_nameless(made: Installation, said: str) -> None:
+    """The planted identity is in fetched images, and in nothing else that we wrote."""
+    hidden = [
+        NAME.encode(),
+        b"Geheimnis",
+        b"GEHEIM-",
+        b"Vertraulich",
+        b"19520229",
+        b"1.2.826.0.1.3680043.10.9999",
+    ]
+    files = [file for file in made.home.rglob("*") if file.is_file() and file.suffix != ".dcm"]
+    assert any(file.name.startswith("ledger") for file in files)
+    for file in files:
+        content = str(file).encode() + file.read_bytes()
+        assert not [word for word in hidden if word in content], file
+    for file in made.home.rglob("*.dcm"):
+        assert not [word for word in hidden if word in str(file).encode()], file
+    assert not [word for word in hidden if word.decode() in said]

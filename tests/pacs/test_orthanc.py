@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import func, select
 
 from db.schema import exports
-from tests.pacs.orthanc import NAME, Orthanc, studies, study_uid
+from tests.pacs.orthanc import Orthanc, assert_nameless, studies, study_uid
 from tests.pacs.refusing_proxy import refusing_proxy
 from tests.support.installation import Installation
 from tests.support.servers import wait_until
@@ -66,26 +66,6 @@ def test_studies_of_a_pacs_are_explained_and_results_come_back_once(
         ("dicom", "sent"): 2 * STUDIES,
     }
     assert_nameless(installation, done.stdout + done.stderr + again.stdout + again.stderr)
-
-
-def assert_nameless(made: Installation, said: str) -> None:
-    """The planted identity is in fetched images, and in nothing else that we wrote."""
-    hidden = [
-        NAME.encode(),
-        b"Geheimnis",
-        b"GEHEIM-",
-        b"Vertraulich",
-        b"19520229",
-        b"1.2.826.0.1.3680043.10.9999",
-    ]
-    files = [file for file in made.home.rglob("*") if file.is_file() and file.suffix != ".dcm"]
-    assert any(file.name.startswith("ledger") for file in files)
-    for file in files:
-        content = str(file).encode() + file.read_bytes()
-        assert not [word for word in hidden if word in content], file
-    for file in made.home.rglob("*.dcm"):
-        assert not [word for word in hidden if word in str(file).encode()], file
-    assert not [word for word in hidden if word.decode() in said]
 
 
 def explained(made: Installation, folder: Path, count: int) -> int:

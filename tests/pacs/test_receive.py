@@ -15,7 +15,7 @@ from pydicom import dcmread
 from sqlalchemy import func, select
 
 from db.schema import images, results
-from tests.pacs.orthanc import Orthanc, studies, study_uid
+from tests.pacs.orthanc import Orthanc, assert_nameless, studies, study_uid
 from tests.support.installation import Installation, unavailable
 from tests.support.servers import free_port, wait_until
 
@@ -159,3 +159,4 @@ def test_station_sends_results_back_and_refuses_them_as_sources(
     time.sleep(3)
     assert rows(installation) == (3, 3)
     assert orthanc.get("/statistics")["CountInstances"] == 9
+    assert_nameless(installation, (installation.folder / "stderr.txt").read_text())
