@@ -18,7 +18,9 @@ from worker.errors import XraycamError
 from worker.settings import Settings
 
 PREFIX = "dicomweb+"
-_AWAY = (429, 500, 502, 503, 504)
+_AWAY = (429, 502, 503, 504)
+# An error inside the server may pass, or be due to what it was sent.
+_TRIES_OF_500 = 3
 _TIMEOUT = (10.0, 120.0)  # seconds to connect, and without a byte
 _LONGEST_WAIT = 30.0
 _LARGEST_ANSWER = 64_000_000
@@ -47,6 +49,7 @@ class DicomWeb:
         self._patience = settings.pacs_timeout
         self._pause = 1 / settings.dicomweb_rate
         self._next = 0.0
+        self._tries = 0
         self._session = requests.Session()
         self._session.headers["User-Agent"] = "xraycam"
         _authorize(self._session, self._url, settings)
@@ -68,6 +71,7 @@ class DicomWeb:
             wait=_wait,
             reraise=True,
         )
+        self._tries = 0
         try:
             status, found = again(self._once, method, path, read, how)
         except _Away as error:
@@ -80,6 +84,9 @@ class DicomWeb:
                 f"{self.name} refuses us (HTTP {status}): set XRAYCAM_DICOMWEB_TOKEN, or "
                 "XRAYCAM_DICOMWEB_USER and XRAYCAM_DICOMWEB_PASSWORD, to what it asks for"
             )
+        if method == "POST" and 300 <= status < 400:
+            # Followed, it would become a GET that stores nothing.
+            raise XraycamError(f"{self.name} sends us elsewhere (HTTP {status}): name that place in its URL")
         if status == 404 and method == "POST":
             raise XraycamError(f"{self.name} is no DICOMweb server (HTTP 404): check the path in its URL")
         return status, found
@@ -100,13 +107,20 @@ class DicomWeb:
     ) -> tuple[int, Any]:
         time.sleep(max(0.0, self._next - time.monotonic()))
         self._next = time.monotonic() + self._pause
+        self._tries += 1
         try:
             with self._session.request(
-                method, f"{self._url}/{path}", timeout=_TIMEOUT, stream=True, **how
+                method,
+                f"{self._url}/{path}",
+                timeout=_TIMEOUT,
+                stream=True,
+                allow_redirects=method == "GET",
+                **how,
             ) as answer:
-                if answer.status_code in _AWAY:
-                    raise _Away(f"HTTP {answer.status_code}", _seconds(answer.headers.get("Retry-After")))
-                return answer.status_code, read(answer)
+                status = answer.status_code
+                if status in _AWAY or (status == 500 and self._tries < _TRIES_OF_500):
+                    raise _Away(f"HTTP {status}", _seconds(answer.headers.get("Retry-After")))
+                return status, read(answer)
         except (
             requests.ConnectionError,
             requests.Timeout,

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
 import requests
 
 from producer.pacs.dicomweb import DicomWeb, body
-from producer.pacs.outgoing import TAKEN, Fate, Outgoing, fate_of_status, refused
+from producer.pacs.outgoing import TAKEN, Fate, Outgoing, fate_of_status, refused, to_retry
 from worker.settings import Settings
 
-_FAILED, _REASON, _UID = "00081198", "00081197", "00081155"
+_STORED, _FAILED, _REASON, _UID = "00081199", "00081198", "00081197", "00081155"
 
 
 class StowTarget:
@@ -44,9 +44,11 @@ class StowTarget:
                 "Accept": "application/dicom+json",
             },
         )
-        failed = _failures(answer)
-        if status in (200, 202) or (status == 409 and failed):
-            return [failed.get(item.uid, TAKEN if status != 409 else refused("HTTP 409")) for item in objects]
+        named = _named(answer)
+        if status in (200, 202) or (status == 409 and named):
+            # A page of a proxy that asks for a password is HTTP 200 as well.
+            unsaid = to_retry(f"HTTP {status}, and the answer does not say that it was stored")
+            return [named.get(item.uid, unsaid) for item in objects]
         if len(objects) > 1:
             middle = len(objects) // 2
             return self.send(objects[:middle]) + self.send(objects[middle:])
@@ -67,16 +69,24 @@ def _answer(answer: requests.Response) -> Any:
     return None
 
 
-def _failures(answer: Any) -> dict[str, Fate]:
-    """What the server says of the objects that it did not store, by UID."""
-    found = {}
+def _named(answer: Any) -> dict[str, Fate]:
+    """What the server says of objects, stored and failed ones, by UID (PS3.18, table I.1-1)."""
     data = answer[0] if isinstance(answer, list) and answer else answer
-    items = data.get(_FAILED, {}).get("Value", []) if isinstance(data, dict) else []
-    for item in items:
-        with suppress(AttributeError, IndexError, KeyError, TypeError, ValueError):
-            reason = int(item.get(_REASON, {}).get("Value", [0x0110])[0])
-            found[str(item[_UID]["Value"][0])] = fate_of_status(reason or 0x0110, "failure reason")
+    if not isinstance(data, dict):
+        return {}
+    found = {uid: TAKEN for uid, _ in _items(data, _STORED)}
+    for uid, item in _items(data, _FAILED):
+        reason = 0x0110
+        with suppress(AttributeError, IndexError, TypeError, ValueError):
+            reason = int(item.get(_REASON, {}).get("Value", [reason])[0]) or reason
+        found[uid] = fate_of_status(reason, "failure reason")
     return found
+
+
+def _items(data: dict[str, Any], tag: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    with suppress(AttributeError, IndexError, KeyError, TypeError):
+        for item in data[tag]["Value"]:
+            yield str(item[_UID]["Value"][0]), item
 
 
 def _words(answer: Any) -> str:
