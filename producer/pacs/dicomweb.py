@@ -76,7 +76,7 @@ class DicomWeb:
             status, found = again(self._once, method, path, read, how)
         except _Away as error:
             raise TargetAway(
-                f"{self.name} does not answer: {error}; start it or mend the network, then give the same "
+                f"{self.name} does not answer: {error}; start it or fix the network, then give the same "
                 "command again, which does the rest"
             ) from None
         if status in (401, 403):

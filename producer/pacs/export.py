@@ -66,8 +66,8 @@ def export_run(
     tell: Callable[[str], object],
     on_image: Callable[[], object] = lambda: None,
 ) -> ExportCounts:
-    """Send the objects of all done images of a run that are DICOM; those of other images go on without one
-    that fails, which `tell` is told of in a line without identity.
+    """Send the objects of all done images of a run that are DICOM; an image that
+    fails is told of by `tell`, in a line without identity, and holds up no other.
 
     Raises TargetAway when the target does not answer any more: what was sent is recorded, the rest is not.
     """

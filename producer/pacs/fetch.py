@@ -13,7 +13,7 @@ from typing import Any
 import requests
 
 from producer.pacs.dicomweb import DicomWeb, body
-from producer.pacs.own_objects import is_own_file
+from producer.pacs.file_identity import identify
 from producer.pacs.spool import Spool
 from worker.dicom_results.equipment import is_own
 from worker.errors import XraycamError
@@ -56,8 +56,8 @@ def fetch(
 ) -> tuple[Path, FetchCounts]:
     """The folder with all radiographs that `url` (`dicomweb+https://HOST/PATH?QUERY`) finds, and the counts.
 
-    The query is one for studies (QIDO-RS). What was fetched before is kept, so that an interrupted fetch goes
-    on where it stopped. Raises TargetAway, SpoolFull, and XraycamError for a query that finds nothing.
+    The query is one for studies (QIDO-RS). What was fetched before is kept, so that an interrupted fetch
+    resumes where it stopped. Raises TargetAway, SpoolFull, and XraycamError for a query that finds nothing.
     """
     server = DicomWeb(url, settings)
     try:
@@ -133,8 +133,10 @@ def _fetch(
     image = first_part(content, kind)
     if image is None or not is_dicom(image[:1024]):
         counts.failed["the answer is no DICOM"] += 1
-    elif is_own_file(image):
+    elif (identity := identify(image)).is_own:
         counts.own += 1
+    elif identity.instance != uids[2]:
+        counts.failed["the answer is another image"] += 1
     else:
         spool.write(file, image)
         counts.fetched += 1

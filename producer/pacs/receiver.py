@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from producer.pacs.own_objects import is_own_file
+from producer.pacs.file_identity import identify
 from producer.pacs.spool import SUFFIX, Spool, SpoolFull
 from producer.pacs.store_target import server_context
-from worker.errors import ImageError, XraycamError
-from worker.images.dicom_header import read_header
-from worker.images.limits import Limits
+from worker.errors import XraycamError
 from worker.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -95,15 +93,16 @@ class Receiver:
             return _CANNOT_UNDERSTAND
         finally:
             self._reset(event.assoc)
-        if is_own_file(content):
+        identity = identify(content)
+        if identity.is_own:
             self.counts["own"] += 1
             return _NOT_AUTHORIZED
-        study, instance = _uids(content)
-        if not study or instance != str(event.request.AffectedSOPInstanceUID):
+        instance = identity.instance
+        if not identity.study or instance != str(event.request.AffectedSOPInstanceUID):
             self.counts["without UIDs"] += 1
             return _CANNOT_UNDERSTAND
         try:
-            new = self.spool.write(self.spool.file_of(self.spool.name_of(study), instance), content)
+            new = self.spool.write(self.spool.file_of(self.spool.name_of(identity.study), instance), content)
         except SpoolFull as error:
             log.error("%s", error)
             return _OUT_OF_RESOURCES
@@ -162,12 +161,3 @@ def is_done(folder: Path, state: StudyState) -> bool:
         return (folder / _DONE).read_text() == f"{state.files} {state.newest}"
     except OSError:
         return False
-
-
-def _uids(content: bytes) -> tuple[str, str]:
-    """Of study and instance; empty where the header cannot be read."""
-    try:
-        elements = read_header(content, "it", Limits(max_bytes=len(content) + 1)).elements
-    except ImageError:
-        return "", ""
-    return elements.text("StudyInstanceUID"), elements.text("SOPInstanceUID")

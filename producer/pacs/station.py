@@ -55,7 +55,7 @@ class Station:
         self._not_before = self._enqueue_after = 0.0
 
     def serve(self, gpus: str, until: Callable[[], bool] = lambda: False) -> None:
-        """Go on until interrupted, or `until` says so. Without a broker, workers are started here."""
+        """Run until interrupted, or `until` says so. Without a broker, workers are started here."""
         with ExitStack() as started:
             started.enter_context(interrupt_once())
             fleet = None

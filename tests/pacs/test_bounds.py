@@ -1,4 +1,4 @@
-"""What a receiver and a fetch may cost, who is trusted, and how an interrupted fetch goes on."""
+"""What a receiver and a fetch may cost, who is trusted, and how an interrupted fetch resumes."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def test_credentials_do_not_go_unencrypted_to_another_machine(
     open_target("dicomweb+https://pacs.example/dicom-web", load_settings()).close()
 
 
-def test_interrupted_fetch_goes_on_where_it_was(installation: Installation, tmp_path: Path) -> None:
+def test_interrupted_fetch_resumes_where_it_stopped(installation: Installation, tmp_path: Path) -> None:
     server = Orthanc(tmp_path / "orthanc")
     try:
         server.start()
