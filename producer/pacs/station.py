@@ -11,7 +11,8 @@ from pathlib import Path
 from db import runs
 from db.runs import Run
 from producer.enqueue import Request, enqueue
-from producer.local_run import LocalWorkers, interrupt_once, local_workers
+from producer.interrupts import interrupt_once
+from producer.local_run import LocalWorkers, local_workers
 from producer.pacs.export import ExportOptions, export_run
 from producer.pacs.outgoing import TargetAway
 from producer.pacs.receiver import Receiver, StudyState, is_done, mark_done, state_of
