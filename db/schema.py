@@ -147,6 +147,27 @@ results = Table(
     Index("results_class", "run_id", "class", "image_id", "probability"),
 )
 
+exports = Table(
+    "exports",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("run_id", BigId, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
+    Column("image_id", BigId, ForeignKey("images.id", ondelete="CASCADE"), nullable=False),
+    Column("kind", String(16), nullable=False, comment="capture, report or map"),
+    Column("target", Text, nullable=False, comment="where it was sent, without credentials"),
+    Column("instance_uid", String(64), nullable=False, comment="of the DICOM object that we made"),
+    Column("series_uid", String(64), nullable=False),
+    Column("source_sha256", String(64), nullable=False, comment="of the image's file"),
+    Column("model_version", String(64), nullable=False),
+    Column("state", String(16), nullable=False, comment="sent, refused or retry"),
+    Column("answer", Text, comment="why the target did not take it, in its words"),
+    Column("attempts", Integer, nullable=False),
+    Column("recorded_at", Timestamp, nullable=False),
+    UniqueConstraint("target", "instance_uid", name="exports_instance"),
+    Index("exports_run", "run_id", "target", "state"),
+    Index("exports_source", "source_sha256", "model_version"),
+)
+
 models = Table(
     "models",
     metadata,

@@ -64,10 +64,12 @@ def local_workers(
     gpus: str = "all",
     queues: Sequence[str] = (EXPLAIN_QUEUE,),
     run_id: int | None = None,
+    everything: bool = False,
 ) -> Iterator[LocalWorkers]:
     """A broker, unless one is configured, and one worker per queue and device, for the time of the block.
 
-    With a private broker they look after `run_id` alone: what else waits is not what was asked for.
+    With a private broker they look after `run_id` alone: what else waits is not what was asked for, unless
+    `everything` is.
     """
     devices = devices_for(gpus)
     with ExitStack() as started:
@@ -77,7 +79,7 @@ def local_workers(
             started.callback(broker.stop)
             broker.ensure()
             settings = settings.model_copy(update={"broker_url": SecretStr(broker.url)})
-            scope = ReaperScope(run_id=run_id)
+            scope = ALL_WORK if everything else ReaperScope(run_id=run_id)
         else:
             require_broker(settings.broker)
             scope = ALL_WORK

@@ -22,7 +22,7 @@ from worker.settings import PREFIX, load_settings
 
 TESTS = Path(__file__).parent
 # Rooms whose tests start workers, train or kill servers. They are begun first, since they mostly wait.
-SLOW = ("faults", "system", "train_task", "train", "trust", "containers", "hostile")
+SLOW = ("faults", "system", "train_task", "train", "trust", "containers", "hostile", "pacs")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

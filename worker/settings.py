@@ -103,6 +103,28 @@ class Settings(BaseSettings):
         pattern=r"^[A-Za-z0-9_*, ]*$",
         description="variables of the shell that workers see beside those they need: NAME, PREFIX_*",
     )
+    dicomweb_token: SecretStr | None = Field(None, description="bearer token for DICOMweb servers")
+    dicomweb_user: str | None = Field(
+        None, description="user for DICOMweb servers; unset: what ~/.netrc has for them"
+    )
+    dicomweb_password: SecretStr | None = Field(None, description="password of that user")
+    dicomweb_rate: float = Field(
+        50.0, gt=0.0, le=10_000.0, description="requests to a DICOMweb server in a second, at most"
+    )
+    pacs_timeout: float = Field(
+        120.0, ge=0.0, le=86400.0, description="time for which a PACS that is away is tried again"
+    )
+    spool_bytes: int = Field(
+        100_000_000_000, ge=1, le=10**15, description="bytes that images fetched or received may take"
+    )
+    dicom_aet: str = Field(
+        "XRAYCAM", pattern=r"^[!-\[\]-~]{1,16}$", description="our application entity title, when we call"
+    )
+    dicom_tls_certificate: Path | None = Field(None, description="our certificate for DICOM over TLS (PEM)")
+    dicom_tls_key: Path | None = Field(None, description="its key (PEM)")
+    dicom_tls_ca: Path | None = Field(
+        None, description="certificates that DICOM nodes are checked by (PEM); unset: the system's"
+    )
     umask: str = Field("077", pattern="^0?[0-7]{3}$", description="permissions that new files do not get")
 
     @field_validator("home", "output", "identity_key_file")
@@ -202,7 +224,11 @@ class Settings(BaseSettings):
     @property
     def passwords(self) -> set[str]:
         """What may be written down nowhere, as it stands in the URLs and as it is meant."""
-        found = set()
+        found = {
+            secret.get_secret_value()
+            for secret in (self.dicomweb_token, self.dicomweb_password)
+            if secret is not None and secret.get_secret_value()
+        }
         for url in (self.broker, self.models):
             with suppress(ValueError):
                 secret = urlsplit(url or "").password
@@ -262,7 +288,7 @@ def load_settings() -> Settings:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = str(first["loc"][0])
-        hidden = field.endswith("_url") or "@" in str(first["input"])
+        hidden = field.endswith(("_url", "_token", "_password")) or "@" in str(first["input"])
         value = "(not shown)" if hidden else ascii(first["input"])[:200]
         message = " ".join(first["msg"].removeprefix("Value error, ").split())
         raise SettingsError(f"{PREFIX}{field.upper()}={value}: {message}") from None

@@ -21,8 +21,39 @@ if TYPE_CHECKING:
     from worker.folder_walk import WalkCounts
     from worker.images.masks import MaskMatches
 
+
+class FolderOrUrl(click.ParamType):  # type: ignore[type-arg]
+    """A folder as a Path, or the URL of a DICOMweb server as it is."""
+
+    name = "folder"
+
+    def convert(
+        self,
+        value: Any,
+        param: click.Parameter | None,  # noqa: ARG002
+        ctx: click.Context | None,  # noqa: ARG002
+    ) -> Path | str:
+        if isinstance(value, Path) or str(value).startswith(("dicomweb+http://", "dicomweb+https://")):
+            return value  # type: ignore[no-any-return]
+        return Path(value)
+
+
+def local_folder(session: Session, given: dict[str, Any]) -> int:
+    """Have what a URL finds as a folder in `given`; how many images of it could not be fetched."""
+    if isinstance(given["folder"], Path):
+        return 0
+    from producer.pacs.fetch import fetch
+
+    with session.err.status("asking the PACS") as status:
+        given["folder"], counts = fetch(
+            given["folder"], session.settings, lambda counts: status.update(counts.line())
+        )
+    click.echo(counts.line(), err=True)
+    return sum(counts.failed.values())
+
+
 _OPTIONS = (
-    click.argument("folder", type=click.Path(path_type=Path)),
+    click.argument("folder", type=FolderOrUrl(), metavar="FOLDER|URL"),
     click.option("--layer", "layers", multiple=True, default=(AUTO,), show_default=True,
                  help="Layer to explain; repeat for a strip of several. 'auto': the one measured best for "
                  "the model."),
@@ -53,6 +84,8 @@ _OPTIONS = (
                  help="Images that look like no upright chest radiograph: 'flag' explains and marks them, "
                  "'refuse' fails them."),
     click.option("--output", type=click.Path(path_type=Path), help="Folder for the overlays."),
+    click.option("--dicom-results", metavar="FOLDER|URL",
+                 help="When all is done, send captures and reports of DICOM images there, see export-dicom."),
     click.option("--force", is_flag=True, help="Do all again, as a new run, even what is done."),
     click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing."),
 )  # fmt: skip
@@ -173,8 +206,10 @@ def send_or_run_here(session: Session, run: Run) -> int:
 @click.command("run")
 @request_options
 @click.option("--gpus", default="all", show_default=True, help="GPUs to use: all, none, or numbers: 0,1.")
-def run_command(gpus: str, dry_run: bool, **given: Any) -> None:
+def run_command(gpus: str, dry_run: bool, dicom_results: str | None, **given: Any) -> None:
     """Explain every X-ray of FOLDER: start what is needed, wait, stop it again.
+
+    In place of a folder, dicomweb+https://HOST/dicom-web?QUERY fetches what a PACS finds for the query.
 
     Needs no servers: a private Valkey server and a SQLite ledger are used unless XRAYCAM_BROKER_URL and
     XRAYCAM_DATABASE_URL name others. The same command again does only what is new or not done.
@@ -183,17 +218,20 @@ def run_command(gpus: str, dry_run: bool, **given: Any) -> None:
     Example:
       xraycam run ./xrays --layer block_15_add --layer out_relu
     """
-    from producer.cli import INTERRUPTED
+    from producer.cli import INTERRUPTED, SOME_FAILED
+    from producer.commands.pacs import check_target, send_results
     from producer.enqueue import enqueue
     from producer.local_run import run_locally
     from producer.session import open_session
     from worker.supervisor.devices import devices_for
 
     session = open_session()
+    missing = local_folder(session, given)
     request = request_from(given)
     if dry_run:
         report_dry_run(session, request)
         return
+    check_target(session, dicom_results)
     devices_for(gpus)  # refused before a run is opened
     if session.settings.broker is not None:
         session.require_broker()
@@ -209,14 +247,19 @@ def run_command(gpus: str, dry_run: bool, **given: Any) -> None:
         click.echo("stopped while scanning; the same command continues it", err=True)
         raise SystemExit(INTERRUPTED) from None
     report_enqueued(enqueued)
-    raise SystemExit(run_locally(session, enqueued.run, gpus))
+    status_here = run_locally(session, enqueued.run, gpus)
+    if dicom_results is not None and status_here != INTERRUPTED:
+        status_here = max(status_here, send_results(session, enqueued.run, dicom_results))
+    raise SystemExit(max(status_here, SOME_FAILED if missing else 0))
 
 
 @click.command("enqueue")
 @request_options
 @click.option("--wait", is_flag=True, help="Show the progress until all is done, and print the summary.")
-def enqueue_command(dry_run: bool, wait: bool, **given: Any) -> None:
+def enqueue_command(dry_run: bool, wait: bool, dicom_results: str | None, **given: Any) -> None:
     """Enqueue every X-ray of FOLDER for the workers, and print the run's number.
+
+    With --dicom-results it waits for the workers, and then sends.
 
     Needs XRAYCAM_BROKER_URL. The workers must see the folder under the same path.
 
@@ -225,17 +268,20 @@ def enqueue_command(dry_run: bool, wait: bool, **given: Any) -> None:
       xraycam watch $(xraycam enqueue /archive/xrays)
     """
     from db import runs
-    from producer.cli import INTERRUPTED
+    from producer.cli import INTERRUPTED, SOME_FAILED
+    from producer.commands.pacs import check_target, send_results
     from producer.enqueue import enqueue
     from producer.local_run import stopped_on_error
     from producer.publish import publish_chunks
     from producer.session import open_session
 
     session = open_session()
+    missing = local_folder(session, given)
     request = request_from(given)
     if dry_run:
         report_dry_run(session, request)
         return
+    check_target(session, dicom_results)
     session.require_broker()
     then = "the same command continues it"
     try:
@@ -255,11 +301,16 @@ def enqueue_command(dry_run: bool, wait: bool, **given: Any) -> None:
     except KeyboardInterrupt:
         click.echo(f"stopped; {then}", err=True)
         raise SystemExit(INTERRUPTED) from None
-    if wait:
+    ended = SOME_FAILED if missing else 0
+    if wait or dicom_results is not None:
         from producer.run_summary import watch_run
 
-        raise SystemExit(watch_run(session, enqueued.run))
-    click.echo(enqueued.run.id)
+        ended = max(ended, watch_run(session, enqueued.run))
+        if dicom_results is not None and ended != INTERRUPTED:
+            ended = max(ended, send_results(session, enqueued.run, dicom_results))
+    else:
+        click.echo(enqueued.run.id)
+    raise SystemExit(ended)
 
 
 class _WaitingToSend:

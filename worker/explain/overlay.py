@@ -204,6 +204,21 @@ def save_heatmaps(
     write_atomically(buffer.getvalue(), file, root)
 
 
+def read_heatmaps(file: Path) -> tuple[dict[str, Heatmap], float, str]:
+    """What `save_heatmaps` kept: heatmaps by name, the margin and the image's SHA-256.
+
+    Raises XraycamError for a file that cannot be read.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            arrays = dict(archive)
+        return arrays, float(arrays.pop(_MARGIN)), str(arrays.pop(_SHA256))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise XraycamError(
+            f"{printable(file)} is not a file of heatmaps ({error}); run with --heatmaps to make one"
+        ) from error
+
+
 def recolour(
     image: Path, heatmap_file: Path, options: ExplainOptions, limits: Limits | None = None
 ) -> Image.Image:
@@ -213,14 +228,7 @@ def recolour(
     XraycamError for a heatmap file that cannot, or that belongs to another image.
     """
     radiograph = read_radiograph(image, limits or Limits())
-    try:
-        with np.load(heatmap_file, allow_pickle=False) as archive:
-            arrays = dict(archive)
-        margin, sha256 = float(arrays.pop(_MARGIN)), str(arrays.pop(_SHA256))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise XraycamError(
-            f"{printable(heatmap_file)} is not a file of heatmaps ({error}); run with --heatmaps to make one"
-        ) from error
+    arrays, margin, sha256 = read_heatmaps(heatmap_file)
     if sha256 != radiograph.sha256:
         raise XraycamError(
             f"{printable(heatmap_file)} holds heatmaps of another image than {printable(image)}, "

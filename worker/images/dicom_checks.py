@@ -45,6 +45,8 @@ _OTHER_MODALITIES = {
     "RTPLAN": "a radiotherapy plan",
     "RTDOSE": "a radiotherapy dose",
 }
+# What our own captures name as their maker.
+OUR_MANUFACTURER = "xraycam"
 _ACCEPT = "accept {word} to read it all the same"
 
 
@@ -111,6 +113,8 @@ def _require_radiograph(header: Header, shown: str) -> None:
             "not-radiograph",
             f"{shown} is the index of a DICOM medium; enqueue its folder, which reads the files it lists",
         )
+    if header.elements.text("Manufacturer") == OUR_MANUFACTURER:
+        raise ImageError("not-radiograph", f"{shown} is a result of xraycam; enqueue the image it is of")
     if header.sop_class.startswith(_STANDARD) and header.sop_class not in _RADIOGRAPHS:
         kind = name_of_uid(header.sop_class)
         raise ImageError("not-radiograph", f"{shown} is no radiograph, it is of the class {kind}")

@@ -1,0 +1,139 @@
+"""All DICOM objects of one explained image: which, with which UIDs, in which series."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from worker.dicom_results.capture import make_capture, read_overlay
+from worker.dicom_results.common import Made
+from worker.dicom_results.equipment import uid_of
+from worker.dicom_results.parametric_map import laid_over, make_map
+from worker.dicom_results.report import Predecessor, make_report
+from worker.dicom_results.result import Result
+from worker.dicom_results.source import ExportError, Source
+from worker.errors import XraycamError
+from worker.explain.overlay import read_heatmaps
+
+CAPTURE, REPORT, MAP = "capture", "report", "map"
+KINDS = (CAPTURE, REPORT, MAP)
+
+FindPredecessor = Callable[[str], Predecessor | None]
+
+
+@dataclass(frozen=True)
+class ExplainedImage:
+    """A result and where its files are. `options`: of its run, as plain JSON values."""
+
+    result: Result
+    options: Mapping[str, Any]
+    overlay: Path | None
+    heatmaps: Path | None
+    sha256: str
+
+
+@dataclass(frozen=True)
+class ResultObject:
+    """One object and its kind."""
+
+    kind: str
+    made: Made
+
+
+def make_objects(
+    source: Source,
+    image: ExplainedImage,
+    kinds: frozenset[str],
+    predecessor_of: FindPredecessor = lambda _uid: None,
+    rle: bool = False,
+) -> Iterator[ResultObject]:
+    """The objects of `kinds`, the report last: it refers to the others.
+
+    Each kind and model version has a series of its own in the source's study. UIDs follow from the source,
+    the model version, the options and what an object says, so that a repeat makes the same object again.
+    `predecessor_of`: the earlier report that one of this UID revises. Raises ExportError.
+    """
+    try:
+        yield from _objects(source, image, kinds, predecessor_of, rle)
+    except ExportError:
+        raise
+    except (ValueError, TypeError, AttributeError, KeyError, RuntimeError) as error:
+        # Of highdicom, whose text may quote the patient.
+        raise ExportError("not-valid", f"its header cannot be repeated ({type(error).__name__})") from None
+
+
+def _objects(
+    source: Source, image: ExplainedImage, kinds: frozenset[str], predecessor_of: FindPredecessor, rle: bool
+) -> Iterator[ResultObject]:
+    images = []
+    if CAPTURE in kinds:
+        capture = _capture(source, image, rle)
+        images.append(capture.dataset)
+        yield ResultObject(CAPTURE, capture)
+    if MAP in kinds:
+        for made in _maps(source, image):
+            images.append(made.dataset)
+            yield ResultObject(MAP, made)
+    if REPORT in kinds:
+        said = {"says": image.result.statement(), "refers": [str(other.SOPInstanceUID) for other in images]}
+        uids = _uids(source, image, REPORT, said)
+        report = make_report(source, image.result, uids, images, predecessor_of(uids[1]))
+        yield ResultObject(REPORT, report)
+
+
+def _capture(source: Source, image: ExplainedImage, rle: bool) -> Made:
+    if image.overlay is None:
+        raise ExportError("no-overlay", "it has no overlay; run its folder again with --force")
+    content = read_overlay(image.overlay)
+    said = {"picture": hashlib.sha256(content).hexdigest(), "caption": image.result.caption(), "rle": rle}
+    return make_capture(source, image.result, _uids(source, image, CAPTURE, said), content, rle)
+
+
+def why_no_map(source: Source, image: ExplainedImage) -> ExportError | None:
+    """Why there can be no map of an image; None if there can."""
+    try:
+        _heatmaps(source, image)
+    except ExportError as error:
+        return error
+    return None
+
+
+def _heatmaps(source: Source, image: ExplainedImage) -> tuple[dict[str, Any], float]:
+    if image.heatmaps is None:
+        raise ExportError("no-map", "its run kept no heatmaps; run its folder with --heatmaps")
+    if not source.is_as_stored:
+        raise ExportError(
+            "no-map", "its pixels were turned or resized before they were explained, so that no map fits them"
+        )
+    try:
+        arrays, margin, sha256 = read_heatmaps(image.heatmaps)
+    except XraycamError as error:
+        raise ExportError("no-map", str(error)) from error
+    if sha256 != image.sha256:
+        raise ExportError(
+            "no-map", "its heatmaps are of another image, or it has changed since; run it again"
+        )
+    return arrays, margin
+
+
+def _maps(source: Source, image: ExplainedImage) -> Iterator[Made]:
+    arrays, margin = _heatmaps(source, image)
+    for number, (name, heatmap) in enumerate(arrays.items(), start=1):
+        said = {"name": name, "values": hashlib.sha256(heatmap.tobytes()).hexdigest()}
+        uids = _uids(source, image, MAP, said)
+        values = laid_over(heatmap, margin, source.rows, source.columns)
+        yield make_map(source, image.result, uids, number, name, values)
+
+
+def _uids(source: Source, image: ExplainedImage, kind: str, said: Mapping[str, Any]) -> tuple[str, str]:
+    """Of the series and of the instance."""
+    version = image.result.model_version
+    # How a run is drawn shows in the picture; where masks lie is no part of what is said.
+    options = {name: value for name, value in image.options.items() if name not in ("masks", "accept")}
+    return (
+        uid_of("series", kind, source.study_uid, version),
+        uid_of("instance", kind, source.uid, version, options, said),
+    )
