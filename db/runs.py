@@ -250,6 +250,19 @@ def count_by_class(ledger: Ledger, run_id: int) -> dict[str, int]:
         return {str(key): int(count) for key, count in connection.execute(statement)}
 
 
+def count_by_decision(ledger: Ledger, run_id: int) -> dict[str, int]:
+    """How many images were decided how; none where the run has no threshold."""
+    name = results.c.decision
+    statement = (
+        select(name, func.count())
+        .where(results.c.run_id == run_id, name.is_not(None))
+        .group_by(name)
+        .order_by(name.desc())
+    )
+    with ledger.read() as connection:
+        return {str(key): int(count) for key, count in connection.execute(statement)}
+
+
 def count_images(ledger: Ledger, run_id: int) -> int:
     """Rows of a run, counted one by one: exact even where a scan was interrupted."""
     with ledger.read() as connection:

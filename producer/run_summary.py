@@ -17,6 +17,8 @@ from producer.attribution_report import attribution_report
 from producer.cli import SOME_FAILED
 from producer.formats import write_csv
 from worker.counted_words import counted
+from worker.model.run_drift import drift_report
+from worker.model.store import store_of
 from worker.safe_files import apply_umask
 
 if TYPE_CHECKING:
@@ -46,7 +48,10 @@ def summarize(session: Session, run: Run) -> int:
     places = {"overlays": run.output, "table": _write_table(session, run), "ledger": str(session.ledger)}
     for label, place in places.items():
         session.out.print(f"{label + ':':<10}{place}", soft_wrap=True, markup=False)
-    for line in attribution_report(session, run):
+    for name, count in runs.count_by_decision(session.ledger, run.id).items():
+        session.out.print(f"{name}: {counted(count, 'image')}", markup=False)
+    drift = drift_report(session.ledger, store_of(session.settings), run)
+    for line in (*drift, *attribution_report(session, run)):
         session.out.print(line, soft_wrap=True, markup=False)
     if found.failed:
         session.err.print(f"why images failed: xraycam results {run.id} --status failed", soft_wrap=True)

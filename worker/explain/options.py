@@ -43,6 +43,11 @@ class ExplainOptions(BaseModel):
         (), description="DICOM files that are let in though unusual"
     )
 
+    site: str | None = Field(None, max_length=64, description="whose threshold is used")
+    threshold: float | None = Field(
+        None, ge=0.0, le=100.0, description="the score from which on an image is referred; None: no decisions"
+    )
+
     @property
     def every_class(self) -> bool:
         return self.target == ALL
@@ -62,9 +67,9 @@ ARGMAX_TARGET = -1
 class Explanation:
     """What the network says of a batch of B images, of K classes, and where the scores came from.
 
-    `probabilities` (B, K) is the softmax of `scores` (B, K) over the model's temperature; `target_index` (B,) is the class index each
-    heatmap is of, or with every class explained the predicted one. `heatmaps` holds by the explainer's
-    `names` (B, h, w) in 0..1, each image divided by its own maximum; `maxima` (B,) those maxima. A maximum
+    `probabilities` (B, K) is the softmax of `scores` (B, K) over the model's temperature;
+    `target_index` (B,) is the class index each heatmap is of, or with every class explained the predicted
+    one. `heatmaps` holds by the explainer's `names` (B, h, w) in 0..1, each image divided by its own maximum; `maxima` (B,) those maxima. A maximum
     of 0 says that the map is blank: it is 0 everywhere.
     """
 

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +23,7 @@ from worker.explain.overlay import encode, render, save_heatmaps, write_atomical
 from worker.file_names import printable
 from worker.images.limits import LARGE_PIXELS, Limits, one_large_at_a_time
 from worker.images.masks import AnnotationMasks, load_masks
-from worker.images.preprocess import Pixels, preprocess
+from worker.images.preprocess import Pixels, input_statistics, preprocess
 from worker.images.reader import Radiograph, read_radiograph
 from worker.model.metadata import Preprocessing
 
@@ -50,7 +50,8 @@ class ImageResult:
     """What became of one item: all about the image, or `reason` and `error` where it failed.
 
     `probability` is that of the `predicted` class, calibrated as are all; `score`, 0 to 100, that of the
-    model's positive class, None for a model without one. `logit` is of `target_class`.
+    model's positive class, None for a model without one.
+    `brightness` and `contrast`: see `input_statistics`. `logit` is of `target_class`.
     With every class explained, `target_class` names them all and `logit` is that of the predicted one.
     `heatmap_max` holds by the explainer's names the heatmap's maximum before scaling. `blank` says that one
     of them is 0, and `heat` where the heat of the first map lies, None if that is blank; with every class
@@ -67,6 +68,8 @@ class ImageResult:
     probability: float = math.nan
     probabilities: dict[str, float] = field(default_factory=dict)
     score: float | None = None
+    brightness: float = math.nan
+    contrast: float = math.nan
     target_class: str = ""
     logit: float = math.nan
     heatmap_max: dict[str, float] = field(default_factory=dict)
@@ -225,7 +228,9 @@ class Pipeline:
             raise
         except Exception as error:
             return _unexpected(task, error)
-        return _done(task, radiograph, explanation, index, explainer, heat, heatmap_file)
+        found = _done(task, radiograph, explanation, index, explainer, heat, heatmap_file)
+        brightness, contrast = input_statistics(read.pixels)
+        return replace(found, brightness=brightness, contrast=contrast)
 
     def _read_again(self, read: _Read, accept: frozenset[str]) -> Radiograph:
         radiograph = read_radiograph(read.task.source, self._limits, read.task.read_root, accept)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from worker.errors import ModelError
 from worker.file_names import printable
+from worker.model.score_reference import Distribution, OperatingPoint
 
 METADATA_FILE = "model.json"
 # What else a version that was trained here brings along, for people to read.
@@ -86,6 +87,12 @@ class ModelMetadata(_Part):
     temperature: float = Field(
         1.0, ge=0.05, le=20.0, description="scores are divided by it before the softmax: calibration"
     )
+    operating_points: tuple[OperatingPoint, ...] = Field(
+        (), max_length=100, description="thresholds on the score, from the version's validation images"
+    )
+    distributions: dict[Name, Distribution] = Field(
+        default_factory=dict, max_length=20, description="of results of the validation images, by column"
+    )
     preprocessing: Preprocessing = Preprocessing()
     head: Head = Head()
     layers: tuple[Layer, ...] = Field(max_length=10_000)
@@ -122,6 +129,17 @@ class ModelMetadata(_Part):
         near = difflib.get_close_matches(name, [layer.name for layer in self.layers], n=3)
         hint = f"; near: {', '.join(near)}" if near else ""
         raise ModelError(f"model {self.version} has no layer {name!r}{hint}; 'xraycam layers' lists them all")
+
+    def require_operating_point(self, name: str) -> OperatingPoint:
+        """The operating point called `name`. Raises ModelError with the names there are."""
+        for point in self.operating_points:
+            if point.name == name:
+                return point
+        known = ", ".join(point.name for point in self.operating_points)
+        raise ModelError(
+            f"model {self.version} has no operating point {name!r}; it has "
+            f"{known or 'none: it was trained without --positive; give a --threshold or a --site'}"
+        )
 
     def require_class(self, name: str) -> int:
         """The index of the class called `name`. Raises ModelError with the known names."""

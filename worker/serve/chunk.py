@@ -32,6 +32,7 @@ from worker.logs import log_context
 from worker.queue.startup import WorkerBroken
 from worker.safe_files import remove_temp_files
 from worker.serve.context import WorkerContext
+from worker.serve.decision import decision
 from worker.serve.guards import LeaseRenewer, Watchdog, watchdog
 
 log = logging.getLogger(__name__)
@@ -205,6 +206,8 @@ class _Chunk:
             "probability": result.probability,
             "probabilities": result.probabilities,
             "score": result.score,
+            "brightness": result.brightness,
+            "contrast": result.contrast,
             "target_class": result.target_class,
             "logit": result.logit,
             "heatmap_max": result.heatmap_max,
@@ -219,7 +222,10 @@ class _Chunk:
         return self._with_provenance(row)
 
     def _with_provenance(self, row: dict[str, Any]) -> dict[str, Any]:
+        decided = decision(row.get("score"), self.options.threshold, row.get("odd"))
         return row | {
+            "threshold": self.options.threshold,
+            "decision": decided,
             "layer": ",".join(self.explainer.layers),
             "method": ",".join(method.name for method in self.explainer.methods),
             "model_version": self.explainer.metadata.version,

@@ -31,6 +31,7 @@ from worker.train.dataset import LabelledDataset, Split
 from worker.train.evaluation import EvaluationResult
 from worker.train.metrics import compute_metrics
 from worker.train.model_card import model_card, training_record
+from worker.train.operating_points import score_reference
 from worker.train.options import TrainOptions
 from worker.train.plots import plot_learning_curves
 from worker.train.recipe import Recipe
@@ -75,6 +76,14 @@ def save_version(
             "classes": dataset.classes,
             "positive_class": positive_class,
             "temperature": validation.temperature,
+            **score_reference(
+                dataset,
+                parts.validation,
+                recipe.preprocessing,
+                trained.scores,
+                positive_class=positive_class,
+                temperature=validation.temperature,
+            ),
             "preprocessing": recipe.preprocessing,
             "head": recipe.head,
             "layers": spatial_layers(trained.network),
