@@ -131,7 +131,9 @@ def describe_scores(folder: Path, dataset: LabelledDataset, positive_class: str)
         temperature=temperature,
     )
     known = {"positive_class": positive_class, "temperature": temperature, **reference}
-    write_metadata(folder, old.model_copy(update=known))
+    new = old.model_copy(update=known)
+    write_metadata(folder, new)
+    (folder / CARD_FILE).write_text(model_card(new), encoding="utf-8")
     for point in reference["operating_points"]:
         print(point.model_dump_json())
 

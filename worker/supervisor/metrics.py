@@ -66,15 +66,15 @@ class FleetCollector(Collector):
         )
         drift = GaugeMetricFamily(
             "xraycam_drift",
-            "How far a column of a run's results has moved from its version's or site's: PSI and KS distance.",
+            "How far a column of a run's results has moved from that of its version or site: PSI, KS.",
             labels=["run", "column", "reference", "measure"],
         )
         store = store_of(self._settings)
         for number, found in open_progress(self._ledger).items():
             for one in drift_of_run(self._ledger, store, get_run(self._ledger, number)):
-                labels = [str(number), one.column, one.reference]
-                drift.add_metric([*labels, "psi"], one.shift.psi)
-                drift.add_metric([*labels, "ks"], one.shift.ks)
+                of = (str(number), one.column, one.reference)
+                drift.add_metric([*of, "psi"], one.shift.psi)
+                drift.add_metric([*of, "ks"], one.shift.ks)
             run = str(number)
             for status in ("pending", "done", "failed"):
                 images.add_metric([run, status], getattr(found, status))
