@@ -1,4 +1,4 @@
-"""Which threshold a run decides by: that of a site for the model's version, of the version, or a given one."""
+"""Which threshold a run decides by: that of a site for its version, that of the version, or a given one."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ def _operating_points(metadata: ModelMetadata) -> list[str]:
     text = (
         f"The score, 0 to 100, is the calibrated probability of {metadata.positive_class}. Thresholds on it, "
         f"chosen and measured on {first.positive_images} positive and {first.negative_images} negative "
-        "validation images (95% intervals). At another place they differ: `xraycam calibrate` makes one there."
+        "validation images (95% intervals). Elsewhere they differ: `xraycam calibrate` makes one there."
     )
     return ["## Operating points", text, _table(["for", "threshold", "sensitivity", "specificity"], rows)]
 
