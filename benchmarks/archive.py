@@ -63,7 +63,7 @@ def drain(fleet: StandInFleet, archive: Path, launcher: int, every: float) -> li
         while time.monotonic() < next_look:
             longest = max(longest, int(fleet.broker.client().llen(EXPLAIN_QUEUE)))
             time.sleep(0.2)
-        found = runs.progress(fleet.ledger, 1) if seen or rows(fleet) else None
+        found = fleet.ledger.query(runs.progress, 1) if seen or rows(fleet) else None
         if found is None:
             continue
         children = [child for child in family_of(launcher) if child != launcher]
@@ -87,12 +87,12 @@ def drain(fleet: StandInFleet, archive: Path, launcher: int, every: float) -> li
         seen.append(look)
         if producer.poll() is not None and found.is_complete:
             assert producer.returncode == 0, (fleet.folder / "enqueue.log").read_text()
-            assert found.done == runs.count_images(fleet.ledger, 1)
+            assert found.done == fleet.ledger.query(runs.count_images, 1)
             return seen
 
 
 def rows(fleet: StandInFleet) -> bool:
-    return bool(runs.list_runs(fleet.ledger, 1))
+    return bool(fleet.ledger.query(runs.list_runs, 1))
 
 
 def seconds_of(fleet: StandInFleet, words: list[str]) -> float:

@@ -103,10 +103,10 @@ def enqueue_here(folder: Path) -> dict[str, Any]:
     start, start_cpu = time.perf_counter(), time.process_time()
     enqueued = enqueue(session.ledger, session.settings, Request(folder))
     in_ledger = time.perf_counter()
-    chunks = runs.progress(session.ledger, enqueued.run.id).chunks
+    chunks = session.ledger.query(runs.progress, enqueued.run.id).chunks
     sent = publish_chunks(session.settings, session.ledger, enqueued.run, chunks)
     end, end_cpu = time.perf_counter(), time.process_time()
-    assert runs.count_images(session.ledger, enqueued.run.id) == enqueued.scanned.found
+    assert session.ledger.query(runs.count_images, enqueued.run.id) == enqueued.scanned.found
     assert sent == chunks
     # ru_maxrss is in kilobytes on Linux, in bytes on macOS.
     scale = 1e6 if sys.platform == "darwin" else 1e3
@@ -142,8 +142,8 @@ def register_model(database: str, store: Path, folder: Path) -> None:
     version = ModelStore(str(store), store.parent / "model-cache").publish(folder)
     ledger = Ledger(database)
     migrate(ledger)
-    add_model(
-        ledger,
+    ledger.write(
+        add_model,
         version=version,
         digest=digest_of(folder),
         classes=metadata.classes,

@@ -53,12 +53,12 @@ def main(accelerators: int, speed: float, pairs: int) -> None:
 
 def images_per_second(fleet: StandInFleet, folder: Path) -> float:
     enqueued = enqueue(fleet.ledger, fleet.settings, Request(folder, force=True))
-    found = runs.progress(fleet.ledger, enqueued.run.id)
+    found = fleet.ledger.query(runs.progress, enqueued.run.id)
     start = time.perf_counter()
     publish_chunks(fleet.settings, fleet.ledger, enqueued.run, found.chunks)
     while not found.is_complete:
         time.sleep(0.05)
-        found = runs.progress(fleet.ledger, enqueued.run.id)
+        found = fleet.ledger.query(runs.progress, enqueued.run.id)
     seconds = time.perf_counter() - start
     assert found.done == found.images, f"{found.failed} images failed"
     return found.images / seconds

@@ -74,10 +74,15 @@ def main() -> None:
 def fill(url: str, name: str, files: int) -> int:
     """A run of so many files in the ledger; its number."""
     ledger = Ledger(url)
-    run, is_new = open_run(
-        ledger, root=f"/archive/{name}", output="/overlays", options={}, model_version="first", pinned=False,
+    run, is_new = ledger.write(
+        open_run,
+        root=f"/archive/{name}",
+        output="/overlays",
+        options={},
+        model_version="first",
+        pinned=False,
         chunk_size=CHUNK,
-    )  # fmt: skip
+    )
     intake = RunIngest(ledger, run, is_new=is_new)
     for first in range(0, files, BATCH):
         numbers = range(first, min(first + BATCH, files))
@@ -112,7 +117,7 @@ def work(url: str, run: int, numbers: range, rate: float) -> EvaluationResult:
     """One worker: its chunks, each at its time."""
     name = f"explain-gpu{numbers.start}-4711@node"
     ledger = Ledger(url)
-    register_worker(ledger, name=name, host="node", pid=4711, device="gpu0", queues="explain")
+    ledger.write(register_worker, name=name, host="node", pid=4711, device="gpu0", queues="explain")
     _barrier.wait()
     start, start_processor = time.perf_counter(), time.process_time()
     first, leases, commits = start, [], []
@@ -120,14 +125,16 @@ def work(url: str, run: int, numbers: range, rate: float) -> EvaluationResult:
         if rate:
             time.sleep(max(0.0, start + number * CHUNK / rate - time.perf_counter()))
         begin = time.perf_counter()
-        lease = lease_chunk(ledger, run, number, name, 60.0)
+        lease = ledger.write(lease_chunk, run, number, name, 60.0)
         leases.append(time.perf_counter() - begin)
         assert isinstance(lease, Lease)
-        assert get_run(ledger, run).state == "open"
-        update_worker(ledger, name, doing=f"run {run}, chunk {number}", model_version="first", fault=None)
+        assert ledger.query(get_run, run).state == "open"
+        ledger.write(
+            update_worker, name, doing=f"run {run}, chunk {number}", model_version="first", fault=None
+        )
         rows = [row_of(image, name) for image in lease.images]
         begin = time.perf_counter()
-        record_results(ledger, lease, rows)
+        ledger.write(record_results, lease, rows)
         commits.append(time.perf_counter() - begin)
     return EvaluationResult(
         first, time.perf_counter(), leases, commits, time.process_time() - start_processor

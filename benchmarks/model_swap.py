@@ -93,17 +93,17 @@ def main(dataset: Path | None, images: int, recipe: str, epochs: int, init_weigh
             stack.callback(process.wait, 60)
             stack.callback(process.terminate)
         explainers = 2
-        while sum(worker.model_version is not None for worker in list_workers(ledger)) < explainers:
+        while sum(worker.model_version is not None for worker in ledger.query(list_workers)) < explainers:
             time.sleep(0.2)
 
         training = place.xraycam(
             "train", dataset.absolute(), "--recipe", recipe, "--set", f"stages.0.epochs={epochs}",
             "--init-weights", _absolute(init_weights), "--promote", "always",
         )  # fmt: skip
-        while get_training(ledger, int(training)).stage not in ("comparing", PUBLISHING):
+        while ledger.query(get_training, int(training)).stage not in ("comparing", PUBLISHING):
             time.sleep(0.1)  # what is left is to publish: the run will be under way
         run = int(place.xraycam("enqueue", xrays))
-        before = current_model(ledger)
+        before = ledger.query(current_model)
         assert before is not None
         ended, changed, promoted = _observe(ledger, run, before.version)
         print(f"training {training}: {place.xraycam('watch', '--training', training, '--once')}")
@@ -133,12 +133,12 @@ def _observe(
     start = time.monotonic()
     while True:
         moment = time.monotonic() - start
-        found = runs.progress(ledger, run)
+        found = ledger.query(runs.progress, run)
         ended.append((moment, found.done + found.failed))
-        current = current_model(ledger)
+        current = ledger.query(current_model)
         if promoted is None and current is not None and current.version != before:
             promoted = moment
-        for worker in list_workers(ledger):
+        for worker in ledger.query(list_workers):
             if worker.model_version not in (None, before) and worker.name not in changed:
                 changed[worker.name] = moment
         if found.is_complete:
@@ -154,7 +154,7 @@ def _report(
     changed: dict[str, float],
     promoted: float | None,
 ) -> None:
-    found = runs.progress(ledger, run)
+    found = ledger.query(runs.progress, run)
     with ledger.read() as connection:
         versions = connection.execute(
             select(results.c.model_version, func.count()).group_by(results.c.model_version)

@@ -56,7 +56,7 @@ class StandInFleet:
                 [COMMAND, "worker"], env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         try:
-            while sum(bool(one.model_version) for one in list_workers(self.ledger)) < accelerators:
+            while sum(bool(one.model_version) for one in self.ledger.query(list_workers)) < accelerators:
                 assert launcher.poll() is None, (self.folder / "worker.log").read_text()[-2000:]
                 time.sleep(0.2)
             yield launcher

@@ -69,7 +69,7 @@ def main(folder: Path | None, pairs: int) -> None:
 @contextmanager
 def _ready_fleet(settings: Settings, ledger: Ledger) -> Iterator[LocalWorkers]:
     with local_workers(settings, ledger) as fleet:
-        while not all(worker.model_version for worker in list_workers(ledger)):
+        while not all(worker.model_version for worker in ledger.query(list_workers)):
             fleet.tick()
             time.sleep(0.1)
         yield fleet
@@ -79,12 +79,12 @@ def through_queue(fleet: LocalWorkers, ledger: Ledger, folder: Path, *, limit_fi
     """Images/s from the first message to the last row; `limit_first`: a short round to warm up."""
     globs = ("*1.png",) if limit_first else ()
     enqueued = enqueue(ledger, fleet.settings, Request(folder, force=True, globs=globs))
-    found = runs.progress(ledger, enqueued.run.id)
+    found = ledger.query(runs.progress, enqueued.run.id)
     start = time.perf_counter()
     publish_chunks(fleet.settings, ledger, enqueued.run, found.chunks)
     while not found.is_complete:
         time.sleep(0.02)
-        found = runs.progress(ledger, enqueued.run.id)
+        found = ledger.query(runs.progress, enqueued.run.id)
     seconds = time.perf_counter() - start
     if found.failed:
         raise SystemExit(f"{found.failed} images failed")

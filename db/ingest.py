@@ -198,46 +198,38 @@ def compare_files(connection: Connection, run_id: int, files: Sequence[ScannedFi
     return found
 
 
-def requeue_failed(ledger: Ledger, run: Run, reasons: Sequence[str] = ()) -> int:
+def requeue_failed(connection: Connection, run: Run, reasons: Sequence[str] = ()) -> int:
     """Make a run's failed images (of `reasons`, or all) pending again; returns how many."""
     is_wanted = (images.c.run_id == run.id) & (results.c.status == "failed")
     if reasons:
         is_wanted &= results.c.reason.in_(reasons)
     joined = images.join(results, results.c.image_id == images.c.id)
-
-    def work(connection: Connection) -> int:
-        lock_run(connection, run.id)
-        left = list(
-            connection.execute(
-                select(images.c.chunk).select_from(joined).where(is_wanted).distinct()
-            ).scalars()
-        )
-        lock_chunks(connection, run.id, left)
-        place = func.row_number().over(order_by=images.c.id) - 1
-        failed = (
-            select(images.c.id, place.label("place"))
-            .select_from(joined)
-            .where(is_wanted, in_array(images.c.chunk, left, connection))
-            .subquery()
-        )
-        last = last_chunk(connection, run.id)
-        moved = connection.execute(
-            update(images)
-            .where(images.c.id == failed.c.id)
-            .values(chunk=last + 1 + failed.c.place // run.chunk_size, attempts=0)
-        ).rowcount
-        if not moved:
-            return 0
-        keys = select(images.c.id).where(images.c.run_id == run.id, images.c.chunk > last)
-        connection.execute(delete(results).where(results.c.image_id.in_(keys)))
-        refresh_counters(
-            connection, run.id, [*left, *range(last + 1, last + 2 + (moved - 1) // run.chunk_size)]
-        )
-        delete_empty_chunks(connection, run.id, left)
-        connection.execute(update(runs).where(runs.c.id == run.id).values(state=OPEN))
-        return moved
-
-    return ledger.write(work)
+    lock_run(connection, run.id)
+    left = list(
+        connection.execute(select(images.c.chunk).select_from(joined).where(is_wanted).distinct()).scalars()
+    )
+    lock_chunks(connection, run.id, left)
+    place = func.row_number().over(order_by=images.c.id) - 1
+    failed = (
+        select(images.c.id, place.label("place"))
+        .select_from(joined)
+        .where(is_wanted, in_array(images.c.chunk, left, connection))
+        .subquery()
+    )
+    last = last_chunk(connection, run.id)
+    moved = connection.execute(
+        update(images)
+        .where(images.c.id == failed.c.id)
+        .values(chunk=last + 1 + failed.c.place // run.chunk_size, attempts=0)
+    ).rowcount
+    if not moved:
+        return 0
+    keys = select(images.c.id).where(images.c.run_id == run.id, images.c.chunk > last)
+    connection.execute(delete(results).where(results.c.image_id.in_(keys)))
+    refresh_counters(connection, run.id, [*left, *range(last + 1, last + 2 + (moved - 1) // run.chunk_size)])
+    delete_empty_chunks(connection, run.id, left)
+    connection.execute(update(runs).where(runs.c.id == run.id).values(state=OPEN))
+    return moved
 
 
 def _move(connection: Connection, to_requeue: list[dict[str, Any]], numbers: Sequence[int]) -> None:

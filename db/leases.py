@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, or_, select, true, tuple_, update
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, true, tuple_, update
 
-from db.chunk_counters import lock_chunks, refresh_counters
+from db.chunk_counters import last_chunk, lock_chunks, refresh_counters
 from db.dialect import in_array, now
 from db.ledger import Ledger
+from db.models import Model, current_model, get_model
 from db.results import upsert_results
-from db.runs import CANCELLED, HALTED, OPEN, STOPPED
+from db.runs import CANCELLED, HALTED, OPEN, STOPPED, Run, get_run
 from db.schema import chunks, images, results, runs
 
 
@@ -26,11 +27,19 @@ class PendingImage:
 
 @dataclass(frozen=True)
 class Lease:
-    """A chunk that is ours until the lease ends; `images` are those without a result."""
+    """A chunk that is ours until the lease ends; `images` are those without a result.
 
-    run_id: int
+    `model`: the version that the run is pinned to, or the current one; None while there is none.
+    """
+
+    run: Run
     number: int
     images: tuple[PendingImage, ...]
+    model: Model | None
+
+    @property
+    def run_id(self) -> int:
+        return self.run.id
 
 
 class LeaseDenied(Enum):
@@ -43,7 +52,9 @@ class LeaseDenied(Enum):
     UNKNOWN = "not in the ledger"
 
 
-def lease_chunk(ledger: Ledger, run_id: int, number: int, owner: str, seconds: float) -> Lease | LeaseDenied:
+def lease_chunk(
+    connection: Connection, run_id: int, number: int, owner: str, seconds: float
+) -> Lease | LeaseDenied:
     """Lease a chunk for `seconds` by the database's clock.
 
     A lease held under the same `owner` is taken over: an owner does one chunk at a time, so that the
@@ -51,35 +62,36 @@ def lease_chunk(ledger: Ledger, run_id: int, number: int, owner: str, seconds: f
     attempts are not 0 was in progress when a worker died, and is to be tried alone (`increment_attempts`).
     """
     of_chunk = (chunks.c.run_id == run_id) & (chunks.c.number == number)
-
-    def work(connection: Connection) -> Lease | LeaseDenied:
-        free = or_(
-            chunks.c.lease_expires_at.is_(None), chunks.c.lease_expires_at < now(), chunks.c.owner == owner
-        )
-        not_halted = select(runs.c.id).where(runs.c.id == run_id, runs.c.state.not_in(HALTED)).exists()
-        leased = connection.execute(
-            update(chunks)
-            .where(of_chunk, chunks.c.finished_at.is_(None), free, not_halted)
-            .values(owner=owner, lease_expires_at=now(seconds), leases=chunks.c.leases + 1)
-        ).rowcount
-        if not leased:
-            return _refusal(connection, of_chunk)
-        rows = connection.execute(
-            select(images.c.id, images.c.path, images.c.attempts)
-            .outerjoin(results, results.c.image_id == images.c.id)
-            .where(images.c.run_id == run_id, images.c.chunk == number, results.c.image_id.is_(None))
-            .order_by(images.c.attempts, images.c.id)
-        ).all()
-        if not rows:
-            refresh_counters(connection, run_id, [number])
-            return LeaseDenied.FINISHED
-        untried = [row.id for row in rows if row.attempts == 0]
-        connection.execute(
-            update(images).where(in_array(images.c.id, untried, connection)).values(attempts=1)
-        )
-        return Lease(run_id, number, tuple(PendingImage(row.id, row.path, row.attempts) for row in rows))
-
-    return ledger.write(work)
+    free = or_(
+        chunks.c.lease_expires_at.is_(None), chunks.c.lease_expires_at < now(), chunks.c.owner == owner
+    )
+    not_halted = select(runs.c.id).where(runs.c.id == run_id, runs.c.state.not_in(HALTED)).exists()
+    leased = connection.execute(
+        update(chunks)
+        .where(of_chunk, chunks.c.finished_at.is_(None), free, not_halted)
+        .values(owner=owner, lease_expires_at=now(seconds), leases=chunks.c.leases + 1)
+        .returning(chunks.c.leases)
+    ).scalar()
+    if leased is None:
+        return _refusal(connection, of_chunk)
+    rows = connection.execute(
+        select(images.c.id, images.c.path, images.c.attempts)
+        .outerjoin(results, results.c.image_id == images.c.id)
+        .where(images.c.run_id == run_id, images.c.chunk == number, results.c.image_id.is_(None))
+        .order_by(images.c.attempts, images.c.id)
+    ).all()
+    if not rows:
+        refresh_counters(connection, run_id, [number])
+        return LeaseDenied.FINISHED
+    untried = [row.id for row in rows if row.attempts == 0]
+    connection.execute(
+        update(images).where(in_array(images.c.id, untried, connection)).values(attempts=1, counted_in=leased)
+    )
+    run = get_run(connection, run_id)
+    pinned = run.pinned_model
+    model = current_model(connection) if pinned is None else get_model(connection, pinned)
+    pending = tuple(PendingImage(row.id, row.path, row.attempts) for row in rows)
+    return Lease(run, number, pending, model)
 
 
 def _refusal(connection: Connection, of_chunk: ColumnElement[bool]) -> LeaseDenied:
@@ -95,100 +107,81 @@ def _refusal(connection: Connection, of_chunk: ColumnElement[bool]) -> LeaseDeni
     return LeaseDenied.FINISHED if row.finished_at is not None else LeaseDenied.HELD
 
 
-def renew_lease(ledger: Ledger, lease: Lease, owner: str, seconds: float) -> bool:
+def renew_lease(connection: Connection, lease: Lease, owner: str, seconds: float) -> bool:
     """Hold a chunk for another `seconds`; false when it is no longer ours or its run was cancelled."""
+    not_cancelled = select(runs.c.id).where(runs.c.id == lease.run_id, runs.c.state != CANCELLED).exists()
+    return bool(
+        connection.execute(
+            update(chunks).where(*_held(lease, owner), not_cancelled).values(lease_expires_at=now(seconds))
+        ).rowcount
+    )
 
-    def work(connection: Connection) -> bool:
-        not_cancelled = select(runs.c.id).where(runs.c.id == lease.run_id, runs.c.state != CANCELLED).exists()
-        return bool(
+
+def release_leases(
+    connection: Connection, held: ColumnElement[bool], *, refund: bool
+) -> list[tuple[int, int]]:
+    """End the leases of the unfinished chunks that meet `held`; returns them as (run, number).
+
+    `refund`: the work was given back, or stopped on purpose, so that neither the lease nor the attempts
+    that were counted in it count; else their worker died, and they do.
+    """
+    freed = connection.execute(
+        update(chunks)
+        .where(chunks.c.finished_at.is_(None), held)
+        .values(owner=None, lease_expires_at=None, leases=chunks.c.leases - int(refund))
+        .returning(chunks.c.run_id, chunks.c.number, chunks.c.leases)
+    ).all()
+    if refund:
+        for run_id, number, leases in freed:
             connection.execute(
-                update(chunks)
-                .where(*_held(lease, owner), not_cancelled)
-                .values(lease_expires_at=now(seconds))
-            ).rowcount
-        )
-
-    return ledger.write(work)
-
-
-def release_lease(ledger: Ledger, lease: Lease, owner: str) -> None:
-    """Give a chunk back unfinished; its images are not to blame, so that no attempt counts."""
-    before: dict[int, list[int]] = {}
-    for image in lease.images:
-        before.setdefault(image.attempts, []).append(image.id)
-
-    def work(connection: Connection) -> None:
-        if connection.execute(
-            update(chunks)
-            .where(*_held(lease, owner))
-            .values(owner=None, lease_expires_at=None, leases=chunks.c.leases - 1)
-        ).rowcount:
-            for attempts, keys in before.items():
-                connection.execute(
-                    update(images)
-                    .where(in_array(images.c.id, keys, connection), _without_result())
-                    .values(attempts=attempts)
+                update(images)
+                .where(
+                    images.c.run_id == run_id,
+                    images.c.chunk == number,
+                    images.c.counted_in == leases + 1,
+                    _without_result(),
                 )
+                .values(attempts=images.c.attempts - 1, counted_in=None)
+            )
+    return [(int(row.run_id), int(row.number)) for row in freed]
 
-    ledger.write(work)
+
+def release_lease(connection: Connection, lease: Lease, owner: str) -> None:
+    """Give a chunk back unfinished; its images are not to blame, so that no attempt counts."""
+    release_leases(connection, and_(*_held(lease, owner)), refund=True)
 
 
-def release_leases_of(ledger: Ledger, owner: str, *, refund_attempts: bool = False) -> int:
+def release_leases_of(connection: Connection, owner: str, *, refund_attempts: bool = False) -> int:
     """Give back every chunk that a worker held which is no more; returns how many.
 
     `refund_attempts`: it was stopped on purpose, so that the images in progress do not count as attempts.
     """
-
-    def work(connection: Connection) -> int:
-        held = connection.execute(
-            update(chunks)
-            .where(chunks.c.owner == owner, chunks.c.finished_at.is_(None))
-            .values(owner=None, lease_expires_at=None, leases=chunks.c.leases - int(refund_attempts))
-            .returning(chunks.c.run_id, chunks.c.number)
-        ).all()
-        if refund_attempts:
-            for run_id, number in held:
-                connection.execute(
-                    update(images)
-                    .where(
-                        images.c.run_id == run_id,
-                        images.c.chunk == number,
-                        images.c.attempts > 0,
-                        _without_result(),
-                    )
-                    .values(attempts=images.c.attempts - 1)
-                )
-        return len(held)
-
-    return ledger.write(work)
+    return len(release_leases(connection, chunks.c.owner == owner, refund=refund_attempts))
 
 
-def increment_attempts(ledger: Ledger, image_id: int) -> int:
+def increment_attempts(connection: Connection, image_id: int) -> int:
     """Count one more attempt on an image before it is tried alone; returns its attempts."""
+    lease = select(chunks.c.leases).where(
+        chunks.c.run_id == images.c.run_id, chunks.c.number == images.c.chunk
+    )
+    connection.execute(
+        update(images)
+        .where(images.c.id == image_id)
+        .values(attempts=images.c.attempts + 1, counted_in=lease.scalar_subquery())
+    )
+    return int(connection.execute(select(images.c.attempts).where(images.c.id == image_id)).scalar_one())
 
-    def work(connection: Connection) -> int:
-        connection.execute(
-            update(images).where(images.c.id == image_id).values(attempts=images.c.attempts + 1)
-        )
-        return int(connection.execute(select(images.c.attempts).where(images.c.id == image_id)).scalar_one())
 
-    return ledger.write(work)
-
-
-def record_results(ledger: Ledger, lease: Lease, rows: Sequence[dict[str, Any]]) -> None:
+def record_results(connection: Connection, lease: Lease, rows: Sequence[dict[str, Any]]) -> None:
     """Record results of a leased chunk, all in one transaction; `done` is never overwritten.
 
     Each row has `image_id`, `status` and columns of `results`. The chunk is finished by the
     transaction that records its last image. Results of images that are no longer in the chunk are
     dropped: they were enqueued anew, since their files changed or another try was asked for.
     """
-
-    def work(connection: Connection) -> None:
-        lock_chunks(connection, lease.run_id, [lease.number])
-        upsert_results(connection, lease.run_id, lease.number, rows)
-        refresh_counters(connection, lease.run_id, [lease.number])
-
-    ledger.write(work)
+    lock_chunks(connection, lease.run_id, [lease.number])
+    upsert_results(connection, lease.run_id, lease.number, rows)
+    refresh_counters(connection, lease.run_id, [lease.number])
 
 
 def unfinished_chunks(ledger: Ledger, run_id: int, batch: int = 1000) -> Iterator[list[int]]:
@@ -209,17 +202,13 @@ def unfinished_chunks(ledger: Ledger, run_id: int, batch: int = 1000) -> Iterato
         last = numbers[-1]
 
 
-def mark_published(ledger: Ledger, run_id: int, numbers: Sequence[int]) -> None:
+def mark_published(connection: Connection, run_id: int, numbers: Sequence[int]) -> None:
     """Note that messages for these chunks were published."""
-
-    def work(connection: Connection) -> None:
-        connection.execute(
-            update(chunks)
-            .where(chunks.c.run_id == run_id, chunks.c.number.in_(numbers))
-            .values(published_at=now())
-        )
-
-    ledger.write(work)
+    connection.execute(
+        update(chunks)
+        .where(chunks.c.run_id == run_id, chunks.c.number.in_(numbers))
+        .values(published_at=now())
+    )
 
 
 def _without_result() -> ColumnElement[bool]:
@@ -247,13 +236,13 @@ class ReclaimedChunks:
 
 def reclaim_expired(ledger: Ledger, limit: int = 500, run_id: int | None = None) -> list[ReclaimedChunks]:
     """Free chunks, of one run or of all, whose lease ended: their worker is gone, or cannot reach the
-    database."""
-    return _free(ledger, (chunks.c.lease_expires_at < now()) & _of_one(run_id), limit)
+    database. Like the two below it takes the ledger: it looks first, without the lock that writing needs."""
+    return _claim(ledger, (chunks.c.lease_expires_at < now()) & _of_one(run_id), limit)
 
 
 def reclaim_from_worker(ledger: Ledger, owner: str) -> list[ReclaimedChunks]:
     """Free chunks held by a worker that is known to be dead; its attempts count."""
-    return _free(ledger, chunks.c.owner == owner, limit=500)
+    return _claim(ledger, chunks.c.owner == owner, limit=500)
 
 
 def claim_unpublished(
@@ -264,7 +253,7 @@ def claim_unpublished(
     To be called when the queue is empty: then these messages are lost.
     """
     scanned = select(runs.c.scanned_at).where(runs.c.id == chunks.c.run_id).scalar_subquery()
-    return _free(
+    return _claim(
         ledger,
         _of_one(run_id)
         & chunks.c.owner.is_(None)
@@ -277,36 +266,28 @@ def _of_one(run_id: int | None) -> ColumnElement[bool]:
     return true() if run_id is None else chunks.c.run_id == run_id
 
 
-def _free(ledger: Ledger, condition: ColumnElement[bool], limit: int) -> list[ReclaimedChunks]:
-    """Free the chunks that meet `condition`; of several who call at once, each chunk goes to one."""
+def _claim(ledger: Ledger, condition: ColumnElement[bool], limit: int) -> list[ReclaimedChunks]:
+    """Free chunks of open runs that meet `condition`, and note them as sent; of several who call at once,
+    each chunk goes to one."""
     is_open = select(runs.c.id).where(runs.c.state == OPEN)
     idle = chunks.c.finished_at.is_(None) & chunks.c.run_id.in_(is_open) & condition
     some = select(chunks.c.run_id, chunks.c.number).where(idle).limit(limit)
-
-    def look(connection: Connection) -> bool:
-        return connection.execute(some.limit(1)).first() is not None
-
-    def work(connection: Connection) -> list[ReclaimedChunks]:
-        freed = connection.execute(
-            update(chunks)
-            # The condition once more: on Postgres the row may have changed since it was chosen.
-            .where(tuple_(chunks.c.run_id, chunks.c.number).in_(some), idle)
-            .values(owner=None, lease_expires_at=None, published_at=now())
-            .returning(chunks.c.run_id, chunks.c.number)
-        ).all()
-        return [_of_run(connection, run_id, freed) for run_id in sorted({row.run_id for row in freed})]
-
     with ledger.read() as connection:
-        # Mostly there is nothing: then nobody needs the write lock.
-        if not look(connection):
+        if connection.execute(some.limit(1)).first() is None:
             return []
-    return ledger.write(work)
+    # The condition once more: on Postgres the row may have changed since it was chosen.
+    return ledger.write(_free, tuple_(chunks.c.run_id, chunks.c.number).in_(some) & idle)
 
 
-def _of_run(connection: Connection, run_id: int, freed: Any) -> ReclaimedChunks:
+def _free(connection: Connection, chosen: ColumnElement[bool]) -> list[ReclaimedChunks]:
+    by_run: dict[int, list[int]] = {}
+    for run_id, number in release_leases(connection, chosen, refund=False):
+        by_run.setdefault(run_id, []).append(number)
+    for run_id, numbers in by_run.items():
+        mark_published(connection, run_id, numbers)
+    return [_of_run(connection, run_id, numbers) for run_id, numbers in sorted(by_run.items())]
+
+
+def _of_run(connection: Connection, run_id: int, numbers: Sequence[int]) -> ReclaimedChunks:
     root = connection.execute(select(runs.c.root).where(runs.c.id == run_id)).scalar_one()
-    total = connection.execute(
-        select(func.max(chunks.c.number)).where(chunks.c.run_id == run_id)
-    ).scalar_one()
-    numbers = tuple(sorted(row.number for row in freed if row.run_id == run_id))
-    return ReclaimedChunks(run_id, str(root), int(total), numbers)
+    return ReclaimedChunks(run_id, str(root), last_chunk(connection, run_id), tuple(sorted(numbers)))

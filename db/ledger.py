@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from tenacity import Retrying, retry_if_exception, stop_before_delay, wait_random_exponential
 
 from db.errors import DatabaseUnavailable
 
@@ -124,14 +124,10 @@ class Ledger:
         Raises DatabaseUnavailable when the database is away for longer than `retry_timeout`, or goes away in
         between.
         """
-        end = time.monotonic() + self.retry_timeout
-        pauses = _backoff()
-        while True:
-            try:
-                connection = self.engine.connect()
-                break
-            except DBAPIError as error:
-                self._wait_or_give_up(error, pauses, end)
+        try:
+            connection = self._retrying()(self.engine.connect)
+        except DBAPIError as error:
+            raise self._translate_error(error) from error
         with connection:
             if not self.is_sqlite:
                 connection = connection.execution_options(isolation_level="REPEATABLE READ")
@@ -139,6 +135,11 @@ class Ledger:
                 yield connection
             except DBAPIError as error:
                 raise self._translate_error(error) from error
+
+    def query(self, look: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`look(connection, *args, **kwargs)` over a connection of `read`."""
+        with self.read() as connection:
+            return look(connection, *args, **kwargs)
 
     def write(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do `work(connection, *args, **kwargs)` in one transaction and return its result, exactly once.
@@ -149,21 +150,32 @@ class Ledger:
         change whose commit was not confirmed by then may be lost or kept.
         """
         end = time.monotonic() + self.retry_timeout
-        pauses = _backoff()
         done: tuple[int, T] | None = None
-        while True:
-            try:
-                with self.engine.connect().execution_options(write=True) as connection:
-                    if done is not None and self._is_committed(connection, done[0], end):
-                        return done[1]
-                    done = None
-                    with connection.begin():
-                        result = work(connection, *args, **kwargs)
-                        number = None if self.is_sqlite else connection.execute(_TRANSACTION).scalar()
-                        done = None if number is None else (int(number), result)
-                    return result
-            except DBAPIError as error:
-                self._wait_or_give_up(error, pauses, end)
+
+        def attempt() -> T:
+            nonlocal done
+            with self.engine.connect().execution_options(write=True) as connection:
+                if done is not None and self._is_committed(connection, done[0], end):
+                    return done[1]
+                done = None
+                with connection.begin():
+                    result = work(connection, *args, **kwargs)
+                    number = None if self.is_sqlite else connection.execute(_TRANSACTION).scalar()
+                    done = None if number is None else (int(number), result)
+                return result
+
+        try:
+            return self._retrying()(attempt)
+        except DBAPIError as error:
+            raise self._translate_error(error) from error
+
+    def _retrying(self) -> Retrying:
+        return Retrying(
+            retry=retry_if_exception(lambda error: isinstance(error, DBAPIError) and is_transient(error)),
+            wait=wait_random_exponential(multiplier=0.05, max=2),
+            stop=stop_before_delay(self.retry_timeout),
+            reraise=True,
+        )
 
     def _is_committed(self, connection: Connection, number: int, end: float) -> bool:
         """Whether the transaction of this number was committed; waits while it is in progress.
@@ -191,12 +203,6 @@ class Ledger:
 
     def close(self) -> None:
         self.engine.dispose()
-
-    def _wait_or_give_up(self, error: DBAPIError, pauses: Iterator[float], end: float) -> None:
-        pause = next(pauses)
-        if not is_transient(error) or time.monotonic() + pause > end:
-            raise self._translate_error(error) from error
-        time.sleep(pause)
 
     def _sqlite(self) -> Engine:
         if not self.url.database or self.url.database == ":memory:":
@@ -247,13 +253,6 @@ class Ledger:
             cause = cause.replace(str(self.url.password), "***")
         what = "does not answer" if is_transient(error) else "cannot be used"
         return DatabaseUnavailable(f"the database {self} {what}: {cause}; check XRAYCAM_DATABASE_URL")
-
-
-def _backoff() -> Iterator[float]:
-    pause = 0.05
-    while True:
-        yield pause * random.uniform(0.5, 1.0)  # noqa: S311 - spreads retries, guards nothing
-        pause = min(pause * 2, 2.0)
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

@@ -12,7 +12,6 @@ from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
 from db.dialect import now
 from db.errors import ModelNotFound
-from db.ledger import Ledger
 from db.schema import models
 
 
@@ -28,7 +27,7 @@ class Model:
 
 
 def add_model(
-    ledger: Ledger,
+    connection: Connection,
     *,
     version: str,
     digest: str,
@@ -42,7 +41,7 @@ def add_model(
 
     `created_at`: when the model was made; None: now.
     """
-    insert = insert_sqlite if ledger.is_sqlite else insert_postgresql
+    insert = insert_sqlite if connection.dialect.name == "sqlite" else insert_postgresql
     values = {
         "version": version,
         "digest": digest,
@@ -51,51 +50,44 @@ def add_model(
         "metrics": metrics,
         "created_at": created_at or now(),
     }
-
-    def work(connection: Connection) -> None:
-        statement = insert(models).values(values).on_conflict_do_nothing().returning(models.c.version)
-        is_new = connection.execute(statement).scalar() is not None
-        if is_new and promote:
-            _promote(connection, version)
-
-    ledger.write(work)
+    statement = insert(models).values(values).on_conflict_do_nothing().returning(models.c.version)
+    is_new = connection.execute(statement).scalar() is not None
+    if is_new and promote:
+        _promote(connection, version)
 
 
-def current_model(ledger: Ledger) -> Model | None:
+def current_model(connection: Connection) -> Model | None:
     """The version that unpinned runs use, or None while no model was ever promoted."""
-    with ledger.read() as connection:
-        row = connection.execute(
-            select(models)
-            .where(models.c.promoted_at.is_not(None))
-            .order_by(models.c.promoted_at.desc(), models.c.version.desc())
-            .limit(1)
-        ).first()
+    row = connection.execute(
+        select(models)
+        .where(models.c.promoted_at.is_not(None))
+        .order_by(models.c.promoted_at.desc(), models.c.version.desc())
+        .limit(1)
+    ).first()
     return None if row is None else _model(row)
 
 
-def get_model(ledger: Ledger, version: str) -> Model:
+def get_model(connection: Connection, version: str) -> Model:
     """The model of this version. Raises ModelNotFound with the versions that exist."""
-    with ledger.read() as connection:
-        row = connection.execute(select(models).where(models.c.version == version)).first()
+    row = connection.execute(select(models).where(models.c.version == version)).first()
     if row is not None:
         return _model(row)
-    known = ", ".join(model.version for model in list_models(ledger)) or "none yet"
+    known = ", ".join(model.version for model in list_models(connection)) or "none yet"
     raise ModelNotFound(f"there is no model {version!r}; known: {known}")
 
 
-def list_models(ledger: Ledger) -> list[Model]:
+def list_models(connection: Connection) -> list[Model]:
     """All versions, newest first."""
-    with ledger.read() as connection:
-        rows = connection.execute(
-            select(models).order_by(models.c.created_at.desc(), models.c.version.desc())
-        ).all()
+    rows = connection.execute(
+        select(models).order_by(models.c.created_at.desc(), models.c.version.desc())
+    ).all()
     return [_model(row) for row in rows]
 
 
-def promote_model(ledger: Ledger, version: str) -> None:
+def promote_model(connection: Connection, version: str) -> None:
     """Make a version current. Raises ModelNotFound."""
-    get_model(ledger, version)
-    ledger.write(lambda connection: _promote(connection, version))
+    get_model(connection, version)
+    _promote(connection, version)
 
 
 def _promote(connection: Connection, version: str) -> None:
@@ -120,27 +112,22 @@ def _model(row: Row[Any]) -> Model:
     )
 
 
-def rollback_model(ledger: Ledger) -> tuple[str, str]:
+def rollback_model(connection: Connection) -> tuple[str, str]:
     """Make the version current that was so before; returns what was and what is now.
 
     Raises ModelNotFound when no other version was ever promoted.
     """
 
-    with ledger.read() as connection:
-        promoted = list(
-            connection.execute(
-                select(models.c.version)
-                .where(models.c.promoted_at.is_not(None))
-                .order_by(models.c.promoted_at.desc(), models.c.version.desc())
-                .limit(2)
-            ).scalars()
-        )
+    promoted = list(
+        connection.execute(
+            select(models.c.version)
+            .where(models.c.promoted_at.is_not(None))
+            .order_by(models.c.promoted_at.desc(), models.c.version.desc())
+            .limit(2)
+        ).scalars()
+    )
     if len(promoted) < 2:
         raise ModelNotFound("no other model was current before; 'xraycam models promote VERSION' chooses one")
-
-    def work(connection: Connection) -> None:
-        # By name: done twice, it must not go back two versions.
-        connection.execute(update(models).where(models.c.version == promoted[0]).values(promoted_at=None))
-
-    ledger.write(work)
+    # By name: done twice, it must not go back two versions.
+    connection.execute(update(models).where(models.c.version == promoted[0]).values(promoted_at=None))
     return promoted[0], promoted[1]

@@ -209,7 +209,9 @@ class ClassAttribution:
     marked_images: int
 
 
-def attribution_by_class(ledger: Ledger, run_id: int, sample_every: int = 1) -> list[ClassAttribution]:
+def attribution_by_class(
+    connection: Connection, run_id: int, sample_every: int = 1
+) -> list[ClassAttribution]:
     """One entry for each class that was explained and has a map that is not blank, by name.
 
     `sample_every`: look at one in so many of the run's chunks only.
@@ -234,12 +236,11 @@ def attribution_by_class(ledger: Ledger, run_id: int, sample_every: int = 1) -> 
         some = select(chunks.c.number).where(chunks.c.run_id == run_id, chunks.c.number % sample_every == 0)
         of_some = select(images.c.id).where(images.c.run_id == run_id, images.c.chunk.in_(some))
         statement = statement.where(results.c.image_id.in_(of_some))
-    with ledger.read() as connection:
-        rows = connection.execute(statement).all()
+    rows = connection.execute(statement).all()
     return [ClassAttribution(*row) for row in rows]
 
 
-def model_versions_of_run(ledger: Ledger, run_id: int) -> list[str]:
+def model_versions_of_run(connection: Connection, run_id: int) -> list[str]:
     """The model versions that explained images of a run, by name; of each chunk one image is asked."""
     one = (
         select(results.c.model_version)
@@ -255,5 +256,4 @@ def model_versions_of_run(ledger: Ledger, run_id: int) -> list[str]:
         .scalar_subquery()
     )
     statement = select(one).where(chunks.c.run_id == run_id, chunks.c.done > 0).distinct()
-    with ledger.read() as connection:
-        return sorted(str(name) for name in connection.execute(statement).scalars() if name is not None)
+    return sorted(str(name) for name in connection.execute(statement).scalars() if name is not None)

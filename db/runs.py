@@ -15,7 +15,6 @@ from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
 from db.dialect import now
 from db.errors import RunNotFound
-from db.ledger import Ledger
 from db.schema import chunks, images, results, runs
 
 SCANNING, OPEN, CANCELLED = "scanning", "open", "cancelled"
@@ -65,7 +64,7 @@ def request_hash(root: str, output: str, model_version: str, options: dict[str, 
 
 
 def open_run(
-    ledger: Ledger,
+    connection: Connection,
     *,
     root: str,
     output: str,
@@ -82,52 +81,55 @@ def open_run(
     which the run's own folder is named.
     """
     signature = request_hash(root, output, model_version, options)
-    insert = insert_sqlite if ledger.is_sqlite else insert_postgresql
+    insert = insert_sqlite if connection.dialect.name == "sqlite" else insert_postgresql
+    newest = connection.execute(
+        select(runs).where(runs.c.signature == signature).order_by(runs.c.repeat.desc()).limit(1)
+    ).first()
+    if newest is not None and not force:
+        connection.execute(update(runs).where(runs.c.id == newest.id).values(state=SCANNING))
+        return _run(newest), False
+    values = {
+        "root": root,
+        "output": output,
+        "options": options,
+        "pinned_model": model_version if pinned else None,
+        "signature": signature,
+        "repeat": newest.repeat + 1 if newest is not None else 0,
+        "chunk_size": chunk_size,
+        "state": SCANNING,
+        "created_at": now(),
+    }
+    statement = insert(runs).values(values).on_conflict_do_nothing().returning(runs.c.id)
+    key = connection.execute(statement).scalar()
+    if key is None:
+        # Somebody opened the same run between our look and our insert: look again.
+        return open_run(
+            connection,
+            root=root,
+            output=output,
+            options=options,
+            model_version=model_version,
+            pinned=pinned,
+            chunk_size=chunk_size,
+            force=force,
+        )
+    connection.execute(update(runs).where(runs.c.id == key).values(output=f"{output}/run-{key:06d}"))
+    return _run(connection.execute(select(runs).where(runs.c.id == key)).one()), True
 
-    def work(connection: Connection) -> tuple[Run, bool]:
-        newest = connection.execute(
-            select(runs).where(runs.c.signature == signature).order_by(runs.c.repeat.desc()).limit(1)
-        ).first()
-        if newest is not None and not force:
-            connection.execute(update(runs).where(runs.c.id == newest.id).values(state=SCANNING))
-            return _run(newest), False
-        values = {
-            "root": root,
-            "output": output,
-            "options": options,
-            "pinned_model": model_version if pinned else None,
-            "signature": signature,
-            "repeat": newest.repeat + 1 if newest is not None else 0,
-            "chunk_size": chunk_size,
-            "state": SCANNING,
-            "created_at": now(),
-        }
-        statement = insert(runs).values(values).on_conflict_do_nothing().returning(runs.c.id)
-        key = connection.execute(statement).scalar()
-        if key is None:
-            # Somebody opened the same run between our look and our insert: look again.
-            return work(connection)
-        connection.execute(update(runs).where(runs.c.id == key).values(output=f"{output}/run-{key:06d}"))
-        return _run(connection.execute(select(runs).where(runs.c.id == key)).one()), True
 
-    return ledger.write(work)
-
-
-def get_run(ledger: Ledger, run_id: int) -> Run:
+def get_run(connection: Connection, run_id: int) -> Run:
     """The run with this number. Raises RunNotFound."""
-    with ledger.read() as connection:
-        row = connection.execute(select(runs).where(runs.c.id == run_id)).first()
+    row = connection.execute(select(runs).where(runs.c.id == run_id)).first()
     if row is None:
-        raise RunNotFound(f"there is no run {run_id} in {ledger}; 'xraycam runs' lists them")
+        raise RunNotFound(f"there is no run {run_id}; 'xraycam runs' lists them")
     return _run(row)
 
 
-def latest_run(ledger: Ledger) -> Run:
+def latest_run(connection: Connection) -> Run:
     """The run that was opened last. Raises RunNotFound when there is none."""
-    with ledger.read() as connection:
-        row = connection.execute(select(runs).order_by(runs.c.id.desc()).limit(1)).first()
+    row = connection.execute(select(runs).order_by(runs.c.id.desc()).limit(1)).first()
     if row is None:
-        raise RunNotFound(f"there is no run in {ledger} yet; 'xraycam run FOLDER' makes one")
+        raise RunNotFound("there is no run yet; 'xraycam run FOLDER' makes one")
     return _run(row)
 
 
@@ -154,46 +156,36 @@ def latest_unfinished(connection: Connection, states: Sequence[str]) -> Run | No
     return None if row is None else _run(row)
 
 
-def list_runs(ledger: Ledger, limit: int = 50) -> list[Run]:
+def list_runs(connection: Connection, limit: int = 50) -> list[Run]:
     """The newest runs, newest first."""
-    with ledger.read() as connection:
-        rows = connection.execute(select(runs).order_by(runs.c.id.desc()).limit(limit)).all()
+    rows = connection.execute(select(runs).order_by(runs.c.id.desc()).limit(limit)).all()
     return [_run(row) for row in rows]
 
 
-def set_state(ledger: Ledger, run_id: int, state: str) -> None:
+def set_state(connection: Connection, run_id: int, state: str) -> None:
     """Open or cancel a run; workers look before they start a chunk."""
     values: dict[str, Any] = {"state": state}
-
-    def work(connection: Connection) -> None:
-        connection.execute(update(runs).where(runs.c.id == run_id).values(values))
-
-    ledger.write(work)
+    connection.execute(update(runs).where(runs.c.id == run_id).values(values))
 
 
-def stop_run(ledger: Ledger, run_id: int) -> None:
+def stop_run(connection: Connection, run_id: int) -> None:
     """Have no worker start another chunk of an open run until it is resumed; current ones are finished."""
-
-    def work(connection: Connection) -> None:
-        unfinished = select(chunks.c.run_id).where(chunks.c.run_id == run_id, chunks.c.finished_at.is_(None))
-        connection.execute(
-            update(runs)
-            .where(runs.c.id == run_id, runs.c.state == OPEN, unfinished.exists())
-            .values(state=STOPPED)
-        )
-
-    ledger.write(work)
+    unfinished = select(chunks.c.run_id).where(chunks.c.run_id == run_id, chunks.c.finished_at.is_(None))
+    connection.execute(
+        update(runs)
+        .where(runs.c.id == run_id, runs.c.state == OPEN, unfinished.exists())
+        .values(state=STOPPED)
+    )
 
 
-def progress(ledger: Ledger, run_id: int) -> Progress:
+def progress(connection: Connection, run_id: int) -> Progress:
     """Counts of a run, from its chunks."""
     statement = select(*_counted()).where(chunks.c.run_id == run_id)
-    with ledger.read() as connection:
-        row = connection.execute(statement).one()
+    row = connection.execute(statement).one()
     return Progress(*(int(value) for value in row))
 
 
-def open_progress(ledger: Ledger) -> dict[int, Progress]:
+def open_progress(connection: Connection) -> dict[int, Progress]:
     """Counts of every run with work left, by its number; cancelled and stopped ones are left out."""
     unfinished = select(chunks.c.run_id).where(chunks.c.finished_at.is_(None))
     statement = (
@@ -203,8 +195,7 @@ def open_progress(ledger: Ledger) -> dict[int, Progress]:
         .group_by(chunks.c.run_id)
         .order_by(chunks.c.run_id)
     )
-    with ledger.read() as connection:
-        rows = connection.execute(statement).all()
+    rows = connection.execute(statement).all()
     return {int(row[0]): Progress(*(int(value) for value in row[1:])) for row in rows}
 
 
@@ -225,7 +216,7 @@ def _counted() -> tuple[ColumnElement[Any], ...]:
     )
 
 
-def failures_by_reason(ledger: Ledger, run_id: int) -> dict[str, int]:
+def failures_by_reason(connection: Connection, run_id: int) -> dict[str, int]:
     """How many images failed for which reason, most frequent first."""
     statement = (
         select(results.c.reason, func.count())
@@ -233,11 +224,10 @@ def failures_by_reason(ledger: Ledger, run_id: int) -> dict[str, int]:
         .group_by(results.c.reason)
         .order_by(func.count().desc())
     )
-    with ledger.read() as connection:
-        return {str(reason): int(count) for reason, count in connection.execute(statement)}
+    return {str(reason): int(count) for reason, count in connection.execute(statement)}
 
 
-def count_by_class(ledger: Ledger, run_id: int) -> dict[str, int]:
+def count_by_class(connection: Connection, run_id: int) -> dict[str, int]:
     """How many images were predicted as which class."""
     name = results.c["class"]
     statement = (
@@ -246,11 +236,10 @@ def count_by_class(ledger: Ledger, run_id: int) -> dict[str, int]:
         .group_by(name)
         .order_by(func.count().desc())
     )
-    with ledger.read() as connection:
-        return {str(key): int(count) for key, count in connection.execute(statement)}
+    return {str(key): int(count) for key, count in connection.execute(statement)}
 
 
-def count_by_decision(ledger: Ledger, run_id: int) -> dict[str, int]:
+def count_by_decision(connection: Connection, run_id: int) -> dict[str, int]:
     """How many images were decided how; none where the run has no threshold."""
     name = results.c.decision
     statement = (
@@ -259,14 +248,12 @@ def count_by_decision(ledger: Ledger, run_id: int) -> dict[str, int]:
         .group_by(name)
         .order_by(name.desc())
     )
-    with ledger.read() as connection:
-        return {str(key): int(count) for key, count in connection.execute(statement)}
+    return {str(key): int(count) for key, count in connection.execute(statement)}
 
 
-def count_images(ledger: Ledger, run_id: int) -> int:
+def count_images(connection: Connection, run_id: int) -> int:
     """Rows of a run, counted one by one: exact even where a scan was interrupted."""
-    with ledger.read() as connection:
-        found = connection.execute(select(func.count()).where(images.c.run_id == run_id)).scalar_one()
+    found = connection.execute(select(func.count()).where(images.c.run_id == run_id)).scalar_one()
     return int(found)
 
 

@@ -83,6 +83,7 @@ images = Table(
     Column("size", BigInteger, nullable=False, comment="bytes, as scanned"),
     Column("modified_ns", BigInteger, nullable=False, comment="modification time, as scanned"),
     Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("counted_in", Integer, comment="the lease of its chunk in which the last attempt was counted"),
     Column("gone_at", Timestamp, comment="when a scan found that the file is no more; null: it was there"),
     UniqueConstraint("run_id", "path", name="images_path"),
     Index("images_chunk", "run_id", "chunk"),

@@ -11,7 +11,6 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, insert, or_, select
 
 from db.dialect import now
 from db.errors import TrainingNotFound, TrainingNotResumable
-from db.ledger import Ledger
 from db.schema import trainings
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
@@ -56,7 +55,7 @@ class Training:
 
 
 def add_training(
-    ledger: Ledger,
+    connection: Connection,
     *,
     dataset: str,
     recipe: dict[str, Any],
@@ -77,88 +76,71 @@ def add_training(
         "published_at": now(),
     }
 
-    def work(connection: Connection) -> int:
-        key = connection.execute(insert(trainings).values(values)).inserted_primary_key
-        assert key is not None  # narrows the type; an insert of one row has a key
-        return int(key[0])
-
-    return get_training(ledger, ledger.write(work))
+    key = connection.execute(insert(trainings).values(values)).inserted_primary_key
+    assert key is not None  # narrows the type; an insert of one row has a key
+    return get_training(connection, int(key[0]))
 
 
-def get_training(ledger: Ledger, training_id: int) -> Training:
+def get_training(connection: Connection, training_id: int) -> Training:
     """The training with this number. Raises TrainingNotFound."""
-    found = _select(ledger, trainings.c.id == training_id, limit=1)
+    found = _select(connection, trainings.c.id == training_id, limit=1)
     if not found:
-        raise TrainingNotFound(
-            f"there is no training {training_id} in {ledger}; 'xraycam trainings' lists them"
-        )
+        raise TrainingNotFound(f"there is no training {training_id}; 'xraycam trainings' lists them")
     return found[0]
 
 
-def list_trainings(ledger: Ledger, limit: int = 50) -> list[Training]:
+def list_trainings(connection: Connection, limit: int = 50) -> list[Training]:
     """The newest trainings, newest first."""
-    return _select(ledger, None, limit)
+    return _select(connection, None, limit)
 
 
-def claim_unpublished_trainings(ledger: Ledger, seconds: float) -> list[Training]:
+def claim_unpublished_trainings(connection: Connection, seconds: float) -> list[Training]:
     """The queued trainings whose message was sent more than `seconds` ago or never, oldest first.
 
     Noted as sent now, so that of several who ask one gets each.
     """
     unsent = or_(trainings.c.published_at.is_(None), trainings.c.published_at < now(-seconds))
-
-    def work(connection: Connection) -> list[int]:
-        rows = connection.execute(
-            update(trainings)
-            .where(trainings.c.state == QUEUED, unsent)
-            .values(published_at=now())
-            .returning(trainings.c.id)
-        )
-        return sorted(row.id for row in rows)
-
-    return [get_training(ledger, number) for number in ledger.write(work)]
+    rows = connection.execute(
+        update(trainings)
+        .where(trainings.c.state == QUEUED, unsent)
+        .values(published_at=now())
+        .returning(trainings.c.id)
+    )
+    return [get_training(connection, number) for number in sorted(row.id for row in rows)]
 
 
-def cancel_training(ledger: Ledger, training_id: int) -> Training:
+def cancel_training(connection: Connection, training_id: int) -> Training:
     """Cancel a training unless it has ended or is being published; its state afterwards tells.
 
     Raises TrainingNotFound.
     """
     published = and_(trainings.c.stage == PUBLISHING, trainings.c.lease_expires_at >= now())
-
-    def work(connection: Connection) -> None:
-        connection.execute(
-            update(trainings)
-            .where(
-                trainings.c.id == training_id,
-                trainings.c.state.in_((QUEUED, RUNNING)),
-                or_(trainings.c.stage.is_(None), ~published),
-            )
-            .values({"state": CANCELLED} | finished_values())
+    connection.execute(
+        update(trainings)
+        .where(
+            trainings.c.id == training_id,
+            trainings.c.state.in_((QUEUED, RUNNING)),
+            or_(trainings.c.stage.is_(None), ~published),
         )
+        .values({"state": CANCELLED} | finished_values())
+    )
+    return get_training(connection, training_id)
 
-    ledger.write(work)
-    return get_training(ledger, training_id)
 
-
-def requeue_training(ledger: Ledger, training_id: int, version: str | None = None) -> Training:
+def requeue_training(connection: Connection, training_id: int, version: str | None = None) -> Training:
     """Have a failed, cancelled or lost training continue; `version` names the model anew.
 
     Raises TrainingNotFound, and TrainingNotResumable for one that is done or running.
     """
-    training = get_training(ledger, training_id)
+    training = get_training(connection, training_id)
     options = training.options if version is None else training.options | {"version": version}
     values = queued_values() | {"options": options, "error": None, "finished_at": None, "published_at": now()}
-
-    def work(connection: Connection) -> int:
-        stopped = or_(trainings.c.state.in_((QUEUED, FAILED, CANCELLED)), _is_lost())
-        return connection.execute(
-            update(trainings).where(trainings.c.id == training_id, stopped).values(values)
-        ).rowcount
-
-    if ledger.write(work):
-        return get_training(ledger, training_id)
-    training = get_training(ledger, training_id)
+    stopped = or_(trainings.c.state.in_((QUEUED, FAILED, CANCELLED)), _is_lost())
+    if connection.execute(
+        update(trainings).where(trainings.c.id == training_id, stopped).values(values)
+    ).rowcount:
+        return get_training(connection, training_id)
+    training = get_training(connection, training_id)
     if training.state == DONE:
         made = f"is done and made model {training.version}"
     else:
@@ -181,12 +163,11 @@ def _is_lost() -> ColumnElement[bool]:
     return and_(trainings.c.state == RUNNING, trainings.c.lease_expires_at < now())
 
 
-def _select(ledger: Ledger, condition: ColumnElement[bool] | None, limit: int) -> list[Training]:
+def _select(connection: Connection, condition: ColumnElement[bool] | None, limit: int) -> list[Training]:
     statement = select(trainings, _is_lost().label("is_lost"), now().label("moment"))
     if condition is not None:
         statement = statement.where(condition)
-    with ledger.read() as connection:
-        rows = connection.execute(statement.order_by(trainings.c.id.desc()).limit(limit)).all()
+    rows = connection.execute(statement.order_by(trainings.c.id.desc()).limit(limit)).all()
     return [_training(row) for row in rows]
 
 
@@ -200,40 +181,35 @@ def _training(row: Row[Any]) -> Training:
     return Training(**values)
 
 
-def start_training(ledger: Ledger, training_id: int, owner: str, seconds: float) -> Training | None:
+def start_training(connection: Connection, training_id: int, owner: str, seconds: float) -> Training | None:
     """Lease a queued training for `seconds` by the database's clock; None when it is not queued."""
-
-    def work(connection: Connection) -> bool:
-        return bool(
-            connection.execute(
-                update(trainings)
-                .where(trainings.c.id == training_id, trainings.c.state == QUEUED)
-                .values(
-                    state=RUNNING,
-                    start=trainings.c.start + 1,
-                    owner=owner,
-                    lease_expires_at=now(seconds),
-                    started_at=now(),
-                    eta_seconds=None,
-                )
-            ).rowcount
+    started = connection.execute(
+        update(trainings)
+        .where(trainings.c.id == training_id, trainings.c.state == QUEUED)
+        .values(
+            state=RUNNING,
+            start=trainings.c.start + 1,
+            owner=owner,
+            lease_expires_at=now(seconds),
+            started_at=now(),
+            eta_seconds=None,
         )
+    ).rowcount
+    return get_training(connection, training_id) if started else None
 
-    return get_training(ledger, training_id) if ledger.write(work) else None
 
-
-def renew_training(ledger: Ledger, training: Training, seconds: float) -> bool:
+def renew_training(connection: Connection, training: Training, seconds: float) -> bool:
     """Hold a training for another `seconds`; false when it was cancelled or is no longer ours."""
-    return _change(ledger, training, {"lease_expires_at": now(seconds)})
+    return _change(connection, training, {"lease_expires_at": now(seconds)})
 
 
-def set_stage(ledger: Ledger, training: Training, stage: str) -> bool:
+def set_stage(connection: Connection, training: Training, stage: str) -> bool:
     """Note what a training is at; false when it is no longer ours."""
-    return _change(ledger, training, {"stage": stage, "eta_seconds": None})
+    return _change(connection, training, {"stage": stage, "eta_seconds": None})
 
 
 def record_epoch(
-    ledger: Ledger, training: Training, history: list[dict[str, Any]], eta_seconds: float | None
+    connection: Connection, training: Training, history: list[dict[str, Any]], eta_seconds: float | None
 ) -> bool:
     """Note the epochs done so far; false when the training is no longer ours.
 
@@ -251,10 +227,12 @@ def record_epoch(
         "eta_seconds": eta_seconds,
         "progress_at": now(),
     }
-    return _change(ledger, training, values)
+    return _change(connection, training, values)
 
 
-def finish_training(ledger: Ledger, training: Training, *, version: str, promotion_reason: str) -> bool:
+def finish_training(
+    connection: Connection, training: Training, *, version: str, promotion_reason: str
+) -> bool:
     """Note that a training made a version, and whether that became current, in words."""
     values = {
         "state": DONE,
@@ -263,48 +241,40 @@ def finish_training(ledger: Ledger, training: Training, *, version: str, promoti
         "stage": None,
         "error": None,
     }
-    return _change(ledger, training, values | {"stage": None, "error": None} | finished_values())
+    return _change(connection, training, values | {"stage": None, "error": None} | finished_values())
 
 
-def fail_training(ledger: Ledger, training: Training, error: str) -> bool:
+def fail_training(connection: Connection, training: Training, error: str) -> bool:
     """Note why a training came to nothing."""
-    return _change(ledger, training, {"state": FAILED, "error": error} | finished_values())
+    return _change(connection, training, {"state": FAILED, "error": error} | finished_values())
 
 
-def requeue_trainings_of(ledger: Ledger, owner: str) -> int:
+def requeue_trainings_of(connection: Connection, owner: str) -> int:
     """Put what an owner that stops is training back into the queue, for whoever sends what is unsent."""
+    return connection.execute(
+        update(trainings)
+        .where(
+            trainings.c.owner == owner,
+            trainings.c.state == RUNNING,
+            or_(trainings.c.stage.is_(None), trainings.c.stage != PUBLISHING),
+        )
+        .values(queued_values())
+    ).rowcount
 
-    def work(connection: Connection) -> int:
-        return connection.execute(
+
+def _change(connection: Connection, training: Training, values: dict[str, Any]) -> bool:
+    """Change the row of a training that is ours; false when it no longer is."""
+    return bool(
+        connection.execute(
             update(trainings)
             .where(
-                trainings.c.owner == owner,
+                trainings.c.id == training.id,
+                trainings.c.start == training.start,
                 trainings.c.state == RUNNING,
-                or_(trainings.c.stage.is_(None), trainings.c.stage != PUBLISHING),
             )
-            .values(queued_values())
+            .values(values)
         ).rowcount
-
-    return ledger.write(work)
-
-
-def _change(ledger: Ledger, training: Training, values: dict[str, Any]) -> bool:
-    """Change the row of a training that is ours; false when it no longer is."""
-
-    def work(connection: Connection) -> bool:
-        return bool(
-            connection.execute(
-                update(trainings)
-                .where(
-                    trainings.c.id == training.id,
-                    trainings.c.start == training.start,
-                    trainings.c.state == RUNNING,
-                )
-                .values(values)
-            ).rowcount
-        )
-
-    return ledger.write(work)
+    )
 
 
 def _finite(value: Any) -> Any:

@@ -11,7 +11,6 @@ from sqlalchemy.dialects.postgresql import insert as insert_postgresql
 from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
 from db.dialect import now
-from db.ledger import Ledger
 from db.schema import workers
 
 
@@ -30,9 +29,11 @@ class Worker:
     is_live: bool
 
 
-def register_worker(ledger: Ledger, *, name: str, host: str, pid: int, device: str, queues: str) -> None:
+def register_worker(
+    connection: Connection, *, name: str, host: str, pid: int, device: str, queues: str
+) -> None:
     """Note that a worker starts."""
-    insert = insert_sqlite if ledger.is_sqlite else insert_postgresql
+    insert = insert_sqlite if connection.dialect.name == "sqlite" else insert_postgresql
     values: dict[str, Any] = {
         "name": name,
         "host": host,
@@ -45,37 +46,24 @@ def register_worker(ledger: Ledger, *, name: str, host: str, pid: int, device: s
         "started_at": now(),
         "last_heartbeat_at": now(),
     }
-
-    def work(connection: Connection) -> None:
-        statement = insert(workers).values(values)
-        connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
-
-    ledger.write(work)
+    statement = insert(workers).values(values)
+    connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
 
 
-def update_worker(ledger: Ledger, name: str, **changes: str | None) -> None:
+def update_worker(connection: Connection, /, name: str, **changes: str | None) -> None:
     """Note that a worker lives, and what changed: `model_version`, `activity` or `last_error`."""
-
-    def work(connection: Connection) -> None:
-        connection.execute(
-            update(workers).where(workers.c.name == name).values(**changes, last_heartbeat_at=now())
-        )
-
-    ledger.write(work)
+    connection.execute(
+        update(workers).where(workers.c.name == name).values(**changes, last_heartbeat_at=now())
+    )
 
 
-def list_workers(ledger: Ledger, silent_seconds: float = 60.0) -> list[Worker]:
+def list_workers(connection: Connection, silent_seconds: float = 60.0) -> list[Worker]:
     """All workers by name; `is_live` is false for one not heard of for `silent_seconds`."""
     is_live = (workers.c.last_heartbeat_at > now(-silent_seconds)).label("is_live")
-    with ledger.read() as connection:
-        rows = connection.execute(select(workers, is_live).order_by(workers.c.name)).all()
+    rows = connection.execute(select(workers, is_live).order_by(workers.c.name)).all()
     return [Worker(**{**row._mapping, "is_live": bool(row.is_live)}) for row in rows]
 
 
-def remove_worker(ledger: Ledger, name: str) -> None:
+def remove_worker(connection: Connection, name: str) -> None:
     """Forget a worker that ended."""
-
-    def work(connection: Connection) -> None:
-        connection.execute(delete(workers).where(workers.c.name == name))
-
-    ledger.write(work)
+    connection.execute(delete(workers).where(workers.c.name == name))

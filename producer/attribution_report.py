@@ -30,10 +30,10 @@ CHUNKS_LOOKED_AT = 500
 def attribution_report(session: Session, run: Run) -> Iterator[str]:
     """Whatever should be known before the maps of a run are believed: warnings about the versions that made
     it, measured when they were trained, then about its heat."""
-    for version in model_versions_of_run(session.ledger, run.id):
+    for version in session.ledger.query(model_versions_of_run, run.id):
         yield from occlusion_report_of(session, version)
-    sample_every = max(1, progress(session.ledger, run.id).chunks // CHUNKS_LOOKED_AT)
-    yield from attribution_lines(attribution_by_class(session.ledger, run.id, sample_every))
+    sample_every = max(1, session.ledger.query(progress, run.id).chunks // CHUNKS_LOOKED_AT)
+    yield from attribution_lines(session.ledger.query(attribution_by_class, run.id, sample_every))
     if sample_every > 1:
         yield f"of the heat, one in {sample_every} chunks was looked at"
 
@@ -41,7 +41,7 @@ def attribution_report(session: Session, run: Run) -> Iterator[str]:
 def occlusion_report_of(session: Session, version: str) -> Iterator[str]:
     """`occlusion_lines` of a version; none if it is gone."""
     try:
-        model = get_model(session.ledger, version)
+        model = session.ledger.query(get_model, version)
         metadata = read_metadata(store_of(session.settings).fetch(model.version, model.digest))
     except (XraycamError, LedgerError):
         return

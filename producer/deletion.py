@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 def delete_run_of(session: Session, number: int, *, overlays: bool, yes: bool) -> None:
     """Delete a run, and with `overlays` the files it wrote. Raises RunNotFound and DeletionRefused."""
-    run = get_run(session.ledger, number)
-    found = progress(session.ledger, number)
+    run = session.ledger.query(get_run, number)
+    found = session.ledger.query(progress, number)
     files = "its overlays, heatmaps and predictions.csv in" if overlays else "kept: overlays in"
     click.echo(
         f"run {number} of {run.root}: {counted(found.images, 'row')} of images, "
@@ -87,7 +87,7 @@ def delete_model_of(session: Session, version: str, *, yes: bool) -> None:
     from db.models import get_model
     from worker.model.store import store_of
 
-    model = get_model(session.ledger, version)
+    model = session.ledger.query(get_model, version)
     store = store_of(session.settings)
     with session.ledger.read() as connection:
         check_model_deletable(connection, version)

@@ -62,7 +62,7 @@ def check_request(ledger: Ledger, settings: Settings, request: Request) -> tuple
     check_output_dir(output_folder(settings, request))
     store = store_of(settings)
     current = ensure_current_model(ledger, store)
-    model = current if request.model is None else get_model(ledger, request.model)
+    model = current if request.model is None else ledger.query(get_model, request.model)
     description = read_metadata(store.fetch(model.version, model.digest))
     for layer in request.options.layers:
         if layer != AUTO:
@@ -108,8 +108,8 @@ def enqueue(
     if not first:
         raise XraycamError(nothing_found(request.folder, counts))
     ensure_output_dir(output_folder(settings, request))
-    run, is_new = open_run(
-        ledger,
+    run, is_new = ledger.write(
+        open_run,
         root=str(folder.root),
         output=str(output_folder(settings, request)),
         options=options.model_dump(mode="json"),

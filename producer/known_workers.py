@@ -16,7 +16,7 @@ def known_workers(ledger: Ledger) -> list[Worker]:
     host = socket.gethostname()
     return [
         replace(worker, is_live=False) if worker.host == host and not is_alive(worker.pid) else worker
-        for worker in list_workers(ledger)
+        for worker in ledger.query(list_workers)
     ]
 
 

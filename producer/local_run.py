@@ -101,7 +101,7 @@ class LocalRunSupervisor:
 
     def publish(self, on_wait: Callable[[], object] | None = None) -> int:
         """Send the run's unfinished chunks."""
-        total = runs.progress(self._ledger, self._run.id).chunks
+        total = self._ledger.query(runs.progress, self._run.id).chunks
 
         def wait() -> None:
             self._fleet.tick()
@@ -116,7 +116,7 @@ def run_locally(session: Session, run: Run, gpus: str = "all") -> int:
 
     Whatever ends it before leaves the run stopped: nobody takes it up but `resume` or the same command.
     """
-    if not runs.progress(session.ledger, run.id).is_complete:
+    if not session.ledger.query(runs.progress, run.id).is_complete:
         try:
             with (
                 interrupt_once(),
@@ -130,7 +130,7 @@ def run_locally(session: Session, run: Run, gpus: str = "all") -> int:
                     overseer.publish(on_wait=display.update)
                     wait_for_run(display, session.ledger, run, overseer.tick)
         except KeyboardInterrupt:
-            found = runs.progress(session.ledger, run.id)
+            found = session.ledger.query(runs.progress, run.id)
             session.err.print(
                 f"stopped: {found.done + found.failed} of {found.images} images have a result; "
                 f"'xraycam resume {run.id}' does the rest"
@@ -146,7 +146,7 @@ def stopped_on_error(ledger: Ledger, run: Run) -> Iterator[None]:
         yield
     except BaseException:
         with suppress(LedgerError):
-            stop_run(ledger, run.id)
+            ledger.write(stop_run, run.id)
         raise
 
 
@@ -167,10 +167,10 @@ def train_locally(session: Session, training: Training, gpus: str = "all") -> in
                     ended = wait_for_training(display, overseer.tick)
             except KeyboardInterrupt:
                 # Told before the trainer is stopped: it ends after its current batch, not when killed.
-                cancel_training(session.ledger, training.id)
+                session.ledger.write(cancel_training, training.id)
                 raise
     except KeyboardInterrupt:
-        found = get_training(session.ledger, training.id)
+        found = session.ledger.query(get_training, training.id)
         report_training(session, found)
         return INTERRUPTED if found.version is None else 0
     return report_training(session, ended)
@@ -183,7 +183,7 @@ def cancelled_on_error(ledger: Ledger, training: Training) -> Iterator[None]:
         yield
     except BaseException:
         with suppress(LedgerError):
-            cancel_training(ledger, training.id)
+            ledger.write(cancel_training, training.id)
         raise
 
 

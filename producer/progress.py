@@ -30,7 +30,7 @@ def stall_reason(session: Session, run_id: int, found: Progress, workers: int) -
 
     `workers`: how many are live.
     """
-    state = get_run(session.ledger, run_id).state
+    state = session.ledger.query(get_run, run_id).state
     if state == SCANNING:
         return "its folder is being scanned; if that was interrupted, the same command continues it"
     if state == STOPPED and not found.is_complete:
@@ -134,7 +134,7 @@ class ProgressDisplay:
 
     def update(self) -> runs.Progress:
         """Look at the ledger and redraw."""
-        found = runs.progress(self._ledger, self._run.id)
+        found = self._ledger.query(runs.progress, self._run.id)
         ended = found.done + found.failed
         self._bar.update(
             self._task, total=found.images, completed=ended, failed=found.failed, rate=self._rate(ended)
@@ -161,7 +161,7 @@ class ProgressDisplay:
 
     def _show_health(self, found: runs.Progress) -> None:
         live = live_workers(self._ledger)
-        failures = runs.failures_by_reason(self._ledger, self._run.id) if found.failed else {}
+        failures = self._ledger.query(runs.failures_by_reason, self._run.id) if found.failed else {}
         explaining = inference_workers(live)
         lines = [describe_health(found, explaining, failures)]
         if self._stall_reason is not None:
@@ -179,7 +179,7 @@ def wait_for_run(
     """Wait until every image of a run has a result, or it is cancelled or stopped; `tick` is called."""
 
     def look() -> tuple[runs.Progress, str]:
-        return display.update(), get_run(ledger, run.id).state
+        return display.update(), ledger.query(get_run, run.id).state
 
     while True:
         try:

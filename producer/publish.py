@@ -57,7 +57,7 @@ def publish_chunks(
                 elif time.monotonic() - answered > RETRY_TIMEOUT:
                     raise broker_error(broker, list(_causes(error))[-1]) from error
             if has_room:
-                mark_published(ledger, run.id, part)
+                ledger.write(mark_published, run.id, part)
                 sent += len(part)
                 numbers = numbers[len(part) :]
                 batch_size = min(most_at_once, batch_size * 2)

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from db import runs
 from db.gone_files import count_gone
+from db.grouped_results import count_burned_in
 from db.results import Filter
 from producer.attribution_report import attribution_report
 from producer.cli import SOME_FAILED
@@ -31,16 +32,16 @@ def summarize(session: Session, run: Run) -> int:
 
     A folder that cannot be written to from this machine is said, and is no error: the run is done.
     """
-    found = runs.progress(session.ledger, run.id)
+    found = session.ledger.query(runs.progress, run.id)
     with session.ledger.read() as connection:
         gone = count_gone(connection, run.id)
     table = Table(title=f"run {run.id}: {found.done} done, {found.failed} failed", title_justify="left")
     table.add_column("result")
     table.add_column("images", justify="right")
-    for name, count in runs.count_by_class(session.ledger, run.id).items():
+    for name, count in session.ledger.query(runs.count_by_class, run.id).items():
         if count > gone.get(name, 0):
             table.add_row(name, str(count - gone.get(name, 0)))
-    for reason, count in runs.failures_by_reason(session.ledger, run.id).items():
+    for reason, count in session.ledger.query(runs.failures_by_reason, run.id).items():
         table.add_row(f"failed: {reason}", str(count))
     if of_class := sum(count for name, count in gone.items() if name is not None):
         table.add_row("file deleted since (gone_at is set)", str(of_class))
@@ -48,11 +49,18 @@ def summarize(session: Session, run: Run) -> int:
     places = {"overlays": run.output, "table": _write_table(session, run), "ledger": str(session.ledger)}
     for label, place in places.items():
         session.out.print(f"{label + ':':<10}{place}", soft_wrap=True, markup=False)
-    for name, count in runs.count_by_decision(session.ledger, run.id).items():
+    for name, count in session.ledger.query(runs.count_by_decision, run.id).items():
         session.out.print(f"{name}: {counted(count, 'image')}", markup=False)
     drift = drift_report(session.ledger, store_of(session.settings), run)
     for line in (*drift, *attribution_report(session, run)):
         session.out.print(line, soft_wrap=True, markup=False)
+    with session.ledger.read() as connection:
+        burned_in = count_burned_in(connection, run.id)
+    if burned_in:
+        session.out.print(
+            f"{burned_in} images have text burned in, which may name the patient; so do their overlays",
+            soft_wrap=True,
+        )
     if found.failed:
         session.err.print(f"why images failed: xraycam results {run.id} --status failed", soft_wrap=True)
         return SOME_FAILED

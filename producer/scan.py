@@ -10,7 +10,8 @@ from fnmatch import translate
 from pathlib import Path
 
 from db.ingest import ScannedFile
-from worker.errors import XraycamError
+from producer.archive_scan import is_archive, scan_archive
+from worker.errors import ImageError, XraycamError
 from worker.file_names import escape_path, has_image_extension, is_sidecar
 from worker.folder_walk import WalkCounts, walk
 from worker.images.dicom import is_dicom
@@ -75,12 +76,16 @@ def scan(
     they really are. Raises XraycamError when the folder itself cannot be read. What of a path is not UTF-8
     becomes escapes, see `escape_path`.
     """
-    if folder.only is not None:
-        counts.found += 1
-        yield _scanned(escape_path(folder.only), (folder.root / folder.only).stat())
-        return
     matches = _matcher(globs)
     inside = str(folder.root).rstrip("/") + "/"
+    if folder.only is not None:
+        file, path = inside + folder.only, escape_path(folder.only)
+        if not has_image_extension(path) and _is_archive(file):
+            yield from _members(file, path, counts, matches, inside)
+        else:
+            counts.found += 1
+            yield _scanned(path, os.stat(file))  # noqa: PTH116
+        return
     try:
         for found in walk(
             folder.root, counts, exclude={str(path) for path in exclude}, longest=LONGEST_FOLDER
@@ -92,6 +97,11 @@ def scan(
                 if is_link and (wanted or entry.is_dir()) and _leads_outside(entry, inside):
                     counts.skip("external_symlinks", path)
                     continue
+                if not has_image_extension(path) and not is_sidecar(path) and entry.is_file():
+                    in_archive = _is_archive(entry.path) and not (is_link and _leads_outside(entry, inside))
+                    if in_archive:
+                        yield from _members(entry.path, escape_path(path), counts, matches, inside)
+                        continue
                 if not wanted:
                     kind = _not_dicom(entry, path, inside) if matches is None else "other_type"
                     if kind is not None:
@@ -113,6 +123,32 @@ def scan(
         raise XraycamError(
             f"{folder.root} cannot be read: {error.strerror}; check its permissions"
         ) from error
+
+
+def _is_archive(file: str) -> bool:
+    try:
+        return is_archive(file)
+    except OSError:
+        return False  # told by whoever reads it
+
+
+def _members(
+    file: str,
+    path: str,
+    counts: ScanCounts,
+    matches: Callable[[str, str], bool] | None,
+    inside: str,
+) -> Iterator[ScannedFile]:
+    """The images of an archive; the archive itself where it cannot be listed, to end with its reason."""
+    try:
+        for member in scan_archive(
+            file, path, counts, matches, lambda found: os.path.lexists(inside + found)
+        ):
+            counts.found += 1
+            yield ScannedFile(*member)
+    except (ImageError, OSError):
+        counts.found += 1
+        yield _scanned(path, os.stat(file))  # noqa: PTH116
 
 
 def _not_dicom(entry: os.DirEntry[str], path: str, inside: str) -> str | None:

@@ -38,7 +38,7 @@ class Session:
 
     def run(self, number: int | None) -> Run:
         """The run that was named, or the latest. Raises RunNotFound."""
-        return latest_run(self.ledger) if number is None else get_run(self.ledger, number)
+        return self.ledger.query(latest_run) if number is None else self.ledger.query(get_run, number)
 
     def model(self, version: str | None) -> Model:
         """The model of this version, or the current one. Raises ModelNotFound."""
@@ -46,7 +46,7 @@ class Session:
         from worker.model.store import ensure_current_model, store_of
 
         current = ensure_current_model(self.ledger, store_of(self.settings))
-        return current if version is None else get_model(self.ledger, version)
+        return current if version is None else self.ledger.query(get_model, version)
 
     def require_broker(self) -> str:
         """The broker's URL. Raises XraycamError where none is configured or it does not answer."""

@@ -63,7 +63,7 @@ class TrainingDisplay:
 
     def update(self) -> Training:
         """Look at the ledger and redraw."""
-        training = get_training(self._ledger, self._id)
+        training = self._ledger.query(get_training, self._id)
         if training.start > self._start and training.owner is not None:
             self._start = training.start
             self._console.print(f"training {self._id}: started on {training.owner}", soft_wrap=True)
@@ -114,7 +114,7 @@ def report_training(session: Session, training: Training) -> int:
     word = f"training {training.id}"
     again = f"'xraycam train --resume {training.id}'"
     if training.state == DONE and training.version is not None:
-        figures = get_model(session.ledger, training.version).metrics
+        figures = session.ledger.query(get_model, training.version).metrics
         session.out.print(f"{word} made model {training.version}: {describe(figures)}", soft_wrap=True)
         session.out.print(training.promotion_reason, soft_wrap=True, markup=False)
         told = (
@@ -144,7 +144,7 @@ def report_training(session: Session, training: Training) -> int:
 def left_out_of(session: Session, version: str) -> Iterator[str]:
     """What of its folder the training of a version left out, by reason; nothing where it is gone."""
     try:
-        model = get_model(session.ledger, version)
+        model = session.ledger.query(get_model, version)
         training = read_metadata(store_of(session.settings).fetch(model.version, model.digest)).training
     except (XraycamError, LedgerError):
         return

@@ -132,8 +132,8 @@ def request_training(ledger: Ledger, settings: Settings, request: TrainingReques
     if options.version is not None:
         check_version(ledger, settings, options.version)
     init_weights = _init_weights(ledger, request.init_weights or settings.init_weights)
-    return add_training(
-        ledger,
+    return ledger.write(
+        add_training,
         dataset=str(dataset),
         recipe=recipe.model_dump(mode="json"),
         init_weights=init_weights,
@@ -186,7 +186,7 @@ def _options(settings: Settings, request: TrainingRequest) -> TrainOptions:
             f"--source: {wrong}; give one citation, or one place that the images are from, and repeat the "
             "option for more"
         ) from None
-    if request.group_by is not None:
+    if request.group_by not in (None, "patient", "none"):
         try:
             re.compile(request.group_by)
         except re.error as error:
@@ -212,7 +212,7 @@ def _init_weights(ledger: Ledger, given: str) -> str:
     if path.is_file() or (path / METADATA_FILE).is_file():
         return str(path)
     try:
-        return get_model(ledger, given).version
+        return ledger.query(get_model, given).version
     except ModelNotFound as error:
         raise TrainingRefused(
             f"--init-weights {given} (XRAYCAM_INIT_WEIGHTS): no such file, and {error}; or give imagenet"

@@ -165,8 +165,8 @@ def model_store(small_model: Path) -> InstallModel:
 
     def install(ledger: Ledger, home: Path) -> Model:
         version = ModelStore(str(home / "models"), home / "model-cache").publish(small_model)
-        add_model(
-            ledger,
+        ledger.write(
+            add_model,
             version=version,
             digest=digest_of(small_model),
             classes=("Normal", "Tuberculosis"),
@@ -174,7 +174,7 @@ def model_store(small_model: Path) -> InstallModel:
             metrics={},
             promote=True,
         )
-        model = current_model(ledger)
+        model = ledger.query(current_model)
         assert model is not None
         return model
 

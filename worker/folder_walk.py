@@ -21,6 +21,8 @@ KINDS = {
     "dicomdir": "DICOMDIR files (lists of DICOM media)",
     "sidecars": "files beside images (.csv, .json, .txt, ...)",
     "other_type": "files of other types (--glob '*' takes them all)",
+    "repeated_members": "members of archives called as another file (the last of them is read)",
+    "long_names": "members of archives with names too long (unpack them)",
     "external_symlinks": "links leading outside the folder",
     "names_not_utf8": "files named not in UTF-8, and as text like another (rename them)",
     "unreadable_files": "files not readable (check their permissions)",

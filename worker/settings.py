@@ -71,6 +71,11 @@ class Settings(BaseSettings):
     image_timeout: float = Field(60.0, gt=0.0, le=600.0, description="time limit for one image")
     max_pixels: int = Field(100_000_000, ge=1, le=10**9, description="larger images are refused")
     max_bytes: int = Field(200_000_000, ge=1, le=10**10, description="larger files are refused")
+    identity_key_file: Path | None = Field(
+        None,
+        description="key of the hashes of patients, the same for all workers; unset: `identity.key` in the "
+        "home folder, made by whoever comes first",
+    )
     max_queued_messages: int = Field(
         2000,
         ge=10,
@@ -100,7 +105,7 @@ class Settings(BaseSettings):
     )
     umask: str = Field("077", pattern="^0?[0-7]{3}$", description="permissions that new files do not get")
 
-    @field_validator("home", "output")
+    @field_validator("home", "output", "identity_key_file")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         try:
@@ -184,6 +189,11 @@ class Settings(BaseSettings):
     @property
     def overlays(self) -> Path:
         return self.output or self.home / "overlays"
+
+    @property
+    def identity_key(self) -> Path:
+        """The file with the key of patients' hashes."""
+        return self.identity_key_file or self.home / "identity.key"
 
     @property
     def worker_threads(self) -> int:

@@ -122,7 +122,9 @@ def _report_fault(error: BaseException) -> None:
     """Show what keeps this worker from working to whoever looks at the ledger."""
     text = str(error) if isinstance(error, WorkerBroken) else _line(error)
     with suppress(Exception):
-        update_worker(Ledger(load_settings().database, retry_timeout=1.0), worker_name(), last_error=text)
+        Ledger(load_settings().database, retry_timeout=1.0).write(
+            update_worker, worker_name(), last_error=text
+        )
 
 
 def _touch_published_at(run: int, chunk: int) -> None:
@@ -130,4 +132,4 @@ def _touch_published_at(run: int, chunk: int) -> None:
     from worker.serve.context import station
 
     with suppress(XraycamError, LedgerError):
-        mark_published(station().ledger, run, [chunk])
+        station().ledger.write(mark_published, run, [chunk])

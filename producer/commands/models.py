@@ -41,7 +41,7 @@ def show(version: str) -> None:
     from worker.model.store import store_of
 
     session = open_session()
-    model = get_model(session.ledger, version)
+    model = session.ledger.query(get_model, version)
     folder = store_of(session.settings).fetch(model.version, model.digest)
     shown = read_metadata(folder).model_dump(mode="json", exclude={"layers"})
     click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
@@ -60,9 +60,9 @@ def promote(version: str) -> None:
     from worker.queue.reload import broadcast_reload
 
     session = open_session()
-    model = get_model(session.ledger, version)
+    model = session.ledger.query(get_model, version)
     store_of(session.settings).fetch(model.version, model.digest)  # refuses a damaged one
-    promote_model(session.ledger, version)
+    session.ledger.write(promote_model, version)
     broadcast_reload(session.settings)
     click.echo(f"current is {version}")
     _say_uncalibrated_sites(session, version)
@@ -76,7 +76,7 @@ def rollback() -> None:
     from worker.queue.reload import broadcast_reload
 
     session = open_session()
-    before, current = rollback_model(session.ledger)
+    before, current = session.ledger.write(rollback_model)
     broadcast_reload(session.settings)
     click.echo(f"current is {current}, no longer {before}")
     _say_uncalibrated_sites(session, current)
@@ -98,8 +98,8 @@ def import_(folder: Path, promote: bool) -> None:
     description = check_folder(folder)
     version = store_of(session.settings).publish(folder)
     digest = digest_of(folder)
-    add_model(
-        session.ledger,
+    session.ledger.write(
+        add_model,
         version=version,
         digest=digest,
         classes=description.classes,
@@ -107,10 +107,10 @@ def import_(folder: Path, promote: bool) -> None:
         metrics=description.training.get("validation", {}),
         created_at=description.created_at,
     )
-    if get_model(session.ledger, version).digest != digest:
+    if session.ledger.query(get_model, version).digest != digest:
         raise ModelError(f"another model {version} is registered already; give this one another version")
     if promote:
-        promote_model(session.ledger, version)
+        session.ledger.write(promote_model, version)
         broadcast_reload(session.settings)
     click.echo(f"imported {version}" + (", now current" if promote else ""))
     if promote:
@@ -144,7 +144,7 @@ def export(version: str, folder: Path) -> None:
     from worker.model.store import store_of
 
     session = open_session()
-    model = get_model(session.ledger, version)
+    model = session.ledger.query(get_model, version)
     target = ensure_output_dir(folder) / version
     if target.exists():
         raise ModelError(f"{target} exists already; name another folder")
@@ -176,14 +176,14 @@ def _list() -> None:
     session = open_session()
     store = store_of(session.settings)
     ensure_current_model(session.ledger, store)
-    current = current_model(session.ledger)
+    current = session.ledger.query(current_model)
     table = Table()
     for name in ("", "version", "created", "classes", "source"):
         table.add_column(name, overflow="fold")
     table.add_column("size", justify="right", no_wrap=True)
     for name in ("AUC", "sensitivity", "specificity"):
         table.add_column(name, justify="right", no_wrap=True)
-    for model in list_models(session.ledger):
+    for model in session.ledger.query(list_models):
         figures = [model.metrics.get(name) for name in ("auc", "sensitivity", "specificity")]
         table.add_row(
             "*" if current is not None and model.version == current.version else "",

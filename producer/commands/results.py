@@ -50,8 +50,16 @@ TABLE_ROWS = 50
     "--limit", type=click.IntRange(1), help=f"At most so many rows; a table has {TABLE_ROWS} if not told."
 )
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="File to write to.")
+@click.option(
+    "--per",
+    type=click.Choice(["image", "study", "patient"]),
+    default="image",
+    show_default=True,
+    help="A row for each image, or for each study or patient of DICOM files: with --class, the highest "
+    "probability of that class.",
+)
 def results_command(
-    run: int | None, output_format: str, limit: int | None, output: Path | None, **wanted: Any
+    run: int | None, output_format: str, limit: int | None, output: Path | None, per: str, **wanted: Any
 ) -> None:
     """Print the predictions of RUN, or of the latest run.
 
@@ -69,6 +77,9 @@ def results_command(
 
     session = open_session()
     chosen_run = session.run(run)
+    if per != "image":
+        _write_per(session, chosen_run, per, output_format, limit, output, wanted)
+        return
     if output_format == "table" and limit is None:
         limit = TABLE_ROWS
     chosen = Filter(run=chosen_run.id, limit=limit, **wanted)
@@ -104,6 +115,47 @@ def results_command(
                 write(session.ledger, chosen, text)
 
 
+def _write_per(
+    session: Session,
+    run: Run,
+    per: str,
+    output_format: str,
+    limit: int | None,
+    output: Path | None,
+    wanted: dict[str, Any],
+) -> None:
+    import sys
+
+    from producer.grouped_results import write_groups
+    from producer.session import ensure_output_file
+    from worker.errors import XraycamError
+
+    class_name = wanted.pop("class_name")
+    if any(value is not None for value in wanted.values()):
+        raise click.UsageError(f"--per {per} goes with --class, --format, --limit and --output alone.")
+    if class_name is not None:
+        known = _classes(session, run)
+        if class_name not in known:
+            raise XraycamError(
+                f"run {run.id} has no class {class_name}; it has {', '.join(known) or 'none yet'}"
+            )
+    if output is None:
+        write_groups(session, run, per, class_name, output_format, sys.stdout, limit)
+    elif output_format == "table":
+        raise click.UsageError("A table goes to the screen: choose csv, json or jsonl for a file.")
+    else:
+        with ensure_output_file(output).open("w", encoding="utf-8", newline="") as text:
+            write_groups(session, run, per, class_name, output_format, text, limit)
+
+
+def _classes(session: Session, run: Run) -> list[str]:
+    """The classes of the version that explained the first image that is done."""
+    from db.results import Filter, read_predictions
+
+    first = next(read_predictions(session.ledger, Filter(run=run.id, status="done", limit=1)), None)
+    return sorted((first or {}).get("probabilities") or {})
+
+
 def _binary(output: Path | None) -> IO[bytes]:
     return click.open_file("-" if output is None else str(output), "wb")
 
@@ -129,7 +181,7 @@ def _check_known(session: Session, chosen: Filter) -> None:
     ):
         if value is None or _has_any(session, alone):
             continue
-        if value not in (known := look(session.ledger, run)):
+        if value not in (known := session.ledger.query(look, run)):
             has = ", ".join(f"{name} ({count})" for name, count in known.items()) or "none yet"
             raise XraycamError(f"{option} {value}: run {run} has {has}")
 

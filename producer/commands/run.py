@@ -52,6 +52,8 @@ _OPTIONS = (
                  help="Only files that match, such as '*.png'; repeatable."),
     click.option("--accept", multiple=True, type=click.Choice(ACCEPTABLE),
                  help="Explain DICOM files of this kind too, which are otherwise refused; repeatable."),
+    click.option("--keep-age-sex", is_flag=True,
+                 help="Keep age and sex of DICOM files in the results; else they are not kept."),
     click.option("--output", type=click.Path(path_type=Path), help="Folder for the overlays."),
     click.option("--force", is_flag=True, help="Do all again, as a new run, even what is done."),
     click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing."),
@@ -82,6 +84,7 @@ def request_from(given: dict[str, Any]) -> Request:
         accept=tuple(sorted(set(given["accept"]))),
         site=given["site"],
         threshold=given["threshold"],
+        keep_age_sex=given["keep_age_sex"],
     )
     return Request(
         given["folder"],
@@ -166,7 +169,7 @@ def send_or_run_here(session: Session, run: Run) -> int:
     from producer.local_run import run_locally, stopped_on_error
     from producer.publish import publish_chunks
 
-    found = runs.progress(session.ledger, run.id)
+    found = session.ledger.query(runs.progress, run.id)
     if found.is_complete:
         click.echo(f"run {run.id} is complete: {found.done} done, {found.failed} failed", err=True)
         return SOME_FAILED if found.failed else 0
@@ -259,7 +262,7 @@ def enqueue_command(dry_run: bool, wait: bool, **given: Any) -> None:
             )
             then = f"'xraycam resume {enqueued.run.id}' sends the rest to the workers"
             report_enqueued(enqueued)
-            chunks = runs.progress(session.ledger, enqueued.run.id).chunks
+            chunks = session.ledger.query(runs.progress, enqueued.run.id).chunks
             with stopped_on_error(session.ledger, enqueued.run):
                 waiting = _WaitingToSend(session, enqueued.run, status.update)
                 publish_chunks(session.settings, session.ledger, enqueued.run, chunks, waiting.tell)

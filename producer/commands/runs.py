@@ -58,8 +58,8 @@ def _list(limit: int) -> None:
         ("failed", "right"), ("model", "left"), ("layers", "left"), ("started", "left"),
     ):  # fmt: skip
         table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type] # a literal above
-    for run in list_runs(session.ledger, limit):
-        found = progress(session.ledger, run.id)
+    for run in session.ledger.query(list_runs, limit):
+        found = session.ledger.query(progress, run.id)
         state = "complete" if run.state in ("open", "stopped") and found.is_complete else run.state
         table.add_row(
             str(run.id),
@@ -109,7 +109,7 @@ def watch_run(session: Session, watched: Run, *, once: bool = False) -> int:
     from producer.run_summary import summarize
 
     if once:
-        found = runs.progress(session.ledger, watched.id)
+        found = session.ledger.query(runs.progress, watched.id)
     else:
 
         def look(found: runs.Progress, workers: int) -> str | None:
@@ -119,13 +119,13 @@ def watch_run(session: Session, watched: Run, *, once: bool = False) -> int:
             found = wait_for_run(display, session.ledger, watched, lambda: None)
         if found.is_complete:
             return summarize(session, watched)
-    state = get_run(session.ledger, watched.id).state
+    state = session.ledger.query(get_run, watched.id).state
     if state == SCANNING:
         ended = "being scanned"
     else:
         ended = "complete" if found.is_complete else state if state in HALTED else "in progress"
     click.echo(f"run {watched.id}: {ended}, {found.done} of {found.images} done, {found.failed} failed")
-    for reason, count in runs.failures_by_reason(session.ledger, watched.id).items():
+    for reason, count in session.ledger.query(runs.failures_by_reason, watched.id).items():
         click.echo(f"  {count} {reason}")
     if found.expired_leases:
         click.echo(f"  {counted(found.expired_leases, 'lease')} expired; chunks re-run")
@@ -144,7 +144,7 @@ def _watch_training(session: Session, number: int, once: bool) -> int:
     from db.trainings import get_training
     from producer.training_progress import TrainingDisplay, report_training, wait_for_training
 
-    training = get_training(session.ledger, number)
+    training = session.ledger.query(get_training, number)
     if not once and not training.has_ended:
         with TrainingDisplay(session.err, session.ledger, number) as display:
             training = wait_for_training(display)
@@ -180,7 +180,7 @@ def resume_command(run: int | None) -> None:
             f"not scanned to the end; 'xraycam run {chosen.root}' or 'enqueue' with the same options "
             "continues it"
         )
-    set_state(session.ledger, chosen.id, OPEN)
+    session.ledger.write(set_state, chosen.id, OPEN)
     raise SystemExit(send_or_run_here(session, chosen))
 
 
@@ -201,9 +201,9 @@ def retry_command(run: int | None, reasons: tuple[str, ...]) -> None:
 
     session = open_session()
     chosen = session.run(run)
-    count = requeue_failed(session.ledger, chosen, reasons)
+    count = session.ledger.write(requeue_failed, chosen, reasons)
     if not count:
-        found = failures_by_reason(session.ledger, chosen.id)
+        found = session.ledger.query(failures_by_reason, chosen.id)
         known = ", ".join(f"{reason} ({number})" for reason, number in found.items()) or "none"
         click.echo(f"nothing to retry in run {chosen.id}; failed in it: {known}", err=True)
         return
@@ -234,14 +234,14 @@ def cancel_command(run: int | None, training: int | None) -> None:
     if training is not None:
         raise SystemExit(_cancel_training(session, training))
     chosen = session.run(run) if run is not None else _latest(session, (OPEN, SCANNING), "open")
-    found = progress(session.ledger, chosen.id)
+    found = session.ledger.query(progress, chosen.id)
     if found.is_complete and chosen.state != SCANNING:
         click.echo(
             f"run {chosen.id} is complete: {found.done} done, {found.failed} failed; nothing to cancel"
         )
         return
-    set_state(session.ledger, chosen.id, CANCELLED)
-    found = progress(session.ledger, chosen.id)
+    session.ledger.write(set_state, chosen.id, CANCELLED)
+    found = session.ledger.query(progress, chosen.id)
     click.echo(
         f"run {chosen.id} ({chosen.root}) cancelled: {counted(found.pending, 'image')} without a result; "
         f"'xraycam resume {chosen.id}' continues it"
@@ -263,7 +263,7 @@ def _cancel_training(session: Session, number: int) -> int:
     from db.trainings import CANCELLED, cancel_training
     from producer.cli import SOME_FAILED
 
-    training = cancel_training(session.ledger, number)
+    training = session.ledger.write(cancel_training, number)
     if training.state == CANCELLED:
         click.echo(f"training {number} cancelled; 'xraycam train --resume {number}' continues it")
         return 0

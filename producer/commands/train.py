@@ -35,8 +35,9 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--group-by",
-    metavar="REGEX",
-    help="Finds the patient in a file's name: all of one patient's images stay on one side.",
+    metavar="patient|none|REGEX",
+    help="All of one patient's images stay on one side: 'patient' by the ID of DICOM files, which is what "
+    "is done without it, 'none' not at all, else a pattern that finds the patient in a file's name.",
 )
 @click.option("--test", type=click.Path(path_type=Path), help="Another labelled folder to measure on.")
 @click.option(
@@ -127,7 +128,7 @@ def _create_or_resume(
         )
     if given["version"] is not None:
         check_version(session.ledger, session.settings, given["version"])
-    return requeue_training(session.ledger, resume, given["version"])
+    return session.ledger.write(requeue_training, resume, given["version"])
 
 
 def _send(session: Session, training: Training) -> None:
@@ -181,7 +182,7 @@ def trainings_command(limit: int) -> None:
         table.add_column(
             name, justify="right" if name in ("training", "epochs", "AUC") else "left", overflow="fold"
         )
-    for training in list_trainings(session.ledger, limit):
+    for training in session.ledger.query(list_trainings, limit):
         table.add_row(
             str(training.id),
             training.dataset,

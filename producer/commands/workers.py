@@ -79,7 +79,7 @@ def workers_command() -> None:
     from producer.session import open_session
 
     session = open_session()
-    current = current_model(session.ledger)
+    current = session.ledger.query(current_model)
     table = Table()
     for name in ("worker", "host", "device", "queue", "state", "activity", "model", "error"):
         table.add_column(name, overflow="fold")

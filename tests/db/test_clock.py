@@ -20,10 +20,10 @@ def test_now_is_the_time_in_utc(ledger: Ledger) -> None:
 
 
 def test_moments_are_stored_in_utc_whatever_their_zone(ledger: Ledger) -> None:
-    add_model(ledger, version="a", digest="", classes=(), source="", metrics={})
+    ledger.write(add_model, version="a", digest="", classes=(), source="", metrics={})
     moment = datetime(2025, 3, 1, 0, 30, 0, 250_000, tzinfo=timezone(timedelta(hours=2)))
     ledger.write(lambda connection: connection.execute(models.update().values(created_at=moment)))
-    assert get_model(ledger, "a").created_at == moment
+    assert ledger.query(get_model, "a").created_at == moment
     with ledger.read() as connection:
         earlier = literal(moment - timedelta(milliseconds=1), Timestamp())
         found = connection.execute(select(models.c.version).where(models.c.created_at > earlier)).scalars()

@@ -13,17 +13,17 @@ from db.models import add_model, current_model, get_model, list_models, promote_
 
 def add(ledger: Ledger, version: str, promote: bool = False, **other: Any) -> None:
     values = {"digest": "ab" * 32, "classes": ("Normal", "Tuberculosis"), "source": "a test", "metrics": {}}
-    add_model(ledger, version=version, promote=promote, **(values | other))
+    ledger.write(add_model, version=version, promote=promote, **(values | other))
 
 
 def current(ledger: Ledger) -> str | None:
-    model = current_model(ledger)
+    model = ledger.query(current_model)
     return None if model is None else model.version
 
 
 def test_model_is_kept_as_it_was_added(ledger: Ledger) -> None:
     add(ledger, "first", metrics={"auc": 0.95})
-    model = get_model(ledger, "first")
+    model = ledger.query(get_model, "first")
     assert (model.classes, model.metrics) == (("Normal", "Tuberculosis"), {"auc": 0.95})
     assert model.created_at.tzinfo is not None
     assert model.promoted_at is None
@@ -33,7 +33,7 @@ def test_no_model_is_current_until_one_is_promoted(ledger: Ledger) -> None:
     assert current(ledger) is None
     add(ledger, "first")
     assert current(ledger) is None
-    promote_model(ledger, "first")
+    ledger.write(promote_model, "first")
     assert current(ledger) == "first"
 
 
@@ -42,7 +42,7 @@ def test_model_promoted_last_is_current_however_fast_one_follows_the_other(ledge
     for version in versions:
         add(ledger, version)
     for version in versions * 5:
-        promote_model(ledger, version)
+        ledger.write(promote_model, version)
         assert current(ledger) == version
     add(ledger, "0", promote=True)
     assert current(ledger) == "0"
@@ -52,31 +52,31 @@ def test_version_that_is_known_stays_as_it_is(ledger: Ledger) -> None:
     add(ledger, "first")
     add(ledger, "second", promote=True)
     add(ledger, "first", promote=True, digest="cd" * 32)
-    assert get_model(ledger, "first").digest == "ab" * 32
+    assert ledger.query(get_model, "first").digest == "ab" * 32
     assert current(ledger) == "second"
 
 
 def test_rollback_returns_to_the_one_before(ledger: Ledger) -> None:
     for version in ("a", "b", "c"):
         add(ledger, version, promote=True)
-    assert rollback_model(ledger) == ("c", "b")
-    assert rollback_model(ledger) == ("b", "a")
+    assert ledger.write(rollback_model) == ("c", "b")
+    assert ledger.write(rollback_model) == ("b", "a")
     with pytest.raises(ModelNotFound, match="no other model was current before"):
-        rollback_model(ledger)
+        ledger.write(rollback_model)
     assert current(ledger) == "a"
-    promote_model(ledger, "c")
+    ledger.write(promote_model, "c")
     assert current(ledger) == "c"
 
 
 def test_models_are_listed_newest_first(ledger: Ledger) -> None:
     for version in ("a", "b"):
         add(ledger, version)
-    assert {model.version for model in list_models(ledger)} == {"a", "b"}
+    assert {model.version for model in ledger.query(list_models)} == {"a", "b"}
 
 
 def test_unknown_version_is_told_with_those_known(ledger: Ledger) -> None:
     with pytest.raises(ModelNotFound, match="there is no model 'x'; known: none yet"):
-        get_model(ledger, "x")
+        ledger.query(get_model, "x")
     add(ledger, "first")
     with pytest.raises(ModelNotFound, match="there is no model 'x'; known: first"):
-        promote_model(ledger, "x")
+        ledger.write(promote_model, "x")

@@ -20,8 +20,7 @@ def test_heat_is_averaged_by_class_and_blank_maps_are_only_counted(ledger: Ledge
         ("Ill", None, None, None),
         ("Well", 0.5, 0.3, None),
     ]
-    record_results(
-        ledger,
+    ledger.write(record_results,
         held,
         [
             {
@@ -32,12 +31,12 @@ def test_heat_is_averaged_by_class_and_blank_maps_are_only_counted(ledger: Ledge
         ],
     )  # fmt: skip
     finish(ledger, lease(ledger, run_of_ten, 2), "failed", reason="empty")
-    ill, well = attribution_by_class(ledger, run_of_ten.id)
+    ill, well = ledger.query(attribution_by_class, run_of_ten.id)
     assert (ill.class_name, ill.images, ill.blank) == ("Ill", 2, 1)
     assert (ill.border, ill.corner) == (pytest.approx(0.5), pytest.approx(0.3))
     assert (ill.marked, ill.marked_images) == (pytest.approx(0.1), 1)
     assert (well.images, well.blank, well.marked) == (1, 0, None)
-    assert model_versions_of_run(ledger, run_of_ten.id) == ["first"]
+    assert ledger.query(model_versions_of_run, run_of_ten.id) == ["first"]
 
 
 def test_several_methods_fit_into_a_row(ledger: Ledger, run_of_ten: Run) -> None:

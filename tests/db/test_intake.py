@@ -59,16 +59,16 @@ def test_run_is_open_after_its_scan(ledger: Ledger) -> None:
     run, is_new = open_some_run(ledger)
     assert (run.state, run.scanned_at) == (SCANNING, None)
     RunIngest(ledger, run, is_new=is_new).close()
-    closed = get_run(ledger, run.id)
+    closed = ledger.query(get_run, run.id)
     assert closed.state == OPEN
     assert closed.scanned_at is not None
 
 
 def test_run_cancelled_during_its_scan_stays_cancelled(ledger: Ledger) -> None:
     run, is_new = open_some_run(ledger)
-    set_state(ledger, run.id, CANCELLED)
+    ledger.write(set_state, run.id, CANCELLED)
     RunIngest(ledger, run, is_new=is_new).close()
-    assert get_run(ledger, run.id).state == CANCELLED
+    assert ledger.query(get_run, run.id).state == CANCELLED
 
 
 def test_same_request_continues_its_run(ledger: Ledger) -> None:
@@ -125,7 +125,7 @@ def test_changed_and_failed_files_are_done_again_and_no_others(ledger: Ledger) -
     _, intake = take(ledger, changed + touched + some_files(9, first=3) + some_files(5, first=12))
     assert intake.counts == IngestStats(new=5, unchanged=5, changed=3, retried=4)
     assert_counts_are_right(ledger, run)
-    found = progress(ledger, run.id)
+    found = ledger.query(progress, run.id)
     assert (found.images, found.done, found.failed, found.pending) == (17, 1, 0, 16)
     pending = {
         image.path
@@ -140,15 +140,17 @@ def test_chunk_whose_images_all_changed_is_no_more(ledger: Ledger) -> None:
     run, _ = take(ledger, some_files(4))
     take(ledger, some_files(4, size=11))
     assert counts_of_chunks(ledger, run) == {2: (4, 0, 0)}
-    assert lease_chunk(ledger, run.id, 1, "one", 60) is LeaseDenied.UNKNOWN
+    assert ledger.write(lease_chunk, run.id, 1, "one", 60) is LeaseDenied.UNKNOWN
 
 
 def test_chunk_left_by_its_last_pending_image_is_finished(ledger: Ledger) -> None:
     run, _ = take(ledger, some_files(4))
     held = lease(ledger, run, 1)
-    record_results(ledger, held, [{"image_id": image.id, "status": "done"} for image in held.images[1:]])
+    ledger.write(
+        record_results, held, [{"image_id": image.id, "status": "done"} for image in held.images[1:]]
+    )
     take(ledger, [ScannedFile(held.images[0].path, 11, 1000)])
-    assert lease_chunk(ledger, run.id, 1, "two", 60) is LeaseDenied.FINISHED
+    assert ledger.write(lease_chunk, run.id, 1, "two", 60) is LeaseDenied.FINISHED
     assert counts_of_chunks(ledger, run) == {1: (3, 3, 0), 2: (1, 0, 0)}
 
 
@@ -252,7 +254,7 @@ def test_three_who_enqueue_one_folder_at_once_give_each_image_once(ledger: Ledge
     counts = [counts for _, counts in found]
     assert sum(count.new for count in counts) == 600
     assert all(count.new + count.unchanged == 600 for count in counts)
-    run = get_run(ledger, 1)
+    run = ledger.query(get_run, 1)
     assert paths(ledger, run) == [file.path for file in some_files(600)]
     assert_counts_are_right(ledger, run)
     assert all(images <= 8 for images, _, _ in counts_of_chunks(ledger, run).values())
@@ -271,16 +273,16 @@ def test_retry_makes_failed_images_pending_and_no_others(ledger: Ledger) -> None
     finish(ledger, lease(ledger, run, 1))
     finish(ledger, lease(ledger, run, 2), status="failed", reason="empty")
     finish(ledger, lease(ledger, run, 3), status="failed", reason="truncated")
-    set_state(ledger, run.id, CANCELLED)
-    assert requeue_failed(ledger, run, ["missing"]) == 0
-    assert get_run(ledger, run.id).state == CANCELLED
-    assert requeue_failed(ledger, run, ["truncated"]) == 4
-    assert get_run(ledger, run.id).state == OPEN
+    ledger.write(set_state, run.id, CANCELLED)
+    assert ledger.write(requeue_failed, run, ["missing"]) == 0
+    assert ledger.query(get_run, run.id).state == CANCELLED
+    assert ledger.write(requeue_failed, run, ["truncated"]) == 4
+    assert ledger.query(get_run, run.id).state == OPEN
     assert counts_of_chunks(ledger, run) == {1: (4, 4, 0), 2: (4, 0, 4), 4: (4, 0, 0)}
     assert_counts_are_right(ledger, run)
     assert [image.attempts for image in lease(ledger, run, 4).images] == [0, 0, 0, 0]
-    assert requeue_failed(ledger, run) == 4
-    assert requeue_failed(ledger, run) == 0
+    assert ledger.write(requeue_failed, run) == 4
+    assert ledger.write(requeue_failed, run) == 0
     assert_counts_are_right(ledger, run)
 
 
@@ -289,8 +291,8 @@ def test_retry_spreads_many_failed_over_full_chunks(ledger: Ledger) -> None:
     for number in (1, 2, 3):
         held = lease(ledger, run, number)
         rows = [{"image_id": image.id, "status": "failed", "reason": "empty"} for image in held.images[:9]]
-        record_results(ledger, held, rows)
-    assert requeue_failed(ledger, run) == 27
+        ledger.write(record_results, held, rows)
+    assert ledger.write(requeue_failed, run) == 27
     assert sorted(counts_of_chunks(ledger, run).values()) == [(1, 0, 0)] * 3 + [(7, 0, 0)] + [(10, 0, 0)] * 2
     assert_counts_are_right(ledger, run)
 

@@ -29,7 +29,7 @@ from tests.support.made_runs import finish, lease, some_files, take
 
 def try_to_lease(url: str, run_id: int, owner: str) -> bool:
     ledger = Ledger(url)
-    found = lease_chunk(ledger, run_id, 1, owner, 60.0)
+    found = ledger.write(lease_chunk, run_id, 1, owner, 60.0)
     ledger.close()
     return isinstance(found, Lease)
 
@@ -56,17 +56,17 @@ def test_chunk_is_leased_with_its_images(ledger: Ledger, run_of_ten: Run) -> Non
 
 def test_chunk_of_another_owner_is_refused_until_its_lease_ends(ledger: Ledger, run_of_ten: Run) -> None:
     lease(ledger, run_of_ten, 1, "one")
-    assert lease_chunk(ledger, run_of_ten.id, 1, "two", 60) is LeaseDenied.HELD
+    assert ledger.write(lease_chunk, run_of_ten.id, 1, "two", 60) is LeaseDenied.HELD
     end_lease(ledger, 1)
-    assert isinstance(lease_chunk(ledger, run_of_ten.id, 1, "two", 60), Lease)
-    assert lease_chunk(ledger, run_of_ten.id, 1, "one", 60) is LeaseDenied.HELD
+    assert isinstance(ledger.write(lease_chunk, run_of_ten.id, 1, "two", 60), Lease)
+    assert ledger.write(lease_chunk, run_of_ten.id, 1, "one", 60) is LeaseDenied.HELD
 
 
 def test_lease_ends_by_itself(ledger: Ledger, run_of_ten: Run) -> None:
     lease(ledger, run_of_ten, 1, "one", seconds=2)
-    assert progress(ledger, run_of_ten.id).leased_chunks == 1
+    assert ledger.query(progress, run_of_ten.id).leased_chunks == 1
     time.sleep(2.1)
-    assert progress(ledger, run_of_ten.id).leased_chunks == 0
+    assert ledger.query(progress, run_of_ten.id).leased_chunks == 0
     lease(ledger, run_of_ten, 1, "two")
 
 
@@ -79,38 +79,38 @@ def test_one_of_six_who_lease_at_once_gets_the_chunk(ledger: Ledger, run_of_ten:
 def test_lease_is_renewed_by_its_owner_alone(ledger: Ledger, run_of_ten: Run) -> None:
     held = lease(ledger, run_of_ten, 1, "one")
     end_lease(ledger, 1)
-    assert renew_lease(ledger, held, "two", 60) is False
-    assert renew_lease(ledger, held, "one", 60) is True
-    assert lease_chunk(ledger, run_of_ten.id, 1, "two", 60) is LeaseDenied.HELD
+    assert ledger.write(renew_lease, held, "two", 60) is False
+    assert ledger.write(renew_lease, held, "one", 60) is True
+    assert ledger.write(lease_chunk, run_of_ten.id, 1, "two", 60) is LeaseDenied.HELD
 
 
 def test_lease_taken_by_another_is_not_renewed(ledger: Ledger, run_of_ten: Run) -> None:
     held = lease(ledger, run_of_ten, 1, "one")
     end_lease(ledger, 1)
     lease(ledger, run_of_ten, 1, "two")
-    assert renew_lease(ledger, held, "one", 60) is False
+    assert ledger.write(renew_lease, held, "one", 60) is False
 
 
 def test_chunk_of_a_cancelled_run_is_neither_leased_nor_renewed(ledger: Ledger, run_of_ten: Run) -> None:
     held = lease(ledger, run_of_ten, 1)
-    set_state(ledger, run_of_ten.id, CANCELLED)
-    assert renew_lease(ledger, held, "one", 60) is False
-    assert lease_chunk(ledger, run_of_ten.id, 1, "one", 60) is LeaseDenied.CANCELLED
-    assert lease_chunk(ledger, run_of_ten.id, 2, "one", 60) is LeaseDenied.CANCELLED
+    ledger.write(set_state, run_of_ten.id, CANCELLED)
+    assert ledger.write(renew_lease, held, "one", 60) is False
+    assert ledger.write(lease_chunk, run_of_ten.id, 1, "one", 60) is LeaseDenied.CANCELLED
+    assert ledger.write(lease_chunk, run_of_ten.id, 2, "one", 60) is LeaseDenied.CANCELLED
 
 
 def test_finished_and_unknown_chunks_are_refused(ledger: Ledger, run_of_ten: Run) -> None:
     held = lease(ledger, run_of_ten, 1)
     finish(ledger, held)
-    assert lease_chunk(ledger, run_of_ten.id, 1, "one", 60) is LeaseDenied.FINISHED
-    assert renew_lease(ledger, held, "one", 60) is False
-    assert lease_chunk(ledger, run_of_ten.id, 99, "one", 60) is LeaseDenied.UNKNOWN
-    assert lease_chunk(ledger, 99, 1, "one", 60) is LeaseDenied.UNKNOWN
+    assert ledger.write(lease_chunk, run_of_ten.id, 1, "one", 60) is LeaseDenied.FINISHED
+    assert ledger.write(renew_lease, held, "one", 60) is False
+    assert ledger.write(lease_chunk, run_of_ten.id, 99, "one", 60) is LeaseDenied.UNKNOWN
+    assert ledger.write(lease_chunk, 99, 1, "one", 60) is LeaseDenied.UNKNOWN
 
 
 def test_only_images_without_a_result_are_leased_again(ledger: Ledger, run_of_ten: Run) -> None:
     held = lease(ledger, run_of_ten, 1)
-    record_results(ledger, held, [{"image_id": held.images[0].id, "status": "done"}])
+    ledger.write(record_results, held, [{"image_id": held.images[0].id, "status": "done"}])
     again = lease(ledger, run_of_ten, 1)
     assert again.images == tuple(type(image)(image.id, image.path, attempts=1) for image in held.images[1:])
 
@@ -122,7 +122,7 @@ def test_owner_that_died_is_known_by_the_attempts(ledger: Ledger, run_of_ten: Ru
     assert attempts(taken_over) == [1] * 4
     # Attempts made together are counted once; those alone, each as it starts.
     assert attempts(lease(ledger, run_of_ten, 1, "one")) == [1] * 4
-    assert increment_attempts(ledger, taken_over.images[2].id) == 2
+    assert ledger.write(increment_attempts, taken_over.images[2].id) == 2
     again = lease(ledger, run_of_ten, 1, "one")
     assert attempts(again) == [1, 1, 1, 2]
     assert again.images[-1] == type(again.images[-1])(
@@ -132,16 +132,16 @@ def test_owner_that_died_is_known_by_the_attempts(ledger: Ledger, run_of_ten: Ru
 
 def test_lease_given_back_costs_no_attempt(ledger: Ledger, run_of_ten: Run) -> None:
     held = lease(ledger, run_of_ten, 1, "one")
-    release_lease(ledger, held, "two")
-    assert lease_chunk(ledger, run_of_ten.id, 1, "two", 60) is LeaseDenied.HELD
-    release_lease(ledger, held, "one")
+    ledger.write(release_lease, held, "two")
+    assert ledger.write(lease_chunk, run_of_ten.id, 1, "two", 60) is LeaseDenied.HELD
+    ledger.write(release_lease, held, "one")
     assert attempts(lease(ledger, run_of_ten, 1, "two")) == [0] * 4
 
 
 def test_lease_given_back_keeps_attempts_counted_before(ledger: Ledger, run_of_ten: Run) -> None:
     lease(ledger, run_of_ten, 1, "one")
     held = lease(ledger, run_of_ten, 1, "one")
-    release_lease(ledger, held, "one")
+    ledger.write(release_lease, held, "one")
     assert attempts(lease(ledger, run_of_ten, 1, "two")) == [1] * 4
 
 
@@ -149,8 +149,8 @@ def test_lease_given_back_takes_back_the_attempt_alone(ledger: Ledger, run_of_te
     """As where the disk is found full while an image is tried alone."""
     lease(ledger, run_of_ten, 1, "one", -1.0)
     held = lease(ledger, run_of_ten, 1, "one")
-    increment_attempts(ledger, held.images[0].id)
-    release_lease(ledger, held, "one")
+    ledger.write(increment_attempts, held.images[0].id)
+    ledger.write(release_lease, held, "one")
     assert attempts(lease(ledger, run_of_ten, 1, "two")) == attempts(held)
 
 
@@ -161,18 +161,18 @@ def test_everything_of_an_owner_is_given_back(
     lease(ledger, run_of_ten, 1, "one")
     lease(ledger, run_of_ten, 2, "one")
     lease(ledger, run_of_ten, 3, "two")
-    assert release_leases_of(ledger, "one", refund_attempts=refund_attempts) == 2
-    assert release_leases_of(ledger, "one", refund_attempts=refund_attempts) == 0
+    assert ledger.write(release_leases_of, "one", refund_attempts=refund_attempts) == 2
+    assert ledger.write(release_leases_of, "one", refund_attempts=refund_attempts) == 0
     assert attempts(lease(ledger, run_of_ten, 1, "three")) == [counted] * 4
     assert attempts(lease(ledger, run_of_ten, 2, "three")) == [counted] * 4
-    assert lease_chunk(ledger, run_of_ten.id, 3, "three", 60) is LeaseDenied.HELD
+    assert ledger.write(lease_chunk, run_of_ten.id, 3, "three", 60) is LeaseDenied.HELD
 
 
 def test_unfinished_chunks_are_listed_in_batches_in_order(ledger: Ledger) -> None:
     run, _ = take(ledger, some_files(7), chunk_size=1)
     finish(ledger, lease(ledger, run, 3))
     assert list(unfinished_chunks(ledger, run.id, batch=4)) == [[1, 2, 4, 5], [6, 7]]
-    mark_published(ledger, run.id, [1, 2])
+    ledger.write(mark_published, run.id, [1, 2])
     with ledger.read() as connection:
         sent = connection.execute(select(chunks.c.number).where(chunks.c.published_at.is_not(None)))
         assert sorted(sent.scalars()) == [1, 2]

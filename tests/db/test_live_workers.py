@@ -11,11 +11,11 @@ from db.workers import Worker, list_workers, register_worker, remove_worker, upd
 
 
 def register(ledger: Ledger, name: str) -> None:
-    register_worker(ledger, name=name, host="host", pid=7, device="gpu0", queues="explain")
+    ledger.write(register_worker, name=name, host="host", pid=7, device="gpu0", queues="explain")
 
 
 def only(ledger: Ledger) -> Worker:
-    (worker,) = list_workers(ledger)
+    (worker,) = ledger.query(list_workers)
     return worker
 
 
@@ -33,14 +33,14 @@ def test_worker_lives_as_long_as_it_is_heard_of(ledger: Ledger) -> None:
     assert not only(ledger).is_live
     silence(ledger, 50)
     assert only(ledger).is_live
-    assert not list_workers(ledger, silent_seconds=40)[0].is_live
+    assert not ledger.query(list_workers, silent_seconds=40)[0].is_live
 
 
 def test_note_of_a_worker_shows_what_changed_and_that_it_lives(ledger: Ledger) -> None:
     register(ledger, "one")
     silence(ledger, 100)
-    update_worker(ledger, "one", activity="run 1, chunk 2", model_version="first")
-    update_worker(ledger, "one", last_error="no space left")
+    ledger.write(update_worker, "one", activity="run 1, chunk 2", model_version="first")
+    ledger.write(update_worker, "one", last_error="no space left")
     worker = only(ledger)
     assert (worker.activity, worker.model_version, worker.last_error) == (
         "run 1, chunk 2",
@@ -52,7 +52,7 @@ def test_note_of_a_worker_shows_what_changed_and_that_it_lives(ledger: Ledger) -
 
 def test_worker_that_starts_again_starts_afresh(ledger: Ledger) -> None:
     register(ledger, "one")
-    update_worker(ledger, "one", last_error="no space left", activity="run 1, chunk 2")
+    ledger.write(update_worker, "one", last_error="no space left", activity="run 1, chunk 2")
     register(ledger, "one")
     assert (only(ledger).last_error, only(ledger).activity) == (None, None)
 
@@ -60,7 +60,7 @@ def test_worker_that_starts_again_starts_afresh(ledger: Ledger) -> None:
 def test_workers_are_listed_by_name_and_forgotten_when_they_end(ledger: Ledger) -> None:
     for name in ("b", "a"):
         register(ledger, name)
-    assert [worker.name for worker in list_workers(ledger)] == ["a", "b"]
-    remove_worker(ledger, "a")
-    update_worker(ledger, "a", activity="nothing")
-    assert [worker.name for worker in list_workers(ledger)] == ["b"]
+    assert [worker.name for worker in ledger.query(list_workers)] == ["a", "b"]
+    ledger.write(remove_worker, "a")
+    ledger.write(update_worker, "a", activity="nothing")
+    assert [worker.name for worker in ledger.query(list_workers)] == ["b"]

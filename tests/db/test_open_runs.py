@@ -16,40 +16,40 @@ README = (Path(__file__).parents[2] / "README.md").read_text()
 
 
 def test_leases_that_were_given_back_are_not_lost(ledger: Ledger, run_of_ten: Run) -> None:
-    release_lease(ledger, lease(ledger, run_of_ten, 1), "one")
+    ledger.write(release_lease, lease(ledger, run_of_ten, 1), "one")
     lease(ledger, run_of_ten, 1)
-    assert release_leases_of(ledger, "one", refund_attempts=True) == 1
-    assert progress(ledger, run_of_ten.id).expired_leases == 0
+    assert ledger.write(release_leases_of, "one", refund_attempts=True) == 1
+    assert ledger.query(progress, run_of_ten.id).expired_leases == 0
     finish(ledger, lease(ledger, run_of_ten, 1))
     lease(ledger, run_of_ten, 2)
-    assert progress(ledger, run_of_ten.id).expired_leases == 0
+    assert ledger.query(progress, run_of_ten.id).expired_leases == 0
 
 
 def test_leases_of_dead_and_silent_workers_are_lost_each_once(ledger: Ledger, run_of_ten: Run) -> None:
     lease(ledger, run_of_ten, 1)
-    assert release_leases_of(ledger, "one") == 1
+    assert ledger.write(release_leases_of, "one") == 1
     lease(ledger, run_of_ten, 2, "two")
     reclaim_from_worker(ledger, "two")
     lease(ledger, run_of_ten, 3, "three", seconds=-1.0)
-    assert progress(ledger, run_of_ten.id).expired_leases == 3
+    assert ledger.query(progress, run_of_ten.id).expired_leases == 3
     for number in (1, 2, 3):
         finish(ledger, lease(ledger, run_of_ten, number, "four"))
-    assert progress(ledger, run_of_ten.id).expired_leases == 3
+    assert ledger.query(progress, run_of_ten.id).expired_leases == 3
 
 
 def test_runs_with_work_left_are_counted(ledger: Ledger, run_of_ten: Run) -> None:
     done, _ = take(ledger, some_files(4), root="/done")
     finish(ledger, lease(ledger, done, 1))
     cancelled, _ = take(ledger, some_files(4), root="/cancelled")
-    set_state(ledger, cancelled.id, CANCELLED)
+    ledger.write(set_state, cancelled.id, CANCELLED)
     finish(ledger, lease(ledger, run_of_ten, 1), "failed", reason="empty")
     lease(ledger, run_of_ten, 2)
-    assert open_progress(ledger) == {
+    assert ledger.query(open_progress) == {
         run_of_ten.id: Progress(
             images=10, done=0, failed=4, chunks=3, finished_chunks=1, leased_chunks=1, expired_leases=0
         )
     }
-    assert progress(ledger, run_of_ten.id) == open_progress(ledger)[run_of_ten.id]
+    assert ledger.query(progress, run_of_ten.id) == ledger.query(open_progress)[run_of_ten.id]
 
 
 def test_sql_to_scale_by_in_the_readme_counts_what_waits(ledger: Ledger, run_of_ten: Run) -> None:
@@ -63,7 +63,7 @@ def test_sql_to_scale_by_in_the_readme_counts_what_waits(ledger: Ledger, run_of_
     finish(ledger, lease(ledger, run_of_ten, 1))
     other, _ = take(ledger, some_files(3), root="/other")
     assert backlog() == 9
-    set_state(ledger, other.id, CANCELLED)
+    ledger.write(set_state, other.id, CANCELLED)
     finish(ledger, lease(ledger, run_of_ten, 2))
     finish(ledger, lease(ledger, run_of_ten, 3))
     assert backlog() == 0

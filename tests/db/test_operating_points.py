@@ -35,8 +35,8 @@ def test_a_threshold_is_that_of_its_site_and_version_alone(ledger: Ledger) -> No
 def test_values_below_each_edge_are_counted_in_the_database(ledger: Ledger, run_of_ten: Run) -> None:
     held = lease(ledger, run_of_ten, 1)
     scores = [5.0, 10.0, 30.0, None]
-    record_results(
-        ledger,
+    ledger.write(
+        record_results,
         held,
         [
             {
@@ -52,6 +52,6 @@ def test_values_below_each_edge_are_counted_in_the_database(ledger: Ledger, run_
         assert found == {"score": (3, [1, 2]), "brightness": (4, [4])}
         assert count_below(connection, run_of_ten.id, "two", edges)["score"] == (0, [0, 0])
         assert count_below(connection, run_of_ten.id, "one", {}) == {}
-    assert count_by_decision(ledger, run_of_ten.id) == {"refer": 1, "do-not-refer": 3}
+    assert ledger.query(count_by_decision, run_of_ten.id) == {"refer": 1, "do-not-refer": 3}
     above = list(read_predictions(ledger, Filter(run=run_of_ten.id, min_score=10.0)))
     assert [row["score"] for row in above] == [10.0, 30.0]

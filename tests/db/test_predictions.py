@@ -28,13 +28,15 @@ def run(ledger: Ledger) -> Run:
         {"status": "failed", "reason": "empty", "error": "x.png is empty: copy it again"},
         {"status": "done", "class": "Normal", "probability": 0.9, "layer": "out_relu", "method": "gradcam"},
     ]
-    record_results(
-        ledger, held, [row | {"image_id": image.id} for row, image in zip(found, held.images, strict=True)]
+    ledger.write(
+        record_results,
+        held,
+        [row | {"image_id": image.id} for row, image in zip(found, held.images, strict=True)],
     )
     other, _ = take(ledger, some_files(2), root="/other", chunk_size=1)
     held = lease(ledger, other, 1)
-    record_results(ledger, held, [{"image_id": held.images[0].id, "status": "done", "class": "Normal"}])
-    set_state(ledger, other.id, CANCELLED)
+    ledger.write(record_results, held, [{"image_id": held.images[0].id, "status": "done", "class": "Normal"}])
+    ledger.write(set_state, other.id, CANCELLED)
     return run
 
 

@@ -24,13 +24,13 @@ def work_off(url: str, run_id: int, writer: int) -> int:
     recorded = 0
     for turn in range(WRITERS * CHUNKS_EACH):
         number = (turn + writer * CHUNKS_EACH) % (WRITERS * CHUNKS_EACH) + 1
-        held = lease_chunk(ledger, run_id, number, f"worker {writer}", 60.0)
+        held = ledger.write(lease_chunk, run_id, number, f"worker {writer}", 60.0)
         if isinstance(held, LeaseDenied):
             continue
         rows = [{"image_id": image.id, "status": "done", "class": "Normal"} for image in held.images]
         for row in rows[:2]:
-            record_results(ledger, held, [row])
-        record_results(ledger, held, rows[2:])
+            ledger.write(record_results, held, [row])
+        ledger.write(record_results, held, rows[2:])
         recorded += len(rows)
     ledger.close()
     return recorded
@@ -62,7 +62,7 @@ def test_everything_that_made_a_result_is_kept(ledger: Ledger, run_of_ten: Run) 
         "worker": "one",
         "attempts": 1,
     }
-    record_results(ledger, held, [{"image_id": held.images[0].id, "status": "done", **row}])
+    ledger.write(record_results, held, [{"image_id": held.images[0].id, "status": "done", **row}])
     found = row_of(ledger, held.images[0])._mapping
     assert {name: found[name] for name in row} == row
     assert (found["status"], found["run_id"]) == ("done", run_of_ten.id)
@@ -98,10 +98,10 @@ def test_failed_may_become_done(ledger: Ledger, run_of_ten: Run) -> None:
 def test_chunk_is_finished_exactly_with_its_last_image(ledger: Ledger, run_of_ten: Run) -> None:
     held = lease(ledger, run_of_ten, 1)
     for place, image in enumerate(held.images):
-        assert progress(ledger, run_of_ten.id).finished_chunks == 0
+        assert ledger.query(progress, run_of_ten.id).finished_chunks == 0
         status = "failed" if place == 1 else "done"
-        record_results(ledger, held, [{"image_id": image.id, "status": status}])
-    found = progress(ledger, run_of_ten.id)
+        ledger.write(record_results, held, [{"image_id": image.id, "status": status}])
+    found = ledger.query(progress, run_of_ten.id)
     assert (found.finished_chunks, found.leased_chunks, found.done, found.failed) == (1, 0, 3, 1)
     with ledger.read() as connection:
         row = connection.execute(select(chunks).where(chunks.c.number == 1)).one()
@@ -123,8 +123,10 @@ def test_time_of_finishing_is_not_moved_by_a_duplicate(ledger: Ledger, run_of_te
 def test_image_named_twice_at_once_has_the_last_of_its_rows(ledger: Ledger, run_of_ten: Run) -> None:
     held = lease(ledger, run_of_ten, 1)
     image = held.images[0]
-    record_results(
-        ledger, held, [{"image_id": image.id, "status": "failed", "reason": why} for why in ("empty", "late")]
+    ledger.write(
+        record_results,
+        held,
+        [{"image_id": image.id, "status": "failed", "reason": why} for why in ("empty", "late")],
     )
     assert row_of(ledger, image).reason == "late"
     assert counts_of_chunks(ledger, run_of_ten)[1] == (4, 0, 1)
@@ -132,7 +134,7 @@ def test_image_named_twice_at_once_has_the_last_of_its_rows(ledger: Ledger, run_
 
 def test_recording_nothing_changes_nothing(ledger: Ledger, run_of_ten: Run) -> None:
     held = lease(ledger, run_of_ten, 1)
-    record_results(ledger, held, [])
+    ledger.write(record_results, held, [])
     assert counts_of_chunks(ledger, run_of_ten)[1] == (4, 0, 0)
 
 
@@ -140,7 +142,7 @@ def test_hostile_text_and_numbers_are_stored_on_both_databases(ledger: Ledger, r
     held = lease(ledger, run_of_ten, 1)
     nan = float("nan")
     row = {"error": "cut\0off \udcff", "probabilities": {"A\0": nan, "B": 0.5}, "logit": nan}
-    record_results(ledger, held, [{"image_id": held.images[0].id, "status": "failed", **row}])
+    ledger.write(record_results, held, [{"image_id": held.images[0].id, "status": "failed", **row}])
     found = row_of(ledger, held.images[0])
     assert found.error == "cut\ufffdoff ?"
     assert found.probabilities == {"A\ufffd": None, "B": 0.5}
@@ -152,17 +154,17 @@ def test_summaries_count_what_was_recorded(ledger: Ledger, run_of_ten: Run) -> N
     finish(ledger, lease(ledger, run_of_ten, 3), **{"class": "Tuberculosis"})
     held = lease(ledger, run_of_ten, 2)
     reasons = ["empty", "truncated", "empty"]
-    record_results(
-        ledger,
+    ledger.write(
+        record_results,
         held,
         [
             {"image_id": image.id, "status": "failed", "reason": reason}
             for image, reason in zip(held.images, reasons, strict=False)
         ],
     )
-    assert list(count_by_class(ledger, run_of_ten.id).items()) == [("Normal", 4), ("Tuberculosis", 2)]
-    assert list(failures_by_reason(ledger, run_of_ten.id).items()) == [("empty", 2), ("truncated", 1)]
-    found = progress(ledger, run_of_ten.id)
+    assert list(ledger.query(count_by_class, run_of_ten.id).items()) == [("Normal", 4), ("Tuberculosis", 2)]
+    assert list(ledger.query(failures_by_reason, run_of_ten.id).items()) == [("empty", 2), ("truncated", 1)]
+    found = ledger.query(progress, run_of_ten.id)
     assert (found.images, found.done, found.failed, found.pending) == (10, 6, 3, 1)
     assert not found.is_complete
 
@@ -171,8 +173,8 @@ def test_six_workers_lose_nothing_and_do_nothing_twice(ledger: Ledger) -> None:
     run, _ = take(ledger, some_files(WRITERS * CHUNKS_EACH * 5), batch=1000, chunk_size=5)
     url = ledger.url.render_as_string(hide_password=False)
     recorded = at_once(work_off, [(url, run.id, writer) for writer in range(WRITERS)])
-    assert sum(recorded) == count_images(ledger, run.id) == WRITERS * CHUNKS_EACH * 5
-    found = progress(ledger, run.id)
+    assert sum(recorded) == ledger.query(count_images, run.id) == WRITERS * CHUNKS_EACH * 5
+    found = ledger.query(progress, run.id)
     assert found.is_complete
     assert (found.done, found.finished_chunks) == (WRITERS * CHUNKS_EACH * 5, WRITERS * CHUNKS_EACH)
     assert counts_of_chunks(ledger, run) == counts_by_rows(ledger, run)
@@ -184,7 +186,7 @@ def test_two_who_record_one_chunk_at_the_same_time_are_both_counted(ledger: Ledg
     other = Ledger(ledger.url.render_as_string(hide_password=False))
 
     def record(which: Ledger, image: PendingImage) -> None:
-        record_results(which, held, [{"image_id": image.id, "status": "done"}])
+        which.write(record_results, held, [{"image_id": image.id, "status": "done"}])
 
     second = threading.Thread(target=record, args=(other, held.images[1]))
 
@@ -196,7 +198,7 @@ def test_two_who_record_one_chunk_at_the_same_time_are_both_counted(ledger: Ledg
     record(ledger, held.images[0])
     second.join(30)
     assert counts_of_chunks(ledger, run) == {1: (2, 2, 0)}
-    assert progress(ledger, run.id).finished_chunks == 1
+    assert ledger.query(progress, run.id).finished_chunks == 1
 
 
 def test_result_recorded_after_the_lease_ended_counts(ledger: Ledger, run_of_ten: Run) -> None:

@@ -99,7 +99,7 @@ def look_at_sqlite(cursor: Any, statement: str, given: Any) -> None:
         is_whole_run = re.match(rf"SEARCH ({'|'.join(LONG)})\b.*\(run_id=\?\)", step)
         assert not is_whole, told
         assert is_ordered or not is_whole_run, told
-    assert is_ordered or "LIMIT" not in statement, told
+    assert is_ordered or "LIMIT" not in statement or not any(name in statement for name in LONG), told
 
 
 def look_at_postgres(cursor: Any, statement: str, given: Any, at_most: int) -> None:
@@ -145,30 +145,30 @@ def test_the_first_of_any_results_are_found_without_reading_the_others(ledger: L
 
 def test_watching_counts_chunks_and_failures_alone(ledger: Ledger, run: Run) -> None:
     with few_rows_read(ledger):
-        found = progress(ledger, run.id)
-        assert open_progress(ledger) == {run.id: found}
-        assert failures_by_reason(ledger, run.id) == {"empty": CHUNK}
+        found = ledger.query(progress, run.id)
+        assert ledger.query(open_progress) == {run.id: found}
+        assert ledger.query(failures_by_reason, run.id) == {"empty": CHUNK}
     assert (found.images, found.pending, found.failed) == (FILES, len(UNDONE) * CHUNK, CHUNK)
 
 
 def test_what_is_said_of_maps_is_asked_of_some_images(ledger: Ledger, run: Run) -> None:
     with few_rows_read(ledger):
-        attribution_by_class(ledger, run.id, sample_every=200)
+        ledger.query(attribution_by_class, run.id, sample_every=200)
     with few_rows_read(ledger, at_most=MANY_ROWS):
-        assert model_versions_of_run(ledger, run.id) == ["first"]
+        assert ledger.query(model_versions_of_run, run.id) == ["first"]
 
 
 def test_work_reads_its_own_chunks(ledger: Ledger, run: Run) -> None:
     number = UNDONE[0]
     with few_rows_read(ledger):
         assert list(unfinished_chunks(ledger, run.id)) == [[*UNDONE]]
-        mark_published(ledger, run.id, UNDONE)
+        ledger.write(mark_published, run.id, UNDONE)
         held = lease(ledger, run, number, "one")
-        release_lease(ledger, held, "one")
+        ledger.write(release_lease, held, "one")
         held = lease(ledger, run, number, "one")
-        assert renew_lease(ledger, held, "one", -1.0)
+        assert ledger.write(renew_lease, held, "one", -1.0)
         assert reclaim_from_worker(ledger, "two") == []
         assert [idle.numbers for idle in reclaim_expired(ledger)] == [(number,)]
         assert [idle.numbers for idle in claim_unpublished(ledger, -60.0)] == [UNDONE]
         finish(ledger, held)
-    assert progress(ledger, run.id).finished_chunks == FILES // CHUNK - 2
+    assert ledger.query(progress, run.id).finished_chunks == FILES // CHUNK - 2

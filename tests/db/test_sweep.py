@@ -53,12 +53,12 @@ def test_chunks_of_a_dead_worker_are_freed_before_their_lease_ends(ledger: Ledge
     lease(ledger, run_of_ten, 1, "one")
     lease(ledger, run_of_ten, 3, "two")
     assert [idle.numbers for idle in reclaim_from_worker(ledger, "one")] == [(1,)]
-    assert lease_chunk(ledger, run_of_ten.id, 3, "one", 60) is LeaseDenied.HELD
+    assert ledger.write(lease_chunk, run_of_ten.id, 3, "one", 60) is LeaseDenied.HELD
     assert reclaim_from_worker(ledger, "one") == []
 
 
 def test_messages_never_sent_or_lost_are_sent_again(ledger: Ledger, run_of_ten: Run) -> None:
-    mark_published(ledger, run_of_ten.id, [1])
+    ledger.write(mark_published, run_of_ten.id, [1])
     assert claim_unpublished(ledger, 30.0) == []
     let_pass(ledger, 31)
     lease(ledger, run_of_ten, 2)
@@ -70,7 +70,7 @@ def test_finished_and_cancelled_chunks_are_left_alone(ledger: Ledger, run_of_ten
     finish(ledger, lease(ledger, run_of_ten, 1))
     lease(ledger, run_of_ten, 2)
     let_pass(ledger, 60)
-    set_state(ledger, run_of_ten.id, CANCELLED)
+    ledger.write(set_state, run_of_ten.id, CANCELLED)
     assert reclaim_expired(ledger) == claim_unpublished(ledger, 30.0) == []
 
 

@@ -89,7 +89,7 @@ def start_worker(installation: Installation, host: Host) -> subprocess.Popen[byt
 
 def hosts_at_work(installation: Installation) -> set[str]:
     """Hosts with a worker that has loaded the model."""
-    return {worker.host for worker in list_workers(installation.ledger) if worker.model_version}
+    return {worker.host for worker in installation.ledger.query(list_workers) if worker.model_version}
 
 
 def done_by(installation: Installation, numbers: list[int] | None = None) -> dict[str, int]:

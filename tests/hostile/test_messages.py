@@ -20,7 +20,7 @@ def test_forged_messages_are_refused_and_leave_the_worker_as_it_was(
     distributed.set(chunk_size=8, log_level="INFO", lease_timeout=5)
     distributed.xraycam("enqueue", xrays)
     # So that one message is held back and sent again by the worker itself.
-    lease_chunk(distributed.ledger, 1, 2, "somebody@elsewhere", 10)
+    distributed.ledger.write(lease_chunk, 1, 2, "somebody@elsewhere", 10)
     launcher = distributed.start("worker")
     distributed.wait_complete()
     before = workers(distributed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import struct
@@ -18,7 +19,7 @@ import pytest
 
 from worker.errors import ImageError
 from worker.file_names import printable
-from worker.images import archive
+from worker.images import archive, gzip_stream
 from worker.images.archive import (
     Member,
     archive_kind,
@@ -46,8 +47,8 @@ def make_zip(file: Path, files: dict[str, bytes], method: int = zipfile.ZIP_DEFL
     return file
 
 
-def make_tar(file: Path, files: dict[str, bytes]) -> Path:
-    with tarfile.open(file, "w") as made:
+def make_tar(file: Path, files: dict[str, bytes], mode: str = "w") -> Path:
+    with tarfile.open(file, mode) as made:  # type: ignore[call-overload]
         made.addfile(directory("b"))
         for name, content in files.items():
             info = tarfile.TarInfo(name)
@@ -88,10 +89,12 @@ def refused(read: Callable[[], object]) -> ImageError:
     return caught.value
 
 
-@pytest.fixture(params=["stored", "deflated", "tar"])
+@pytest.fixture(params=["stored", "deflated", "tar", "tgz"])
 def made(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     if request.param == "tar":
         return make_tar(tmp_path / "a.tar", FILES)
+    if request.param == "tgz":
+        return make_tar(tmp_path / "a.tgz", FILES, "w:gz")
     is_stored = request.param == "stored"
     return make_zip(tmp_path / "a.zip", FILES, zipfile.ZIP_STORED if is_stored else zipfile.ZIP_DEFLATED)
 
@@ -159,7 +162,10 @@ def test_last_of_several_members_of_one_name_counts(tmp_path: Path) -> None:
             with pytest.warns(UserWarning, match="Duplicate") if text == b"newer" else nothing():
                 zipped.writestr("a", text)
     for name in ("a.tar", "a.zip"):
-        assert [member.size for member in members(tmp_path / name)] == [5]
+        assert [(member.size, member.refusal) for member in members(tmp_path / name)] == [
+            (5, None),
+            (0, "repeated"),
+        ]
         assert read_whole(tmp_path / name, "a") == b"newer"
 
 
@@ -232,14 +238,42 @@ def test_member_that_inflates_to_more_than_it_says_is_refused(tmp_path: Path) ->
     assert refused(lambda: read_whole(file, "a.dcm", Limits(max_bytes=1_000_000))).reason == "truncated"
 
 
-def test_archive_compressed_as_a_whole_is_refused(tmp_path: Path) -> None:
-    for mode in ("gz", "bz2", "xz"):
+def test_archive_compressed_by_other_than_gzip_is_refused(tmp_path: Path) -> None:
+    for mode in ("bz2", "xz"):
         file = tmp_path / f"a.tar.{mode}"
         with tarfile.open(file, f"w:{mode}") as made:
             made.addfile(tarfile.TarInfo("a"))
         error = refused(lambda file=file: members(file))
         assert error.reason == "unsupported"
-        assert "unpack it or use zip" in str(error)
+        assert "unpack it, or use zip" in str(error)
+
+
+def test_archive_that_inflates_without_bounds_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = make_tar(tmp_path / "a.tar.gz", {"a": bytes(30_000_000)}, "w:gz")
+    assert file.stat().st_size < 60_000
+    monkeypatch.setattr(gzip_stream, "MAX_INFLATED", 20_000_000)
+    assert refused(lambda: members(file)).reason == "too-large"
+
+
+def test_gzip_is_read_from_any_place_and_keeps_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gzip_stream, "_FIRST_DISTANCE", 10_000)
+    monkeypatch.setattr(gzip_stream, "_PLACES", 8)
+    monkeypatch.setattr(gzip_stream, "_PIECE", 4_000)
+    random = np.random.default_rng(3)
+    content = random.bytes(300_000) + bytes(200_000) + random.bytes(70_000)
+    file = tmp_path / "a.gz"
+    file.write_bytes(
+        gzip.compress(content[:350_001]) + bytes(9) + gzip.compress(content[350_001:]) + bytes(9)
+    )
+    stream = gzip_stream.GzipStream(os.open(file, os.O_RDONLY), "a")
+    assert stream.seek(0, os.SEEK_END) == len(content)
+    for start, size in random.integers(0, len(content), (100, 2)):
+        stream.seek(int(start))
+        assert stream.read(int(size)) == content[start : start + size]
+    assert len(stream._places) <= 8
+    stream.close()
 
 
 def test_methods_whose_output_has_no_bounds_are_refused(tmp_path: Path) -> None:
@@ -277,6 +311,7 @@ def test_header_of_a_tar_that_would_fill_the_memory_is_refused(tmp_path: Path) -
 def test_archive_cut_anywhere_is_refused_or_whole(made: Path) -> None:
     whole = made.read_bytes()
     last = len(whole.rstrip(b"\0")) if made.suffix == ".tar" else len(whole) - 22
+
     for end in range(600, last, 97):
         made.write_bytes(whole[:end])
         os.utime(made, ns=(0, end))
@@ -307,7 +342,8 @@ def test_mutated_archives_give_content_or_a_reason(made: Path) -> None:
 
 
 def test_kinds_are_known_by_read_whole(made: Path) -> None:
-    assert archive_kind(made.read_bytes()[:512]) == made.suffix[1:]
+    kind = "compressed" if made.suffix == ".tgz" else made.suffix[1:]
+    assert archive_kind(made.read_bytes()[:512]) == kind
     assert archive_kind(b"\x89PNG" + bytes(600)) is None
     assert archive_kind(b"") is None
 

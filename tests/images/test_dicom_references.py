@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import re
+import tarfile
 import zipfile
 from functools import cache
 from pathlib import Path
@@ -16,8 +16,8 @@ import numpy as np
 import pydicom
 import pytest
 
+from producer.scan import Folder, ScanCounts, scan
 from worker.errors import ImageError
-from worker.images.archive import list_members, read_member
 from worker.images.dicom import is_dicom
 from worker.images.dicom_frames import Frame, PixelFormat, first_frame, read_format
 from worker.images.dicom_header import read_header
@@ -110,17 +110,31 @@ def test_gray_is_that_of_the_reference(name: str) -> None:
     assert hashlib.sha256(values.tobytes()).hexdigest() == entry["sha256"] or entry["sha256"] is None
 
 
-def test_samples_in_an_archive_are_the_same(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed:
-        for name in expected():
-            packed.write(SAMPLES / name, name)
-    descriptor = os.open(tmp_path / "a.zip", os.O_RDONLY)
+@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
+def test_samples_in_an_archive_are_found_and_read_as_in_the_folder(tmp_path: Path, kind: str) -> None:
+    where = tmp_path / f"samples.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(where, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed:
+            for name in expected():
+                packed.write(SAMPLES / name, name)
+    else:
+        with tarfile.open(where, f"w:{kind.partition('.')[2]}") as tape:
+            for name in expected():
+                tape.add(SAMPLES / name, name)
+    in_folder = {file.path for file in scan(Folder(SAMPLES), ScanCounts())}
+    for folder in (Folder(tmp_path), Folder(tmp_path, where.name)):
+        found = [file.path for file in scan(folder, ScanCounts())]
+        assert {path.removeprefix(f"{where.name}!/") for path in found} == in_folder
+        assert len(found) == len(in_folder)
+    for name in in_folder:
+        assert outcome(tmp_path / f"{where.name}!/{name}", tmp_path) == outcome(SAMPLES / name)
+
+
+def outcome(file: Path, root: Path | None = None) -> str:
     try:
-        names = [member.name for member in list_members(descriptor, "a.zip")]
-        contents = {name: read_member(descriptor, name, name, Limits()) for name in names}
-    finally:
-        os.close(descriptor)
-    assert contents == {name: (SAMPLES / name).read_bytes() for name in expected()}
+        return read_radiograph(file, Limits(), root).sha256
+    except ImageError as error:
+        return error.reason
 
 
 def reference(rendering: str, content: bytes, form: PixelFormat, frame: Frame) -> Any:

@@ -72,10 +72,10 @@ def test_a_run_is_not_deleted_while_a_worker_holds_a_chunk_of_it(ledger: Ledger)
     for refused in (cancel_for_deletion, delete_run):
         with pytest.raises(DeletionRefused, match="one works on it; 'xraycam cancel 1' stops it"):
             ledger.write(refused, run.id)
-    assert get_run(ledger, run.id).state == "open"
-    release_lease(ledger, held, "one")
+    assert ledger.query(get_run, run.id).state == "open"
+    ledger.write(release_lease, held, "one")
     ledger.write(cancel_for_deletion, run.id)
-    assert not hasattr(lease_chunk(ledger, run.id, 1, "two", 60), "images")
+    assert not hasattr(ledger.write(lease_chunk, run.id, 1, "two", 60), "images")
     ledger.write(delete_run, run.id)
     assert rows(ledger) == [0, 0, 0, 0]
 
@@ -91,10 +91,15 @@ def test_a_scan_whose_run_is_deleted_meanwhile_says_so(ledger: Ledger) -> None:
 
 def run_with_overlays(ledger: Ledger, folder: Path) -> Path:
     """A run of three images, two done with overlays in its folder, beside a file of somebody's."""
-    run, is_new = open_run(
-        ledger, root="/archive", output=str(folder), options={}, model_version="small", pinned=False,
+    run, is_new = ledger.write(
+        open_run,
+        root="/archive",
+        output=str(folder),
+        options={},
+        model_version="small",
+        pinned=False,
         chunk_size=4,
-    )  # fmt: skip
+    )
     ingest = RunIngest(ledger, run, is_new=is_new)
     ingest.add(some_files(3))
     ingest.close()
@@ -109,7 +114,7 @@ def run_with_overlays(ledger: Ledger, folder: Path) -> Path:
     found[2]["overlay"] = str(folder / "elsewhere.jpg")  # as a damaged ledger may say
     for row in found:
         Path(row["overlay"]).touch()
-    record_results(ledger, held, found)
+    ledger.write(record_results, held, found)
     return output
 
 
@@ -144,20 +149,20 @@ def test_nothing_is_deleted_unasked(ours: Ledger, tmp_path: Path) -> None:
 
 
 def add(ledger: Ledger, version: str) -> None:
-    add_model(ledger, version=version, digest="0" * 64, classes=("a", "b"), source="s", metrics={})
+    ledger.write(add_model, version=version, digest="0" * 64, classes=("a", "b"), source="s", metrics={})
 
 
 def test_a_version_is_deleted_with_its_folder(ours: Ledger, settings: Settings) -> None:
     add(ours, "other")
-    promote_model(ours, "other")
+    ours.write(promote_model, "other")
     store = store_of(settings)
-    kept = store.fetch("small", get_model(ours, "small").digest)
+    kept = store.fetch("small", ours.query(get_model, "small").digest)
     said = command("models", "delete", "small", "--yes")
     assert said.stdout == "model small deleted\n", said.exception
     assert not store.exists("small")
     assert not kept.exists()
     with pytest.raises(ModelNotFound):
-        get_model(ours, "small")
+        ours.query(get_model, "small")
 
 
 def test_a_version_that_is_current_or_needed_is_not_deleted(ours: Ledger) -> None:
@@ -173,14 +178,14 @@ def test_a_version_that_is_current_or_needed_is_not_deleted(ours: Ledger) -> Non
         command("models", "delete", "other", "--yes").exception
     )
     finish(ours, lease(ours, run, 1))
-    add_training(ours, dataset="/d", recipe={}, init_weights="other", options={}, epochs=1)
+    ours.write(add_training, dataset="/d", recipe={}, init_weights="other", options={}, epochs=1)
     refusal = str(command("models", "delete", "other", "--yes").exception)
     assert "training 1 starts from it" in refusal
-    assert get_model(ours, "other").version == "other"
+    assert ours.query(get_model, "other").version == "other"
 
 
 def test_models_shows_when_a_model_was_made(ours: Ledger, settings: Settings, tmp_path: Path) -> None:
-    folder = store_of(settings).fetch("small", get_model(ours, "small").digest)
+    folder = store_of(settings).fetch("small", ours.query(get_model, "small").digest)
     text = (folder / "model.json").read_text()
     made = tmp_path / "brought"
     made.mkdir()
@@ -191,5 +196,5 @@ def test_models_shows_when_a_model_was_made(ours: Ledger, settings: Settings, tm
     metadata = json.loads(text) | {"version": "brought", "created": "2021-03-04T05:06:07+01:00"}
     (made / "model.json").write_text(json.dumps(metadata))
     assert command("models", "import", made).exit_code == 0
-    assert f"{get_model(ours, 'brought').created_at:%Y-%m-%d %H:%M}" == "2021-03-04 04:06"
+    assert f"{ours.query(get_model, 'brought').created_at:%Y-%m-%d %H:%M}" == "2021-03-04 04:06"
     assert "2021-03-04 04:06" in command("models").stdout

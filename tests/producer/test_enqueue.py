@@ -49,9 +49,9 @@ def model(ledger: Ledger, home: Path, model_store: Callable[[Ledger, Path], Mode
 def test_every_image_is_in_the_ledger_in_chunks(ledger: Ledger, settings: Settings, archive: Path) -> None:
     enqueued = enqueue(ledger, settings, Request(archive))
     assert enqueued.is_new
-    assert enqueued.scanned.found == count_images(ledger, enqueued.run.id) == 9
+    assert enqueued.scanned.found == ledger.query(count_images, enqueued.run.id) == 9
     assert enqueued.ingested == IngestStats(new=9)
-    found = progress(ledger, enqueued.run.id)
+    found = ledger.query(progress, enqueued.run.id)
     assert (found.images, found.chunks, found.pending) == (9, 3, 9)
     assert enqueued.run.root == str(archive)
 
@@ -94,7 +94,7 @@ def test_folder_without_images_is_refused_and_leaves_no_run(
         enqueue(ledger, settings, Request(empty))
     with pytest.raises(XraycamError, match="there is no folder"):
         enqueue(ledger, settings, Request(tmp_path / "nowhere"))
-    assert list_runs(ledger) == []
+    assert ledger.query(list_runs) == []
     assert enqueue(ledger, settings, Request(empty, globs=("*",))).ingested.new == 1
 
 
@@ -123,7 +123,7 @@ def test_damaged_model_is_refused_before_anything_is_written(
     weights.write_bytes(content)
     with pytest.raises(ModelError, match="is damaged: its SHA-256 is"):
         enqueue(ledger, settings, Request(archive))
-    assert list_runs(ledger) == []
+    assert ledger.query(list_runs) == []
 
 
 def test_dry_run_says_what_would_be_done_and_does_nothing(
@@ -139,7 +139,7 @@ def test_dry_run_says_what_would_be_done_and_does_nothing(
         "of 9 images found (0.0 MB): 9 new, 0 done already, 0 changed, 0 to retry\n"
     )
     assert "skipped: 1 file beside images (.csv, .json, .txt, ...), such as notes.txt" in said.stderr
-    assert list_runs(ledger) == []
+    assert ledger.query(list_runs) == []
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def test_dry_run_says_what_the_same_command_does_and_leaves_nothing(
     (archive / "ward1" / "x1.png").unlink()
     (archive / "ward1" / "masks").mkdir()
     (archive / "ward1" / "masks" / "x3.png").touch()
-    before = list_runs(ours)
+    before = ours.query(list_runs)
     said = CliRunner().invoke(cli, ["run", str(archive), "--dry-run"], catch_exceptions=False)
     assert said.stdout.splitlines() == [
         f"would enqueue 9 images of {archive} in 1 chunk: run 1, continued, model small",
@@ -111,14 +111,14 @@ def test_dry_run_says_what_the_same_command_does_and_leaves_nothing(
         "1 image of the run is no longer in the folder; its result stays, with gone_at set",
     ]
     assert "skipped: 1 mask" in said.stderr
-    assert list_runs(ours) == before
+    assert ours.query(list_runs) == before
     assert gone(ours) == []
     done = enqueue(ours, settings, Request(archive))
     assert (done.ingested.new, done.ingested.pending, done.ingested.changed, done.gone) == (1, 7, 1, 1)
 
 
 def test_dry_run_makes_no_output_folder(ours: Ledger, archive: Path, tmp_path: Path) -> None:
-    assert list_runs(ours) == []
+    assert ours.query(list_runs) == []
     given = ["run", str(archive), "--dry-run", "--output", str(tmp_path / "new" / "overlays")]
     CliRunner().invoke(cli, given, catch_exceptions=False)
     assert not (tmp_path / "new").exists()

@@ -22,7 +22,7 @@ def test_a_worker_whose_launcher_has_ended_is_not_live(ledger: Ledger) -> None:
     for name, host, pid in (
         ("ended", here, ended_process()), ("lives", here, os.getpid()), ("elsewhere", "another", 1),
     ):  # fmt: skip
-        register_worker(ledger, name=name, host=host, pid=pid, device="cpu", queues="explain")
+        ledger.write(register_worker, name=name, host=host, pid=pid, device="cpu", queues="explain")
     assert {worker.name: worker.is_live for worker in known_workers(ledger)} == {
         "ended": False, "lives": True, "elsewhere": True,
     }  # fmt: skip

@@ -69,7 +69,7 @@ def test_masks_that_match_nothing_or_two_images_are_refused(
         XraycamError, match=r"one mask is named as both .*put masks into the same sub-folders"
     ):
         enqueue(ledger, settings, asked(["n/a.png", "n/deep/a.png"], ["a.png"]))
-    assert list_runs(ledger) == []
+    assert ledger.query(list_runs) == []
 
 
 def test_a_line_is_printed_once_a_period_while_nothing_changes() -> None:

@@ -38,8 +38,8 @@ def ledger(tmp_path: Path) -> Ledger:
 @pytest.fixture
 def run(ledger: Ledger) -> Run:
     """Many chunks of one image."""
-    run, is_new = open_run(
-        ledger,
+    run, is_new = ledger.write(
+        open_run,
         root="/archive/wards",
         output="/overlays",
         options={},

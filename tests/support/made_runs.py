@@ -26,7 +26,7 @@ def open_some_run(
         "model_version": "first",
         "pinned": False,
     }
-    return open_run(ledger, root=root, chunk_size=chunk_size, **(asked | given))
+    return ledger.write(open_run, root=root, chunk_size=chunk_size, **(asked | given))
 
 
 def take(ledger: Ledger, files: list[ScannedFile], batch: int = 7, **given: Any) -> tuple[Run, RunIngest]:
@@ -40,15 +40,15 @@ def take(ledger: Ledger, files: list[ScannedFile], batch: int = 7, **given: Any)
 
 
 def lease(ledger: Ledger, run: Run, number: int, owner: str = "one", seconds: float = 60.0) -> Lease:
-    found = lease_chunk(ledger, run.id, number, owner, seconds)
+    found = ledger.write(lease_chunk, run.id, number, owner, seconds)
     assert isinstance(found, Lease), found
     return found
 
 
 def finish(ledger: Ledger, held: Lease, status: str = "done", **columns: Any) -> None:
     """Record one result for each image of a lease."""
-    record_results(
-        ledger, held, [{"image_id": image.id, "status": status, **columns} for image in held.images]
+    ledger.write(
+        record_results, held, [{"image_id": image.id, "status": status, **columns} for image in held.images]
     )
 
 

@@ -42,10 +42,15 @@ def make_version(folder: Path, version: str, recipe: Recipe, classes: tuple[str,
 
 def make_current(ledger: Ledger, store: ModelStore, folder: Path, version: str, classes: Any) -> None:
     store.publish(folder)
-    add_model(
-        ledger, version=version, digest=digest_of(folder), classes=classes, source="a test", metrics={},
+    ledger.write(
+        add_model,
+        version=version,
+        digest=digest_of(folder),
+        classes=classes,
+        source="a test",
+        metrics={},
         promote=True,
-    )  # fmt: skip
+    )
 
 
 def reference_scores(folder: Path, dataset: LabelledDataset) -> Any:

@@ -21,7 +21,7 @@ class Watched:
     def get(self, number: int = 1) -> Training:
         ledger = self._installation.ledger
         try:
-            return get_training(ledger, number)
+            return ledger.query(get_training, number)
         finally:
             ledger.close()
 

@@ -29,7 +29,7 @@ def newer(small_model: Path, tmp_path: Path) -> Path:
 
 
 def workers(installation: Installation) -> list[Worker]:
-    return list_workers(installation.ledger)
+    return installation.ledger.query(list_workers)
 
 
 def all_hold(installation: Installation, version: str, count: int) -> bool:
@@ -97,13 +97,18 @@ def test_a_damaged_model_is_refused_and_the_old_one_goes_on_serving(
     content = bytearray(weights.read_bytes())
     content[len(content) // 2] ^= 1
     weights.write_bytes(content)
-    add_model(
-        ledger, version="newer", digest=digest, classes=("Normal", "Tuberculosis"), source="test", metrics={}
+    ledger.write(
+        add_model,
+        version="newer",
+        digest=digest,
+        classes=("Normal", "Tuberculosis"),
+        source="test",
+        metrics={},
     )
 
     refused = distributed.xraycam("models", "promote", "newer", status=2)
     assert "damaged" in refused.stderr
-    promote_model(ledger, "newer")  # and if somebody promotes it all the same:
+    ledger.write(promote_model, "newer")  # and if somebody promotes it all the same:
 
     xrays = draw_many(distributed.folder / "xrays", 40)
     distributed.xraycam("enqueue", xrays, "--model", "small")

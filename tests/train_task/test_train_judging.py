@@ -31,8 +31,8 @@ MakeFolder = Callable[..., Path]
 
 
 def ask(ledger: Ledger, dataset: Path, recipe: Recipe, **options: Any) -> Training:
-    return add_training(
-        ledger,
+    return ledger.write(
+        add_training,
         dataset=str(dataset),
         recipe=recipe.model_dump(mode="json"),
         init_weights="none",
@@ -52,7 +52,7 @@ def test_evaluate_gives_the_figures_that_measure_gives(
     folder = make_version(tmp_path / "made", "v-1", tiny_recipe, dataset.classes)
     make_current(known, store, folder, "v-1", dataset.classes)
     (dataset.root / "Clear" / "broken.png").write_bytes(b"\x89PNG")
-    found = evaluate_model(settings, get_model(known, "v-1"), store, dataset.root, tmp_path / "out")
+    found = evaluate_model(settings, known.query(get_model, "v-1"), store, dataset.root, tmp_path / "out")
     expected = compute_metrics(
         np.array(dataset.labels), reference_scores(folder, dataset), dataset.classes, temperature=1.5
     )
@@ -90,13 +90,13 @@ def test_publishing_again_after_a_crash_gives_one_version_and_another_content_is
 ) -> None:
     training = ask(known, dataset.root, tiny_recipe, promote="always")
     run_training(settings, known, "trainer", training.id)
-    assert get_training(known, training.id).error is None
-    version = get_training(known, training.id).version
+    assert known.query(get_training, training.id).error is None
+    version = known.query(get_training, training.id).version
     assert version == "data-1"
-    folder = store.fetch(version, get_model(known, version).digest)
+    folder = store.fetch(version, known.query(get_model, version).digest)
     publish(known, store, folder, source="again", promote=True)
-    assert current_model(known) == get_model(known, version)
-    assert get_model(known, version).source.startswith("training 1 on ")
+    assert known.query(current_model) == known.query(get_model, version)
+    assert known.query(get_model, version).source.startswith("training 1 on ")
     other = make_version(tmp_path / "other", version, tiny_recipe, dataset.classes)
     with pytest.raises(ModelError, match=version):
         publish(known, store, other, source="other", promote=True)
@@ -118,17 +118,17 @@ def test_a_crash_while_publishing_leaves_what_a_resume_publishes_without_trainin
     with monkeypatch.context() as crashing:
         crashing.setattr("worker.train.publish.add_model", crash)
         run_training(settings, known, "trainer", training.id)
-    failed = get_training(known, training.id)
+    failed = known.query(get_training, training.id)
     assert failed.state == "failed"
     assert "OSError: no space left; the log of worker trainer" in (failed.error or "")
     assert store.exists("data-1")  # whole, but no worker is told of it
-    assert current_model(known) is None
+    assert known.query(current_model) is None
     monkeypatch.setattr("worker.train.job.fit", crash)
-    requeue_training(known, training.id)
+    known.write(requeue_training, training.id)
     run_training(settings, known, "trainer", training.id)
-    done = get_training(known, training.id)
+    done = known.query(get_training, training.id)
     assert (done.state, done.version, done.error) == ("done", "data-1", None)
-    current = current_model(known)
+    current = known.query(current_model)
     assert current is not None
     assert store.fetch("data-1", current.digest).is_dir()
 
@@ -146,16 +146,16 @@ def test_the_figures_of_a_version_are_those_of_its_stored_weights(
     (test / "Clear" / "seen.png").write_bytes(dataset.files[0].read_bytes())
     training = ask(known, dataset.root, tiny_recipe, promote="always", test=str(test), version="mine")
     run_training(settings, known, "trainer", training.id)
-    done = get_training(known, training.id)
+    done = known.query(get_training, training.id)
     assert (done.state, done.version, done.error) == ("done", "mine", None)
-    folder = store.fetch("mine", get_model(known, "mine").digest)
+    folder = store.fetch("mine", known.query(get_model, "mine").digest)
     description, _ = load_model(folder)
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["test"]["images"] == {"Clear": 5, "Opaque": 5}
     assert metrics["test"]["also_in_dataset"] == 1
     assert metrics["validation"] == description.training["validation"]
     (test / "Clear" / "seen.png").unlink()
-    found = evaluate_model(settings, get_model(known, "mine"), store, test, folder.parent / "out")
+    found = evaluate_model(settings, known.query(get_model, "mine"), store, test, folder.parent / "out")
     for name in ("auc", "brier", "log_loss", "brier_with_temperature"):
         assert found.figures[name] == pytest.approx(metrics["test"][name], abs=1e-6), name
     assert found.figures["confusion"] == metrics["test"]["confusion"]
@@ -165,7 +165,7 @@ def test_the_figures_of_a_version_are_those_of_its_stored_weights(
         "model.json", "weights.safetensors", "MODEL_CARD.md", "metrics.json", "learning_curves.png",
         *pictures, *(f"test_{name}" for name in pictures),
     }  # fmt: skip
-    assert get_model(known, "mine").metrics["auc"] == metrics["validation"]["auc"]
+    assert known.query(get_model, "mine").metrics["auc"] == metrics["validation"]["auc"]
     assert not (settings.home / "trainings" / "1").exists()
 
 
@@ -176,13 +176,13 @@ def test_a_training_that_cannot_be_done_says_why_in_its_row(
         file.write_bytes(b"not an image")
     training = ask(known, dataset.root, tiny_recipe)
     run_training(settings, known, "trainer", training.id)
-    failed = get_training(known, training.id)
+    failed = known.query(get_training, training.id)
     assert (failed.state, failed.version) == ("failed", None)
     assert failed.error == (
         f"{dataset.root}: too few usable images in Opaque (0); each class needs at least 4; "
         "left out: 10 not-an-image"
     )
-    assert current_model(known) is None
+    assert known.query(current_model) is None
 
 
 def test_a_training_that_diverges_publishes_nothing(
@@ -195,7 +195,7 @@ def test_a_training_that_diverges_publishes_nothing(
     )
     training = ask(known, dataset.root, recipe, promote="always")
     run_training(settings, known, "trainer", training.id)
-    failed = get_training(known, training.id)
+    failed = known.query(get_training, training.id)
     assert failed.state == "failed"
     assert re.search("diverged|NaN", failed.error or "")
     assert not store.exists("data-1")

@@ -41,7 +41,7 @@ def trainer_children(installation: Installation) -> list[int]:
 
 
 def versions(installation: Installation) -> list[str]:
-    return [model.version for model in list_models(installation.ledger)]
+    return [model.version for model in installation.ledger.query(list_models)]
 
 
 def test_a_training_through_the_queue_publishes_and_promotes_a_version(
@@ -57,7 +57,7 @@ def test_a_training_through_the_queue_publishes_and_promotes_a_version(
     assert "on the test folder" in waited.stdout
     for number in (1, 2):
         assert f"epoch {number}/2 (network): loss " in waited.stderr
-    current = current_model(distributed.ledger)
+    current = distributed.ledger.query(current_model)
     assert current is not None
     assert (current.version, current.classes) == ("data-1", ("Clear", "Opaque"))
     child = set(trainer_children(distributed))

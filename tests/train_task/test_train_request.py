@@ -28,7 +28,9 @@ MakeFolder = Callable[..., Path]
 @pytest.fixture
 def known(known: Ledger) -> Ledger:
     """With one model in it."""
-    add_model(known, version="older-1", digest="0" * 64, classes=("a", "b"), source="a test", metrics={})
+    known.write(
+        add_model, version="older-1", digest="0" * 64, classes=("a", "b"), source="a test", metrics={}
+    )
     return known
 
 
@@ -41,7 +43,7 @@ def test_a_class_with_too_few_images_is_refused_with_its_name_and_count(
         TrainingRefused, match=r"too few images in Opaque \(3\); each class needs at least 10"
     ):
         request_training(known, settings, TrainingRequest(folder))
-    assert list_trainings(known) == []
+    assert known.query(list_trainings) == []
 
 
 def test_a_folder_without_two_classes_is_refused(
@@ -72,7 +74,7 @@ def test_what_cannot_be_is_refused_before_a_row_is_made(
     folder = make_folder("data", Clear=12, Opaque=12)
     with pytest.raises((TrainingRefused, RecipeError), match=message):
         request_training(known, settings, TrainingRequest(folder, **given))
-    assert list_trainings(known) == []
+    assert known.query(list_trainings) == []
 
 
 def test_a_test_folder_must_have_all_classes(
@@ -162,7 +164,7 @@ def test_the_source_of_the_images_is_stored_line_by_line(
     folder = make_folder("data", Clear=12, Opaque=12)
     lines = ("Our hospital, 2019 to 2021", "A. Author: A set of radiographs. 2020.")
     request_training(known, settings, TrainingRequest(folder, source=lines))
-    (training,) = list_trainings(known)
+    (training,) = known.query(list_trainings)
     assert training.options["source"] == list(lines)
     for wrong in ("two\nlines", "  ", "x" * 1001):
         with pytest.raises(TrainingRefused, match="--source: "):

@@ -81,8 +81,8 @@ def marker_installation(tmp_path: Path, trained: tuple[Path, CamEvaluation]) -> 
     migrate(ledger)
     folder, _ = trained
     ModelStore(str(made.home / "models"), made.home / "model-cache").publish(folder)
-    add_model(
-        ledger,
+    ledger.write(
+        add_model,
         version="marker-1",
         digest=digest_of(folder),
         classes=("Normal", "Tuberculosis"),

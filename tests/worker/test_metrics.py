@@ -25,20 +25,20 @@ from worker.supervisor.metrics import serve_metrics
 @pytest.fixture
 def run(ledger: Ledger) -> Run:
     """Ten images in chunks of four: one chunk done, with a failed image; one lost; one waiting."""
-    opened, is_new = open_run(
-        ledger, root="/x", output="/o", options={}, model_version="a", pinned=False, chunk_size=4
+    opened, is_new = ledger.write(
+        open_run, root="/x", output="/o", options={}, model_version="a", pinned=False, chunk_size=4
     )
     intake = RunIngest(ledger, opened, is_new=is_new)
     intake.add([ScannedFile(f"{number}.png", 1, 1) for number in range(10)])
     intake.close()
-    held = lease_chunk(ledger, opened.id, 1, "one", 60)
+    held = ledger.write(lease_chunk, opened.id, 1, "one", 60)
     assert isinstance(held, Lease)
     rows = [{"image_id": image.id, "status": "done"} for image in held.images]
     rows[0] |= {"status": "failed", "reason": "truncated"}
-    record_results(ledger, held, rows)
-    lease_chunk(ledger, opened.id, 2, "two", 60)
-    release_leases_of(ledger, "two")
-    register_worker(ledger, name="w[/]", host="h", pid=1, device="cpu", queues=EXPLAIN_QUEUE)
+    ledger.write(record_results, held, rows)
+    ledger.write(lease_chunk, opened.id, 2, "two", 60)
+    ledger.write(release_leases_of, "two")
+    ledger.write(register_worker, name="w[/]", host="h", pid=1, device="cpu", queues=EXPLAIN_QUEUE)
     return opened
 
 

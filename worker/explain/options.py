@@ -47,6 +47,7 @@ class ExplainOptions(BaseModel):
     threshold: float | None = Field(
         None, ge=0.0, le=100.0, description="the score from which on an image is referred; None: no decisions"
     )
+    keep_age_sex: bool = Field(False, description="keep age and sex of DICOM files in the results")
 
     @property
     def every_class(self) -> bool:

@@ -21,6 +21,7 @@ from worker.explain.names import ALL, PREDICTED
 from worker.explain.options import ARGMAX_TARGET, ExplainOptions, Explanation, Panel
 from worker.explain.overlay import encode, render, save_heatmaps, write_atomically
 from worker.file_names import printable
+from worker.images.dicom import DicomFacts
 from worker.images.limits import LARGE_PIXELS, Limits, one_large_at_a_time
 from worker.images.masks import AnnotationMasks, load_masks
 from worker.images.preprocess import Pixels, input_statistics, preprocess
@@ -77,6 +78,7 @@ class ImageResult:
     heat: AttributionShares | None = None
     overlay: Path | None = None
     heatmap_file: Path | None = None
+    dicom: DicomFacts | None = None
 
 
 @dataclass(frozen=True)
@@ -297,6 +299,7 @@ def _done(
         heat=heat,
         overlay=task.overlay,
         heatmap_file=heatmap_file,
+        dicom=radiograph.dicom,
     )
 
 

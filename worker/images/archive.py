@@ -1,12 +1,13 @@
 """Members of zip and tar archives, listed and read in place: nothing is ever unpacked to the disk.
 
-A member is called `archive.zip!/a/b.dcm`. An archive inside an archive is listed but not opened, and of a tar
-that is compressed as a whole no member can be read without all before it, so that such are refused.
+A member is called `archive.zip!/a/b.dcm`. An archive inside an archive is listed but not opened. A tar
+that is compressed as a whole is read if by gzip, see `gzip_stream`; other kinds are refused.
 """
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import os
 import struct
@@ -22,7 +23,8 @@ from pathlib import Path
 from typing import IO
 
 from worker.errors import ImageError
-from worker.file_names import escape_path
+from worker.file_names import escape_path, printable, unescape_path
+from worker.images.gzip_stream import GzipStream
 from worker.images.limits import Limits
 
 SEPARATOR = "!/"
@@ -32,7 +34,12 @@ _LONGEST_NAME = 1500  # bytes, so that archive and member fit an index of the le
 _LARGEST_READ = 64_000_000  # of the headers of a tar
 _KEPT_OPEN = 4
 _NESTED = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar", ".zst", ".jar", ".iso")
-_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
+_GZIP = b"\x1f\x8b"
+_COMPRESSED = (_GZIP, b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07")
+# Names of what is taken for an archive whatever it holds, so that a damaged one is told.
+_NAMES = (
+    ".zip", ".tar", ".tgz", ".tar.gz", ".tbz2", ".tar.bz2", ".txz", ".tar.xz", ".tar.zst", ".7z", ".rar",
+)  # fmt: skip
 _DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, ValueError, RuntimeError, EOFError)
 _END_OF_ZIP, _END_OF_ZIP64, _LOCATOR_OF_ZIP64 = b"PK\5\6", b"PK\6\6", b"PK\6\7"
 
@@ -41,7 +48,8 @@ _END_OF_ZIP, _END_OF_ZIP64, _LOCATOR_OF_ZIP64 = b"PK\5\6", b"PK\6\6", b"PK\6\7"
 class Member:
     """A file in an archive. `size` in bytes, not compressed; `offset`, where its header begins in a zip, its
     content in a tar. `refusal` says why it cannot be read: `encrypted`, `nested-archive`, `unsafe-name`,
-    `not-a-file`, `compression` (a method that is not read), or None."""
+    `not-a-file`, `compression` (a method that is not read), `repeated` (another of its name follows, which
+    counts), or None. `name` is one line of text, whatever bytes the archive holds."""
 
     name: str
     size: int
@@ -64,17 +72,24 @@ def member_path(archive: str, member: str) -> str:
     return f"{archive}{SEPARATOR}{member}"
 
 
+def has_archive_name(path: str) -> bool:
+    """Whether a file is, by its ending, an archive of a kind that is read or at least known."""
+    return path.lower().endswith(_NAMES)
+
+
 def split_member_path(path: str, root: Path) -> tuple[str, str] | None:
     """Archive and member of a path below `root`; None if it is that of a file, or of nothing.
 
-    A file of just that name comes first, and so does the outermost archive.
+    A file of just that name comes first, and so does the outermost archive. Escapes in the archive's name are
+    undone, see `unescape_path`.
     """
     if SEPARATOR not in path or os.path.lexists(root / path):
         return None
     at = path.find(SEPARATOR)
     while at > 0:
-        if (root / path[:at]).is_file():
-            return path[:at], path[at + len(SEPARATOR) :]
+        archive = unescape_path(str(root), path[:at])
+        if os.path.isfile(root / archive):  # noqa: PTH113 # which raises nothing
+            return archive, path[at + len(SEPARATOR) :]
         at = path.find(SEPARATOR, at + 1)
     return None
 
@@ -83,8 +98,9 @@ def list_members(descriptor: int, shown: str) -> Iterator[Member]:
     """The files in the archive opened as `descriptor`, those that cannot be read with their `refusal`.
 
     Folders and hidden files are passed over. Of several of one name, the last counts, as it does for those
-    who unpack it. `shown` is the archive's name in messages. Raises ImageError `not-an-image` for a damaged
-    archive, `too-large` for one of too many members, `unsupported` for one that is compressed as a whole.
+    who unpack it; each other is `repeated`. `shown` is the archive's name in messages. Raises ImageError
+    `not-an-image` for a damaged archive, `too-large` for one of too many members, `unsupported` for a kind
+    that is not read.
     """
     yield from _opened(descriptor, shown).members()
 
@@ -130,21 +146,33 @@ class _Zip:
             self._file = zipfile.ZipFile(stream)
         except _DAMAGED:
             raise _damaged(shown) from None
-        self._infos = {_name(info.filename): info for info in self._file.infolist() if not info.is_dir()}
         if len(self._file.infolist()) > MAX_MEMBERS:
             raise _too_many(shown)
+        self._infos: dict[str, zipfile.ZipInfo] = {}
+        self._refusals: dict[str, str] = {}
+        self._repeated: list[str] = []
+        for info in self._file.infolist():
+            if info.is_dir():
+                continue
+            name, refusal = _named(info.filename)
+            if name in self._infos:
+                self._repeated.append(name)
+            self._infos[name] = info
+            if refusal is not None:
+                self._refusals[name] = refusal
 
     def members(self) -> Iterator[Member]:
         for name in self._infos:
             found = self.find(name)
             if found is not None and not _is_hidden(name):
                 yield found
+        yield from _repeated(self._repeated)
 
     def find(self, name: str) -> Member | None:
         info = self._infos.get(name)
         if info is None:
             return None
-        refusal = "encrypted" if info.flag_bits & 0x41 else _refusal(name)
+        refusal = "encrypted" if info.flag_bits & 0x41 else self._refusals.get(name)
         if info.external_attr >> 28 not in (0, 8):  # of Unix: neither unsaid nor a regular file
             refusal = "not-a-file"
         # Python bounds what comes of a piece of deflated data, and of no other.
@@ -163,58 +191,69 @@ class _Zip:
                 "truncated", f"{shown} is damaged in its archive; copy the archive again"
             ) from None
 
-    def close(self) -> None:
-        self._file.close()
-
 
 class _Tar:
-    """Where the members of a tar begin."""
+    """Where the members of a tar begin; of one that is compressed, in what comes out of it."""
 
-    def __init__(self, stream: io.FileIO, shown: str) -> None:
+    def __init__(self, stream: io.RawIOBase, shown: str) -> None:
         self._members: dict[str, Member] = {}
+        self._repeated: list[str] = []
+        self._inflated = stream if isinstance(stream, GzipStream) else None
+        self._reading = threading.Lock()
         count = 0
-        with stream:
-            try:
-                with tarfile.TarFile(fileobj=_Bounded(stream)) as archive:
-                    while (info := archive.next()) is not None:
-                        archive.members = []  # type: ignore[attr-defined] # which would hold them all
-                        count += 1
-                        if count > MAX_MEMBERS:
-                            raise _too_many(shown)
-                        if not info.isdir():
-                            self._add(info)
-                    # Where a header is damaged, or the file cut before one, tarfile ends without a word.
-                    stream.seek(archive.offset)
-                    is_at_end = stream.read(512) == bytes(512)
-                    size = stream.seek(0, os.SEEK_END)
-            except (tarfile.TarError, EOFError, ValueError, OverflowError):
-                raise _damaged(shown) from None
+        buffered = _Bounded(stream)
+        try:
+            with tarfile.TarFile(fileobj=buffered) as archive:
+                while (info := archive.next()) is not None:
+                    archive.members = []  # type: ignore[attr-defined] # which would hold them all
+                    count += 1
+                    if count > MAX_MEMBERS:
+                        raise _too_many(shown)
+                    if not info.isdir():
+                        self._add(info)
+                # Where a header is damaged, or the file cut before one, tarfile ends without a word.
+                buffered.seek(archive.offset)
+                is_at_end = buffered.read(512) == bytes(512)
+                size = buffered.seek(0, os.SEEK_END)
+        except (tarfile.TarError, EOFError, ValueError, OverflowError, zlib.error):
+            raise _damaged(shown) from None
+        finally:
+            buffered.detach()  # which would close the stream with itself
+            if self._inflated is None:
+                stream.close()
         if not is_at_end or any(member.offset + member.size > size for member in self._members.values()):
             raise _damaged(shown)
 
     def _add(self, info: tarfile.TarInfo) -> None:
-        name = _name(info.name)
-        refusal = _refusal(name) if info.isreg() and info.sparse is None else "not-a-file"
-        self._members.pop(name, None)
+        name, refusal = _named(info.name)
+        if not info.isreg() or info.sparse is not None:
+            refusal = "not-a-file"
+        if self._members.pop(name, None) is not None:
+            self._repeated.append(name)
         modified = max(-(2**62), min(int(info.mtime * 1e9), 2**62))
         self._members[name] = Member(name, info.size, modified, info.offset_data, refusal)
 
     def members(self) -> Iterator[Member]:
-        return (member for name, member in self._members.items() if not _is_hidden(name))
+        yield from (member for name, member in self._members.items() if not _is_hidden(name))
+        yield from _repeated(self._repeated)
 
     def find(self, name: str) -> Member | None:
         return self._members.get(name)
 
-    def read(self, descriptor: int, member: Member, size: int, shown: str) -> bytes:  # noqa: ARG002
+    def read(self, descriptor: int, member: Member, size: int, shown: str) -> bytes:
+        if self._inflated is not None:
+            try:
+                with self._reading:
+                    self._inflated.seek(member.offset)
+                    return self._inflated.read(size) or b""
+            except (zlib.error, EOFError):
+                raise _damaged(shown) from None
         parts = []
         at = member.offset
         while size > 0 and (part := os.pread(descriptor, size, at)):
             parts.append(part)
             at, size = at + len(part), size - len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def close(self) -> None:
-        pass
 
 
 class _Bounded(io.BufferedReader):
@@ -238,22 +277,26 @@ def _opened(descriptor: int, shown: str) -> _Zip | _Tar:
         if key in _open_archives:
             _open_archives.move_to_end(key)
             return _open_archives[key]
-        kind = archive_kind(os.pread(descriptor, 512, 0))
-        if kind == "compressed":
+        head = os.pread(descriptor, 512, 0)
+        kind = archive_kind(head)
+        if kind == "compressed" and not head.startswith(_GZIP):
             raise ImageError(
                 "unsupported",
-                f"{shown}: an archive compressed as a whole is not read; unpack it or use zip",
+                f"{shown}: an archive of this kind is not read; unpack it, or use zip or tar",
             )
         if kind == "zip":
             _require_small_directory(descriptor, status.st_size, shown)
             archive: _Zip | _Tar = _Zip(os.fdopen(os.dup(descriptor), "rb"), shown)
         elif kind == "tar":
             archive = _Tar(io.FileIO(os.dup(descriptor), "rb"), shown)
+        elif kind == "compressed":
+            archive = _Tar(GzipStream(os.dup(descriptor), shown), shown)
         else:
             raise ImageError("not-an-image", f"{shown} is no archive that is read: zip, tar")
         _open_archives[key] = archive
         while len(_open_archives) > _KEPT_OPEN:
-            _open_archives.popitem(last=False)[1].close()
+            # Closed when nobody reads from it any more.
+            _open_archives.popitem(last=False)
         return archive
 
 
@@ -273,19 +316,28 @@ def _require_small_directory(descriptor: int, size: int, shown: str) -> None:
         raise _too_many(shown)
 
 
-def _name(name: str) -> str:
-    """The path as in the ledger; archives made on Windows may have its separators."""
-    path = escape_path(name.replace("\\", "/") if "/" not in name else name)
-    while path.startswith("./"):
-        path = path[2:]
-    return path
+def _named(raw: str) -> tuple[str, str | None]:
+    """The path as in the ledger, and why it is refused; archives made on Windows may have its separators."""
+    name = escape_path(raw.replace("\\", "/") if "/" not in raw else raw)
+    while name.startswith("./"):
+        name = name[2:]
+    refusal = _refusal(name)
+    if refusal == "unsafe-name":
+        name = printable(name)
+        if len(name.encode()) > _LONGEST_NAME:
+            name = f"{name[:200]}~{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+    return name, refusal
+
+
+def _repeated(names: list[str]) -> Iterator[Member]:
+    return (Member(name, 0, 0, 0, "repeated") for name in names if not _is_hidden(name))
 
 
 def _refusal(name: str) -> str | None:
     parts = name.split("/")
     if name.startswith("/") or ".." in parts or "" in parts or "." in parts or name[1:2] == ":":
         return "unsafe-name"
-    if len(name.encode()) > _LONGEST_NAME or not name.replace("\t", "").isprintable():
+    if len(name.encode()) > _LONGEST_NAME or not name.isprintable():
         return "unsafe-name"
     return "nested-archive" if name.lower().endswith(_NESTED) else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from worker.images.limits import LARGE_PIXELS, one_large_at_a_time
 if TYPE_CHECKING:
     from PIL import Image
 
-    from worker.images.dicom_header import Header
+    from worker.images.dicom_header import Elements, Header
     from worker.images.limits import Limits
 
 # What `accept` can widen; `any-view` includes `lateral`.
@@ -37,6 +38,7 @@ class DicomFacts:
     manufacturer: str | None
     model: str | None
     transfer_syntax: str
+    photometric: str
     bits_stored: int
     rendering: str
     burned_in_annotation: str
@@ -103,20 +105,33 @@ def decode_dicom(
         raise ImageError(
             "not-an-image", f"{shown} is damaged DICOM and does not decode ({type(error).__name__})"
         ) from None
-    facts = _facts(header, view, pixel_format.stored, rendering, (*notes, *display_notes))
+    facts = _facts(
+        header,
+        view,
+        pixel_format.stored,
+        pixel_format.photometric,
+        rendering,
+        (*notes, *display_notes),
+    )
     return DicomImage(pixels, pixels.size, facts)
 
 
 def _facts(
-    header: Header, view: str | None, bits_stored: int, rendering: str, notes: tuple[str, ...]
+    header: Header,
+    view: str | None,
+    bits_stored: int,
+    photometric: str,
+    rendering: str,
+    notes: tuple[str, ...],
 ) -> DicomFacts:
     elements = header.elements
     burned_in = elements.text("BurnedInAnnotation").upper()
     return DicomFacts(
         view=view,
-        manufacturer=elements.printable("Manufacturer"),
-        model=elements.printable("ManufacturerModelName"),
-        transfer_syntax=header.transfer_syntax,
+        manufacturer=_without_identity(elements, "Manufacturer"),
+        model=_without_identity(elements, "ManufacturerModelName"),
+        transfer_syntax=header.syntax_name,
+        photometric=photometric,
         bits_stored=bits_stored,
         rendering=rendering,
         burned_in_annotation={"YES": "yes", "NO": "no"}.get(burned_in, "unknown"),
@@ -128,6 +143,24 @@ def _facts(
         age=elements.text("PatientAge") or None,
         sex=elements.text("PatientSex") or None,
     )
+
+
+def _without_identity(elements: Elements, keyword: str) -> str | None:
+    """The value in 64 letters at most; None where it repeats a word of what identifies the patient."""
+    value = elements.printable(keyword)
+    words = {
+        word
+        for identifying in (
+            "PatientName",
+            "PatientID",
+            "OtherPatientIDs",
+            "PatientBirthDate",
+            "AccessionNumber",
+        )
+        for reading in elements.readings(identifying)
+        for word in re.findall(r"\w{3,}", reading.casefold())
+    }
+    return None if value is None or any(word in value.casefold() for word in words) else value
 
 
 def _begins_with_elements(content: bytes, order: str) -> bool:

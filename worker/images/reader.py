@@ -13,6 +13,7 @@ from PIL import Image
 
 from worker.errors import ImageError
 from worker.file_names import printable
+from worker.images.archive import archive_kind, list_members, read_member, split_member_path
 from worker.images.dicom import DicomFacts, decode_dicom, is_dicom
 from worker.images.limits import Limits
 from worker.images.raster import decode_raster
@@ -44,6 +45,7 @@ def read_radiograph(
 ) -> Radiograph:
     """Read `file` once, hash its content (SHA-256, hexadecimal) and decode it to 8-bit gray.
 
+    A file called `archive.zip!/a/b.dcm` is a member of an archive, which is read in place, see `archive`.
     With `root`, a real folder, no file is read that lies outside, nor through a link.
     What becomes of colour, depth and orientation: see `raster.decode_raster`. Of DICOM, frontal
     radiographs of the chest are read and what `accept` adds to them, see `decode_dicom`.
@@ -61,15 +63,26 @@ def read_radiograph(
 
 def _content(file: Path, shown: str, limits: Limits, root: Path | None) -> bytes:
     try:
-        with os.fdopen(open_beneath(file, root), "rb", buffering=0) as stream:
+        archive, member = split_member_path(str(file), Path("/")) or (file, None)
+        with os.fdopen(open_beneath(Path(archive), root), "rb", buffering=0) as stream:
             status = os.fstat(stream.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise ImageError("unreadable", f"{shown} is not a regular file")
-            if status.st_size > limits.max_bytes:
+            if member is None and archive_kind(os.pread(stream.fileno(), 512, 0)) is not None:
+                for _ in list_members(stream.fileno(), shown):  # raises where it is damaged
+                    break
+                raise ImageError(
+                    "unsupported",
+                    f"{shown} is an archive; 'run' and 'enqueue' read the images in it, else unpack it",
+                )
+            if member is not None:
+                content = read_member(stream.fileno(), member, shown, limits)
+            elif status.st_size > limits.max_bytes:
                 raise ImageError(
                     "too-large", f"{shown} has {status.st_size:,} bytes; the limit is {limits.max_bytes:,}"
                 )
-            content = _read_all(stream.fileno(), status.st_size)
+            else:
+                content = _read_all(stream.fileno(), status.st_size)
     except FileNotFoundError as error:
         if root is not None:
             raise_if_source_unavailable(root, error)

@@ -38,8 +38,8 @@ class Drift:
 def drift_of_run(ledger: Ledger, store: ModelStore, run: Run) -> Iterator[Drift]:
     """For each version that explained images of `run` and each column that can be compared; none for a
     version that is gone or has nothing to compare with, nor for too few images."""
-    sample_every = max(1, progress(ledger, run.id).chunks // CHUNKS_LOOKED_AT)
-    for version in model_versions_of_run(ledger, run.id):
+    sample_every = max(1, ledger.query(progress, run.id).chunks // CHUNKS_LOOKED_AT)
+    for version in ledger.query(model_versions_of_run, run.id):
         reference, distributions = _reference(ledger, store, version, run.options.get("site"))
         edges = {name: distributions[name].edges for name in COMPARED if name in distributions}
         with ledger.read() as connection:
@@ -60,7 +60,7 @@ def _reference(
             seen = of_site.figures.get("distributions", {})
             return f"site {site}", {name: Distribution.model_validate(one) for name, one in seen.items()}
     try:
-        model = get_model(ledger, version)
+        model = ledger.query(get_model, version)
         return f"version {version}", read_metadata(store.fetch(model.version, model.digest)).distributions
     except (XraycamError, LedgerError):
         return f"version {version}", {}

@@ -137,13 +137,13 @@ def store_of(settings: Settings) -> ModelStore:
 
 def ensure_current_model(ledger: Ledger, store: ModelStore) -> Model:
     """The current model; the starter model that ships with xraycam where none was promoted yet."""
-    model = current_model(ledger)
+    model = ledger.query(current_model)
     if model is not None:
         return model
     version = store.publish(STARTER)
     description = read_metadata(STARTER)
-    add_model(
-        ledger,
+    ledger.write(
+        add_model,
         version=version,
         digest=digest_of(STARTER),
         classes=description.classes,
@@ -152,7 +152,7 @@ def ensure_current_model(ledger: Ledger, store: ModelStore) -> Model:
         created_at=description.created_at,
         promote=True,
     )
-    model = current_model(ledger)
+    model = ledger.query(current_model)
     if model is None:
         raise ModelError(f"model {version} could not be promoted; 'xraycam models' lists the versions")
     return model

@@ -20,7 +20,7 @@ from db.leases import (
     release_lease,
     renew_lease,
 )
-from db.runs import Run, get_run
+from db.runs import Run
 from db.workers import update_worker
 from worker.errors import ImageError, XraycamError
 from worker.explain.explainer import Explainer
@@ -28,12 +28,14 @@ from worker.explain.options import ExplainOptions
 from worker.explain.overlay import SUFFIXES
 from worker.explain.pipeline import HEATMAP_SUFFIX, ImageResult, ImageTask
 from worker.file_names import fitting_path, printable, unescape_path
+from worker.images.archive import member_path, split_member_path
 from worker.logs import log_context
 from worker.queue.startup import WorkerBroken
 from worker.safe_files import remove_temp_files
 from worker.serve.context import WorkerContext
 from worker.serve.decision import decision
 from worker.serve.guards import LeaseRenewer, Watchdog, watchdog
+from worker.serve.identity import identity_columns, load_identity_key
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +55,7 @@ def explain_chunk(station: WorkerContext, run_id: int, number: int) -> LeaseDeni
     """
     settings = station.settings
     try:
-        lease = lease_chunk(station.ledger, run_id, number, station.name, settings.lease_timeout)
+        lease = station.ledger.write(lease_chunk, run_id, number, station.name, settings.lease_timeout)
     except LedgerError:
         raise
     except Exception as error:
@@ -61,17 +63,17 @@ def explain_chunk(station: WorkerContext, run_id: int, number: int) -> LeaseDeni
         raise WorkerBroken(f"no chunk can be leased: {type(error).__name__}: {error}") from error
     if isinstance(lease, LeaseDenied):
         return lease
-    run = get_run(station.ledger, run_id)
+    run = lease.run
 
     def renew() -> bool:
-        return renew_lease(station.ledger, lease, station.name, settings.lease_timeout)
+        return station.ledger.write(renew_lease, lease, station.name, settings.lease_timeout)
 
     # Three times per lease time, so that one renewal that is late does no harm.
     with LeaseRenewer(renew, settings.lease_timeout / 3, f"run {run_id} chunk {number}") as renewer:
         try:
-            explainer = station.models.explainer_for(run)
-            update_worker(
-                station.ledger,
+            explainer = station.models.explainer_for(run, lease.model)
+            station.ledger.write(
+                update_worker,
                 station.name,
                 activity=f"run {run_id}, chunk {number}",
                 model_version=explainer.metadata.version,
@@ -86,17 +88,17 @@ def explain_chunk(station: WorkerContext, run_id: int, number: int) -> LeaseDeni
                     chunk.process_isolated(image, watchdog_timer)
         except _LeaseLost:
             log.warning("run %d chunk %d is no longer ours: cancelled, or taken over", run_id, number)
-            release_lease(station.ledger, lease, station.name)
+            station.ledger.write(release_lease, lease, station.name)
             return LeaseDenied.CANCELLED
         except XraycamError as error:
             # Of the model or of a whole folder: no image is to blame.
-            release_lease(station.ledger, lease, station.name)
-            update_worker(station.ledger, station.name, last_error=str(error))
+            station.ledger.write(release_lease, lease, station.name)
+            station.ledger.write(update_worker, station.name, last_error=str(error))
             raise
         finally:
             # Idle until the next chunk; a ledger that is away has other words to say than this.
             with suppress(LedgerError):
-                update_worker(station.ledger, station.name, activity=None)
+                station.ledger.write(update_worker, station.name, activity=None)
     return None
 
 
@@ -116,7 +118,7 @@ class _Chunk:
     def process_batch(self, images: list[PendingImage], watchdog_timer: Watchdog) -> None:
         if images:
             rows = list(self._rows(images, attempts=1, watchdog_timer=watchdog_timer))
-            record_results(self.station.ledger, self.lease, rows)
+            self.station.ledger.write(record_results, self.lease, rows)
 
     def remove_leftovers(self, images: list[PendingImage]) -> None:
         """Remove the unfinished files of a worker that died at these images."""
@@ -139,11 +141,13 @@ class _Chunk:
                 "attempts": image.attempts,
             }
             log.warning("%s is given up after %d attempts", printable(image.path), image.attempts)
-            record_results(self.station.ledger, self.lease, [self._with_provenance(row)])
+            self.station.ledger.write(record_results, self.lease, [self._with_provenance(row)])
             return
         log.warning("%s is retried singly after a worker crash", printable(image.path))
-        attempts = increment_attempts(self.station.ledger, image.id)
-        record_results(self.station.ledger, self.lease, list(self._rows([image], attempts, watchdog_timer)))
+        attempts = self.station.ledger.write(increment_attempts, image.id)
+        self.station.ledger.write(
+            record_results, self.lease, list(self._rows([image], attempts, watchdog_timer))
+        )
 
     def _rows(
         self, images: Iterable[PendingImage], attempts: int, watchdog_timer: Watchdog
@@ -171,8 +175,14 @@ class _Chunk:
         way = PurePosixPath(image.path)
         source = self.root
         if "\0" not in image.path:
+            path = unescape_path(str(self.root), image.path)
+            archive, member = split_member_path(path, self.root) or (path, None)
             # Not Path.resolve, which raises for links in a circle.
-            source = Path(os.path.realpath(self.root / unescape_path(str(self.root), image.path)))
+            source = Path(os.path.realpath(self.root / archive))
+            if member is not None and str(PurePosixPath(member)) == member and member[0] != "/":
+                source = Path(member_path(str(source), member))
+            elif member is not None:
+                source = self.root  # a name that leads out of its archive
         if ".." in way.parts or way.is_absolute() or self.root not in source.parents:
             raise ImageError(
                 "outside-root",
@@ -219,6 +229,9 @@ class _Chunk:
             "heatmap": None if result.heatmap_file is None else str(result.heatmap_file),
             "attempts": attempts,
         }
+        if result.dicom is not None:
+            key = load_identity_key(self.station.settings)
+            row |= identity_columns(result.dicom, key, keep_age_sex=self.options.keep_age_sex)
         return self._with_provenance(row)
 
     def _with_provenance(self, row: dict[str, Any]) -> dict[str, Any]:

@@ -69,18 +69,20 @@ class ModelManager:
         if self._serving is None:
             self._serve(ensure_current_model(self._ledger, self._store))
 
-    def explainer_for(self, run: Run) -> Explainer:
-        """The explainer for a chunk of `run` that starts now. Raises ModelError."""
+    def explainer_for(self, run: Run, model: Model | None) -> Explainer:
+        """The explainer for a chunk of `run`, whose version or the current one is `model`; None: there was
+        none yet. Raises ModelError."""
         options = ExplainOptions.model_validate(run.options)
         choice = (options.layers, options.methods, options.every_class)
+        if model is None:
+            model = ensure_current_model(self._ledger, self._store)
         if run.pinned_model is not None:
-            return self._explainer(get_model(self._ledger, run.pinned_model), choice)
-        model = ensure_current_model(self._ledger, self._store)
+            return self._explainer(model, choice)
         if self._serving is None:
             self._serve(model)
         elif model.version != self._serving:
             request_reload()
-            model = get_model(self._ledger, self._serving)
+            model = self._ledger.query(get_model, self._serving)
         return self._explainer(model, choice)
 
     def _watch_current_model(self) -> None:
@@ -111,7 +113,7 @@ class ModelManager:
             self.last_error = (
                 f"{error}{still}" if isinstance(error, ModelError) else f"{model.version}: {error}{still}"
             )
-            update_worker(self._ledger, self._worker, last_error=self.last_error)
+            self._ledger.write(update_worker, self._worker, last_error=self.last_error)
             raise
         with self._lock:
             # What the old version was compiled to goes with it.
@@ -122,7 +124,7 @@ class ModelManager:
             self._serving = model.version
             self._rejected = None
             self.last_error = None
-        update_worker(self._ledger, self._worker, model_version=model.version, last_error=None)
+        self._ledger.write(update_worker, self._worker, model_version=model.version, last_error=None)
 
     def _explainer(self, model: Model, choice: _Choice) -> Explainer:
         key = (model.version, choice)

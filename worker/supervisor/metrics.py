@@ -70,8 +70,8 @@ class FleetCollector(Collector):
             labels=["run", "column", "reference", "measure"],
         )
         store = store_of(self._settings)
-        for number, found in open_progress(self._ledger).items():
-            for one in drift_of_run(self._ledger, store, get_run(self._ledger, number)):
+        for number, found in self._ledger.query(open_progress).items():
+            for one in drift_of_run(self._ledger, store, self._ledger.query(get_run, number)):
                 of = (str(number), one.column, one.reference)
                 drift.add_metric([*of, "psi"], one.shift.psi)
                 drift.add_metric([*of, "ks"], one.shift.ks)
@@ -90,7 +90,7 @@ class FleetCollector(Collector):
             labels=["queue", "state"],
         )  # fmt: skip
         live: Counter[tuple[str, str]] = Counter({(queue, "live"): 0 for queue in QUEUES})
-        for worker in list_workers(self._ledger):
+        for worker in self._ledger.query(list_workers):
             live[worker.queues, "live" if worker.is_live else "silent"] += 1
         for labels, count in live.items():
             workers.add_metric(list(labels), count)

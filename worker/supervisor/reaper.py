@@ -70,7 +70,7 @@ class Reaper:
             # Trainers hold no message back: without one in the queue, those that wait have none.
             serves_all = self._scope.everything
             if serves_all and broker is not None and queue_length(broker, TRAIN_QUEUE) == 0:
-                for training in claim_unpublished_trainings(self._ledger, LOST_SECONDS):
+                for training in self._ledger.write(claim_unpublished_trainings, LOST_SECONDS):
                     send_training(self._app, training)
                     log.warning("training %d sent again", training.id)
         except (LedgerError, BrokerUnreachable, OperationalError, OSError) as error:

@@ -98,10 +98,10 @@ class Supervisor:
         self._release_orphaned_leases()
         for node in self.nodes:
             # In a restarted container our dead predecessor had our host, our process number, our name.
-            release_leases_of(self.ledger, node.name)
-            requeue_trainings_of(self.ledger, node.name)
-            register_worker(
-                self.ledger,
+            self.ledger.write(release_leases_of, node.name)
+            self.ledger.write(requeue_trainings_of, node.name)
+            self.ledger.write(
+                register_worker,
                 name=node.name,
                 host=self.host,
                 pid=os.getpid(),
@@ -133,7 +133,7 @@ class Supervisor:
             self._next_heartbeat = moment + HEARTBEAT_SECONDS
             try:
                 for node in self.nodes:
-                    update_worker(self.ledger, node.name)
+                    self.ledger.write(update_worker, node.name)
             except LedgerError as error:
                 log.warning("no heartbeat: %s", error)
 
@@ -165,15 +165,15 @@ class Supervisor:
                 if node.process.stdin is not None:
                     node.process.stdin.close()
             try:
-                release_leases_of(self.ledger, node.name, refund_attempts=True)
-                remove_worker(self.ledger, node.name)
+                self.ledger.write(release_leases_of, node.name, refund_attempts=True)
+                self.ledger.write(remove_worker, node.name)
             except LedgerError as error:
                 log.warning("worker %s is not signed off: %s", node.name, error)
 
     def _return_trainings(self) -> None:
         try:
             for node in self.nodes:
-                requeue_trainings_of(self.ledger, node.name)
+                self.ledger.write(requeue_trainings_of, node.name)
         except LedgerError as error:
             log.warning("trainings in progress are not given back: %s", error)
 
@@ -241,7 +241,7 @@ class Supervisor:
         node.process = None
         self._reaper.requeue_from_worker(node.name)
         with suppress(LedgerError):
-            update_worker(self.ledger, node.name, activity=None)
+            self.ledger.write(update_worker, node.name, activity=None)
         node.exit_codes.append(process.returncode)
         quick = process.returncode == CANNOT_START or moment - node.started < QUICK_DEATH_SECONDS
         node.consecutive_crashes = node.consecutive_crashes + 1 if quick else 1
@@ -255,11 +255,11 @@ class Supervisor:
 
     def _release_orphaned_leases(self) -> None:
         """Free the chunks of workers of this machine whose launcher is no more."""
-        for worker in list_workers(self.ledger):
+        for worker in self.ledger.query(list_workers):
             if worker.host == self.host and worker.pid != os.getpid() and not is_alive(worker.pid):
-                release_leases_of(self.ledger, worker.name)
-                requeue_trainings_of(self.ledger, worker.name)
-                remove_worker(self.ledger, worker.name)
+                self.ledger.write(release_leases_of, worker.name)
+                self.ledger.write(requeue_trainings_of, worker.name)
+                self.ledger.write(remove_worker, worker.name)
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: int, *, only_leader: bool = False) -> None:

@@ -25,6 +25,9 @@ from worker.train.dataset_layout import DatasetError as DatasetError
 from worker.train.dataset_layout import class_files, class_names
 from worker.train.held_out import SAMPLE_REASON, sample_digests
 
+# Of `group_by`: by the header of DICOM files, and not at all.
+PATIENT, NO_GROUPS = "patient", "none"
+
 
 class ImageCache:
     """Reads images and keeps them decoded while they fit; what does not fit is read again each time.
@@ -122,12 +125,15 @@ def load_labelled_folder(
 ) -> LabelledDataset:
     """Read `folder`, whose sub-folders are the classes, in the order of their names or of `classes`.
 
-    `group_by` is a regular expression searched in a file's name; its first group, or the whole match,
-    tells patients apart. `memory` (bytes) bounds what is kept decoded; the rest is read again when needed.
+    `group_by`: `patient`, as None does, tells patients apart by the patient ID of DICOM files, `none` does
+    not; else a regular expression searched in a file's name, of which its first group, or the whole match,
+    tells them apart. `memory` (bytes) bounds what is kept decoded; the rest is read again when needed.
     Files that do not decode are listed in `skipped`, and so are the package's sample radiographs, unless
     `samples`: for measuring, never for training. Raises DatasetError when there is nothing to learn.
     """
-    pattern = _compiled(group_by)
+    by_header = group_by in (None, PATIENT)
+    pattern = None if group_by in (None, PATIENT, NO_GROUPS) else _compiled(group_by)
+    patients: dict[Path, str] = {}
     counts = WalkCounts()
     names = class_names(folder, classes, counts=counts)
     found = [(label, file) for label, name in enumerate(names) for file in class_files(folder, name, counts)]
@@ -135,7 +141,10 @@ def load_labelled_folder(
 
     def read(item: tuple[int, Path]) -> str | SkippedFile:
         try:
-            return images.read(item[1]).sha256
+            radiograph = images.read(item[1])
+            if by_header and radiograph.dicom is not None and radiograph.dicom.patient_id:
+                patients[item[1]] = radiograph.dicom.patient_id
+            return radiograph.sha256
         except ImageError as error:
             return SkippedFile(item[1], error.reason, str(error))
 
@@ -153,7 +162,7 @@ def load_labelled_folder(
         files=tuple(file for _, file, _ in good),
         labels=tuple(label for label, _, _ in good),
         sha256=tuple(sha for _, _, sha in good),
-        groups=_groups([(_patient(pattern, file), sha) for _, file, sha in good]),
+        groups=_groups([(patients.get(file) or _patient(pattern, file), sha) for _, file, sha in good]),
         skipped=(*skipped, *contradictions, *held_out),
         images=images,
         passed_over=tuple(counts.lines()),

@@ -118,7 +118,9 @@ class TrainingJob:
         version = publish(
             self.ledger, self.store, ready, source=source, promote=promotion_reason.promote
         ).version
-        finish_training(self.ledger, self.training, version=version, promotion_reason=promotion_reason.reason)
+        self.ledger.write(
+            finish_training, self.training, version=version, promotion_reason=promotion_reason.reason
+        )
         if promotion_reason.promote:
             broadcast_reload(self.settings)
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -132,7 +134,7 @@ class TrainingJob:
     def _served(self) -> Path | None:
         """The folder of the version served so far, if it can be had."""
         try:
-            model = current_model(self.ledger)
+            model = self.ledger.query(current_model)
             return None if model is None else self.store.fetch(model.version, model.digest)
         except XraycamError as error:
             log.warning("training %d: %s", self.training.id, error)
@@ -142,13 +144,13 @@ class TrainingJob:
         if self.keeper.lost:
             raise TrainingStopped("stopped while ranking maps, as asked")
         activity = f"training {self.training.id}: maps of {done}/{of} images ranked"
-        update_worker(self.ledger, self.owner, activity=activity)
+        self.ledger.write(update_worker, self.owner, activity=activity)
 
     def _enter_stage(self, stage: str) -> None:
         """Note the stage; raises TrainingStopped when the training is no longer ours."""
-        if self.keeper.lost or not set_stage(self.ledger, self.training, stage):
+        if self.keeper.lost or not self.ledger.write(set_stage, self.training, stage):
             raise TrainingStopped(f"stopped before {stage}: cancelled, or taken over")
-        update_worker(self.ledger, self.owner, activity=f"training {self.training.id}: {stage}")
+        self.ledger.write(update_worker, self.owner, activity=f"training {self.training.id}: {stage}")
 
     def _scan(self, folder: str, **more: Any) -> LabelledDataset:
         limits = limits_of(self.settings)
@@ -206,14 +208,14 @@ class TrainingJob:
             memory=self.settings.train_cache_bytes // 2,
         )
         self.history = [asdict(epoch) for epoch in trained.history]
-        record_epoch(self.ledger, self.training, self.history, None)
+        self.ledger.write(record_epoch, self.training, self.history, None)
         return trained
 
     def _init_weights(self) -> str:
         given = self.training.init_weights
         if given in ("imagenet", "none") or Path(given).exists():
             return given
-        model = get_model(self.ledger, given)
+        model = self.ledger.query(get_model, given)
         return str(self.store.fetch(model.version, model.digest))
 
     def _progress(self, epoch: Epoch) -> None:
@@ -226,9 +228,9 @@ class TrainingJob:
         # The first epoch of a stage compiles its step, and says little about those that follow.
         of_stage = [known["seconds"] for known in self.history if known["stage"] == epoch.stage]
         left = float(np.mean((of_stage[1:] or of_stage)[-3:])) * (epoch.epochs - epoch.epoch)
-        self.lease_lost = not record_epoch(self.ledger, self.training, self.history, left)
-        update_worker(
-            self.ledger,
+        self.lease_lost = not self.ledger.write(record_epoch, self.training, self.history, left)
+        self.ledger.write(
+            update_worker,
             self.owner,
             activity=f"training {self.training.id}: epoch {epoch.epoch}/{epoch.epochs}",
         )

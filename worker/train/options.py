@@ -33,7 +33,9 @@ class TrainOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    group_by: str | None = Field(None, description="regular expression that finds the patient in a file name")
+    group_by: str | None = Field(
+        None, description="patient, none, or an expression that finds the patient in a file name"
+    )
     test: str | None = Field(None, description="a second labelled folder to measure on, absolute")
     promote: Promote = Field("if-better", description="when the new version becomes current")
     tolerance: float = Field(0.01, ge=0.0, le=1.0, description="if-better: by how much less AUC it may have")
@@ -63,7 +65,7 @@ def version_name(ledger: Ledger, store: ModelStore, training: Training, options:
 def is_taken(ledger: Ledger, store: ModelStore, version: str) -> bool:
     """Whether the ledger or the store has a model of this name."""
     try:
-        get_model(ledger, version)
+        ledger.query(get_model, version)
     except ModelNotFound:
         return store.exists(version)
     return True

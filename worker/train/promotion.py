@@ -102,7 +102,7 @@ def _current(ledger: Ledger, store: ModelStore) -> Model | None:
     try:
         return ensure_current_model(ledger, store)
     except ModelError:
-        return current_model(ledger)
+        return ledger.query(current_model)
 
 
 def _auc_of(folder: Path, dataset: LabelledDataset, indices: Sequence[int]) -> float:

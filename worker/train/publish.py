@@ -180,8 +180,8 @@ def publish(ledger: Ledger, store: ModelStore, folder: Path, *, source: str, pro
     digest = digest_of(folder)
     store.publish(folder)
     store.fetch(metadata.version, digest)
-    add_model(
-        ledger,
+    ledger.write(
+        add_model,
         version=metadata.version,
         digest=digest,
         classes=metadata.classes,

@@ -27,13 +27,13 @@ def run_training(settings: Settings, ledger: Ledger, owner: str, training_id: in
     Whatever goes wrong is noted in the ledger. A training that is cancelled meanwhile, or taken from us,
     stops after the current batch and publishes nothing.
     """
-    training = start_training(ledger, training_id, owner, settings.lease_timeout)
+    training = ledger.write(start_training, training_id, owner, settings.lease_timeout)
     if training is None:
         log.warning("training %d is not queued: there is nothing to do", training_id)
         return
 
     def renew() -> bool:
-        return renew_training(ledger, training, settings.lease_timeout)
+        return ledger.write(renew_training, training, settings.lease_timeout)
 
     period = min(LOOK_SECONDS, settings.lease_timeout / 3)
     with LeaseRenewer(renew, period, f"training {training_id}") as keeper:
@@ -46,11 +46,13 @@ def run_training(settings: Settings, ledger: Ledger, owner: str, training_id: in
         except (XraycamError, LedgerError) as error:
             log.warning("training %d: %s", training_id, error)
             # Changes nothing where it stopped because it is no longer ours.
-            fail_training(ledger, training, str(error))
+            ledger.write(fail_training, training, str(error))
         except Exception as error:
             log.exception("training %d failed", training_id)
             cause = " ".join(str(error).split())[:300]
-            fail_training(
-                ledger, training, f"{type(error).__name__}: {cause}; the log of worker {owner} tells more"
+            ledger.write(
+                fail_training,
+                training,
+                f"{type(error).__name__}: {cause}; the log of worker {owner} tells more",
             )
-    update_worker(ledger, owner, activity=None)
+    ledger.write(update_worker, owner, activity=None)

@@ -1,0 +1,58 @@
+"""`xraycam results --per study|patient`: written as a table, CSV, JSON or JSON lines."""
+
+from __future__ import annotations
+
+import csv
+import json
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+from rich.table import Table
+
+from db.grouped_results import GROUP_COLUMNS, hash_keys, read_groups
+
+if TYPE_CHECKING:
+    from db.runs import Run
+    from producer.session import Session
+
+
+def write_groups(
+    session: Session,
+    run: Run,
+    by: str,
+    class_name: str | None,
+    output_format: str,
+    stream: TextIO,
+    limit: int | None,
+) -> None:
+    """Write one row for each `by`, `study` or `patient`; says on standard error where keys differ."""
+    with session.ledger.read() as connection:
+        rows = list(read_groups(connection, run.id, by, class_name))[:limit]
+        keys = hash_keys(connection, run.id)
+    if len(keys) > 1:
+        session.tell(
+            f"run {run.id}: workers hashed patients with {len(keys)} different keys, so that one {by} may be "
+            "several rows; set XRAYCAM_IDENTITY_KEY_FILE to the same file on all machines, and run --force"
+        )
+    columns = (by, *GROUP_COLUMNS)
+    if output_format == "csv":
+        writer = csv.DictWriter(stream, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    elif output_format == "jsonl":
+        stream.writelines(json.dumps(row) + "\n" for row in rows)
+    elif output_format == "json":
+        stream.write(json.dumps(rows, indent=1) + "\n")
+    elif output_format == "table":
+        table = Table(title=f"run {run.id} by {by}", title_justify="left")
+        for name in columns:
+            table.add_column(name.replace("_", " "), overflow="fold")
+        for row in rows:
+            table.add_row(*(_text(row[name]) for name in columns))
+        session.out.print(table)
+    else:
+        raise click.UsageError(f"--per {by} is written as table, csv, json or jsonl.")
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
