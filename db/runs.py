@@ -258,6 +258,18 @@ def count_by_odd_word(connection: Connection, run_id: int) -> dict[str, int]:
     return dict(found.most_common())
 
 
+def count_by_decision(connection: Connection, run_id: int) -> dict[str, int]:
+    """How many images were decided how; none where the run has no threshold."""
+    name = results.c.decision
+    statement = (
+        select(name, func.count())
+        .where(results.c.run_id == run_id, name.is_not(None))
+        .group_by(name)
+        .order_by(name.desc())
+    )
+    return {str(key): int(count) for key, count in connection.execute(statement)}
+
+
 def count_images(connection: Connection, run_id: int) -> int:
     """Rows of a run, counted one by one: exact even where a scan was interrupted."""
     found = connection.execute(select(func.count()).where(images.c.run_id == run_id)).scalar_one()

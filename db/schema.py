@@ -103,9 +103,11 @@ results = Table(
     Column("width", Integer),
     Column("height", Integer),
     Column("class", Text, comment="the predicted class"),
-    Column("probability", Double, comment="of the predicted class"),
-    Column("probabilities", JSON(none_as_null=True), comment="of every class"),
+    Column("probability", Double, comment="of the predicted class, calibrated"),
+    Column("probabilities", JSON(none_as_null=True), comment="of every class, calibrated"),
     Column("score", Double, comment="calibrated probability of the model's positive class, 0 to 100"),
+    Column("brightness", Double, comment="mean of the network's input, 0 to 255"),
+    Column("contrast", Double, comment="standard deviation of the network's input, 0 to 255"),
     Column("threshold", Double, comment="the score from which on an image is referred, where one was set"),
     Column("decision", String(16), comment="refer, do-not-refer or not-decided, where a threshold was set"),
     Column(
@@ -145,6 +147,7 @@ results = Table(
     # Both give their rows in the order of the images, and have what else these are chosen by.
     Index("results_status", "run_id", "status", "image_id", "probability", "reason"),
     Index("results_class", "run_id", "class", "image_id", "probability"),
+    Index("results_score", "run_id", "score", "image_id"),
 )
 
 exports = Table(
@@ -178,6 +181,16 @@ models = Table(
     Column("metrics", JSON, nullable=False),
     Column("created_at", Timestamp, nullable=False),
     Column("promoted_at", Timestamp, comment="the version promoted last is current"),
+)
+
+operating_points = Table(
+    "operating_points",
+    metadata,
+    Column("site", String(64), primary_key=True),
+    Column("model_version", String(64), primary_key=True),
+    Column("threshold", Double, nullable=False, comment="the score from which on an image is referred"),
+    Column("figures", JSON, nullable=False, comment="what it gave, and distributions of the site's images"),
+    Column("created_at", Timestamp, nullable=False),
 )
 
 workers = Table(
@@ -236,7 +249,8 @@ PREDICTION_COLUMNS: dict[str, ColumnElement[Any]] = {
 } | {
     name: results.c[name]
     for name in (
-        "class", "probability", "probabilities", "score", "threshold", "decision", "odd", "target_class",
+        "class", "probability", "probabilities", "score", "threshold", "decision", "odd",
+        "brightness", "contrast", "target_class",
         "logit", "layer", "method", "blank", "cam_border_fraction", "cam_corner_fraction",
         "cam_mask_fraction", "overlay", "heatmap", "model_version", "patient", "study", "series", "instance",
         "header", "reason", "error", "sha256",

@@ -33,6 +33,7 @@ COMMANDS = {
     "train": "train",
     "trainings": "train",
     "evaluate": "dataset",
+    "calibrate": "calibrate",
     "preview": "dataset",
     "models": "models",
     "workers": "workers",

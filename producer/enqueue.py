@@ -16,6 +16,7 @@ from db.runs import Run, find_run, open_run
 from producer.gone_files import gone_images
 from producer.scan import Folder, ScanCounts, resolve_folder, scan
 from producer.session import check_output_dir, ensure_output_dir
+from producer.thresholds import with_threshold
 from worker.errors import XraycamError
 from worker.explain.names import ALL, AUTO, PREDICTED
 from worker.explain.options import ExplainOptions
@@ -39,6 +40,7 @@ class Request:
     globs: Sequence[str] = ()
     force: bool = False
     output: Path | None = None
+    operating_point: str | None = None
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,11 @@ class Enqueued:
     gone: int = 0  # images of the run whose files were deleted since an earlier scan
 
 
-def check_request(ledger: Ledger, settings: Settings, request: Request) -> tuple[Folder, str]:
-    """The folder and the model version of a request. Raises for whatever cannot be done."""
+def check_request(ledger: Ledger, settings: Settings, request: Request) -> tuple[Folder, str, ExplainOptions]:
+    """The folder, the model version and the options of a request, with the threshold that it asks for.
+
+    Raises for whatever cannot be done.
+    """
     folder = resolve_folder(request.folder)
     check_output_dir(output_folder(settings, request))
     store = store_of(settings)
@@ -66,7 +71,11 @@ def check_request(ledger: Ledger, settings: Settings, request: Request) -> tuple
         description.require_class(request.options.target)
     if request.options.masks is not None:
         load_masks(Path(request.options.masks))
-    return folder, model.version
+    return (
+        folder,
+        model.version,
+        with_threshold(ledger, request.options, request.operating_point, description),
+    )
 
 
 def output_folder(settings: Settings, request: Request) -> Path:
@@ -91,7 +100,7 @@ def enqueue(
 
     Raises XraycamError when the folder holds no image.
     """
-    folder, version = check_request(ledger, settings, request)
+    folder, version, options = check_request(ledger, settings, request)
     masks = match_masks(settings, request, folder)
     counts = ScanCounts()
     files = scan_request(settings, request, folder, counts)
@@ -103,9 +112,10 @@ def enqueue(
         open_run,
         root=str(folder.root),
         output=str(output_folder(settings, request)),
-        options=request.options.model_dump(mode="json"),
+        options=options.model_dump(mode="json"),
         model_version=version,
-        pinned=request.model is not None,
+        # A threshold belongs to its version: no other may take over in the middle of the run.
+        pinned=request.model is not None or options.threshold is not None,
         chunk_size=settings.chunk_size,
         force=request.force,
     )
@@ -138,13 +148,14 @@ class Preview:
     chunks: int
     masks: MaskMatches | None
     gone: int
+    threshold: float | None
 
 
 def preview(ledger: Ledger, settings: Settings, request: Request) -> Preview:
     """What `enqueue` would find and do, changing nothing. Raises as it does."""
-    folder, version = check_request(ledger, settings, request)
+    folder, version, asked = check_request(ledger, settings, request)
     masks = match_masks(settings, request, folder)
-    options = request.options.model_dump(mode="json")
+    options = asked.model_dump(mode="json")
     output = str(output_folder(settings, request))
     with ledger.read() as connection:
         run = find_run(connection, str(folder.root), output, options, version)
@@ -171,7 +182,7 @@ def preview(ledger: Ledger, settings: Settings, request: Request) -> Preview:
         gone = sum(len(keys) for keys in gone_images(ledger, run.id, run.root, seen, last))
     chunk_size = settings.chunk_size if run is None else run.chunk_size
     chunks = -(-(found.new + found.changed + found.retried + found.pending) // chunk_size)
-    return Preview(folder, version, run, counts, found, size, chunks, masks, gone)
+    return Preview(folder, version, run, counts, found, size, chunks, masks, gone, asked.threshold)
 
 
 def match_masks(settings: Settings, request: Request, folder: Folder) -> MaskMatches | None:

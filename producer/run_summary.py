@@ -22,6 +22,8 @@ from producer.formats import write_csv
 from producer.known_workers import live_workers
 from producer.progress import ProgressDisplay, inference_workers, stall_reason, wait_for_run
 from worker.counted_words import counted
+from worker.model.run_drift import drift_report
+from worker.model.store import store_of
 from worker.safe_files import apply_umask
 
 if TYPE_CHECKING:
@@ -53,7 +55,10 @@ def summarize(session: Session, run: Run) -> int:
     places = {"overlays": run.output, "table": _write_table(session, run), "ledger": str(session.ledger)}
     for label, place in places.items():
         session.out.print(f"{label + ':':<10}{place}", soft_wrap=True, markup=False)
-    for line in attribution_report(session, run):
+    for name, count in session.ledger.query(runs.count_by_decision, run.id).items():
+        session.out.print(f"{name}: {counted(count, 'image')}", markup=False)
+    drift = drift_report(session.ledger, store_of(session.settings), run)
+    for line in (*drift, *attribution_report(session, run)):
         session.out.print(line, soft_wrap=True, markup=False)
     with session.ledger.read() as connection:
         burned_in = count_burned_in(connection, run.id)

@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from worker.errors import XraycamError
 from worker.model.metadata import CARD_FILE, read_metadata, write_metadata
 from worker.model.network import load_model, round_to_stored_precision
@@ -20,7 +22,9 @@ from worker.train.check_fitting import add_check, fit_check
 from worker.train.dataset import DatasetError, LabelledDataset, load_labelled_folder, train_val_split
 from worker.train.evaluation import predict_logits
 from worker.train.held_out import pack_digests
+from worker.train.metrics import fit_temperature
 from worker.train.model_card import model_card
+from worker.train.operating_points import score_reference
 from worker.train.publish import save_version
 from worker.train.recipe import Recipe, recipe_named
 from worker.train.training import Epoch, fit
@@ -36,6 +40,12 @@ def main() -> None:
     parser.add_argument("--source", action="append", help="a line for the card: whom to cite; repeatable")
     parser.add_argument("--version", default="starter-1")
     parser.add_argument("--out", type=Path, default=STARTER)
+    parser.add_argument("--positive", default="Tuberculosis", help="the class that the score is of")
+    parser.add_argument(
+        "--scores-only",
+        action="store_true",
+        help="train nothing: fit the temperature and measure operating points and distributions again",
+    )
     parser.add_argument(
         "--describe-only",
         action="store_true",
@@ -57,6 +67,9 @@ def main() -> None:
         figures["cross_validation"] = {one["recipe"]["name"]: one for one in found}
     if arguments.input_check_only:
         _check_anew(arguments.out, dataset, arguments.elsewhere)
+        return
+    if arguments.scores_only:
+        describe_scores(arguments.out, dataset, arguments.positive)
         return
     if arguments.describe_only:
         if arguments.source:
@@ -85,6 +98,7 @@ def main() -> None:
         default_layer=maps.layer,
         default_method=maps.method,
         source=arguments.source or (),
+        positive_class=arguments.positive,
         figures=figures | maps.figures,
     )
     _check_anew(arguments.out, dataset, arguments.elsewhere)
@@ -124,6 +138,35 @@ def _describe_anew(folder: Path, dataset: LabelledDataset, figures: dict[str, An
     write_metadata(folder, new)
     (folder / CARD_FILE).write_text(model_card(new), encoding="utf-8")
     print(f"{folder}: {new.version} described anew")
+
+
+def describe_scores(folder: Path, dataset: LabelledDataset, positive_class: str) -> None:
+    """Put positive class, temperature, operating points and distributions into a version's description.
+
+    They are measured on its validation images, which `dataset` must have. Doing it again changes nothing.
+    """
+    old = read_metadata(folder)
+    if old.training["data"]["digest"] != dataset.digest:
+        raise DatasetError(f"{folder} was not trained on {dataset.root}; train it anew")
+    recipe = Recipe.model_validate(old.training["recipe"])
+    parts = train_val_split(dataset, share=recipe.validation_share, seed=recipe.seed)
+    metadata, network = load_model(folder)
+    logits = predict_logits(network, metadata.preprocessing, dataset, parts.validation)
+    temperature = fit_temperature(np.array(dataset.labels)[list(parts.validation)], logits)
+    reference = score_reference(
+        dataset,
+        parts.validation,
+        metadata.preprocessing,
+        logits,
+        positive_class=positive_class,
+        temperature=temperature,
+    )
+    known = {"positive_class": positive_class, "temperature": temperature, **reference}
+    new = old.model_copy(update=known)
+    write_metadata(folder, new)
+    (folder / CARD_FILE).write_text(model_card(new), encoding="utf-8")
+    for point in reference["operating_points"]:
+        print(point.model_dump_json())
 
 
 def _refuse_other_data(found: list[dict[str, Any]], dataset: LabelledDataset) -> None:

@@ -144,6 +144,7 @@ def _table(found: dict[str, Any]) -> Table:
     table.add_row("specificity at 90% sensitivity", number(figures["specificity_at_sensitivity_90"]))
     table.add_row("accuracy", number(figures["accuracy"]))
     table.add_row("Brier score", number(figures["brier"]))
+    table.add_row("Brier score, calibrated", number(figures["brier_with_temperature"]))
     table.add_row("calibration error", number(figures["expected_calibration_error"]))
     for name, row in zip(figures["classes"], figures["confusion"], strict=True):
         predicted = ", ".join(

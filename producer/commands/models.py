@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from producer.session import Session
     from worker.model.store import ModelStore
 
 
@@ -64,6 +65,7 @@ def promote(version: str) -> None:
     session.ledger.write(promote_model, version)
     broadcast_reload(session.settings)
     click.echo(f"current is {version}")
+    _say_uncalibrated_sites(session, version)
 
 
 @models_command.command("rollback")
@@ -77,6 +79,7 @@ def rollback() -> None:
     before, current = session.ledger.write(rollback_model)
     broadcast_reload(session.settings)
     click.echo(f"current is {current}, no longer {before}")
+    _say_uncalibrated_sites(session, current)
 
 
 @models_command.command("import")
@@ -110,6 +113,8 @@ def import_(folder: Path, promote: bool) -> None:
         session.ledger.write(promote_model, version)
         broadcast_reload(session.settings)
     click.echo(f"imported {version}" + (", now current" if promote else ""))
+    if promote:
+        _say_uncalibrated_sites(session, version)
 
 
 @models_command.command("delete")
@@ -145,6 +150,20 @@ def export(version: str, folder: Path) -> None:
         raise ModelError(f"{target} exists already; name another folder")
     shutil.copytree(store_of(session.settings).fetch(model.version, model.digest), target)
     click.echo(target)
+
+
+def _say_uncalibrated_sites(session: Session, version: str) -> None:
+    """Thresholds of other versions do not hold for this one: say which sites have none."""
+    from db.operating_points import sites_without
+
+    with session.ledger.read() as connection:
+        sites = sites_without(connection, version)
+    if sites:
+        session.tell(
+            f"no threshold for {version} at {', '.join(sites)}: runs with --site are refused until "
+            f"'xraycam calibrate DATASET --model {version} --site SITE' makes one; those of other versions "
+            "are not applied"
+        )
 
 
 def _list() -> None:

@@ -74,6 +74,12 @@ _OPTIONS = (
                  help="File format of the overlays."),
     click.option("--heatmaps", is_flag=True, help="Keep the raw heatmaps (.npz) beside the overlays."),
     click.option("--model", help="Model version to use; without it, whichever is current."),
+    click.option("--site", help="Decide by the threshold that 'calibrate --site' made for this site and the "
+                 "model version."),
+    click.option("--threshold", type=click.FloatRange(0, 100), help="Refer images from this score on."),
+    click.option("--operating-point", metavar="NAME",
+                 help="Decide by a threshold from the model's own validation images: sensitivity-90, "
+                 "sensitivity-95 or specificity-70."),
     click.option("--glob", "globs", multiple=True,
                  help="Only files that match, such as '*.png'; repeatable."),
     click.option("--accept", multiple=True, type=click.Choice(ACCEPTABLE),
@@ -114,9 +120,19 @@ def request_from(given: dict[str, Any]) -> Request:
         masks=None if masks is None else str(masks.expanduser().absolute()),
         odd=given["odd"],
         accept=tuple(sorted(set(given["accept"]))),
+        site=given["site"],
+        threshold=given["threshold"],
         keep_age_sex=given["keep_age_sex"],
     )
-    return Request(given["folder"], options, given["model"], given["globs"], given["force"], given["output"])
+    return Request(
+        given["folder"],
+        options,
+        given["model"],
+        given["globs"],
+        given["force"],
+        given["output"],
+        given["operating_point"],
+    )
 
 
 def report_dry_run(session: Session, request: Request) -> None:
@@ -130,6 +146,7 @@ def report_dry_run(session: Session, request: Request) -> None:
     click.echo(
         f"would enqueue {counted(todo, 'image')} of {found.folder.root} in {counted(found.chunks, 'chunk')}: "
         f"{what}, model {found.version}"
+        + ("" if found.threshold is None else f", referred from a score of {found.threshold:.1f} on")
     )
     click.echo(
         f"of {counted(found.scanned.found, 'image')} found ({found.size / 1e6:.1f} MB): "

@@ -108,6 +108,19 @@ def test_predicted_class_is_explained_where_no_target_is_given(explainer: Explai
     np.testing.assert_allclose(explanation.probabilities.sum(axis=1), 1, atol=1e-6)
 
 
+def test_probabilities_are_calibrated_by_the_models_temperature(
+    model: tuple[ModelMetadata, Any], batch: Pixels
+) -> None:
+    metadata, network = model
+    found = Explainer(metadata.model_copy(update={"temperature": 2.5}), network).explain(batch)
+    shares = np.exp(found.scores / 2.5)
+    expected = shares / shares.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(found.probabilities, expected, atol=1e-6)
+    assert (
+        np.abs(found.probabilities - Explainer(metadata, network).explain(batch).probabilities).max() > 1e-3
+    )
+
+
 def test_compiled_once_whatever_the_size_of_the_batch(
     model: tuple[ModelMetadata, Any], batch: Pixels
 ) -> None:

@@ -26,3 +26,15 @@ def test_it_was_trained_by_the_default_recipe_whose_cross_validation_it_shows() 
     assert Recipe.model_validate(shown["default"]["recipe"] | any_share) == DEFAULT
     assert Recipe.model_validate(shown["reference"]["recipe"]) == REFERENCE
     assert shown["default"]["mean_auc"] >= 0.95
+
+
+def test_it_has_a_calibrated_score_and_thresholds_from_its_validation_images() -> None:
+    starter = read_metadata(STARTER)
+    assert starter.positive_class == "Tuberculosis"
+    assert abs(starter.temperature - starter.training["validation"]["temperature"]) < 1e-4
+    assert len(starter.operating_points) == 3
+    ninety = starter.require_operating_point("sensitivity-90")
+    assert ninety.sensitivity >= 0.9
+    assert ninety.threshold_interval[0] <= ninety.threshold <= ninety.threshold_interval[1]
+    assert set(starter.distributions) == {"score", "brightness", "contrast"}
+    assert starter.distributions["score"].images == sum(starter.training["validation"]["images"].values())

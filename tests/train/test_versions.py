@@ -48,8 +48,14 @@ def test_a_version_in_half_precision_predicts_the_same_and_has_a_card(
         tmp_path / "v1",
         version="v1",
         default_layer="block_15_add",
+        positive_class="Opaque",
         figures={},
     )
+    assert description.positive_class == "Opaque"
+    assert description.temperature == description.training["validation"]["temperature"]
+    names = [point.name for point in description.operating_points]
+    assert names == ["sensitivity-90", "sensitivity-95", "specificity-70"]
+    assert "brightness" in description.distributions
     loaded, again = load_model(tmp_path / "v1")
     assert loaded == description
     pixels = np.random.default_rng(0).uniform(-1, 1, (6, 64, 64, 3)).astype(np.float32)

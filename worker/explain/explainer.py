@@ -230,7 +230,7 @@ def _compile(
             evidence = gradients[panel.class_index][panel.layer] if panel.method.needs_gradients else None
             maps[panel.name] = _scaled(panel.method.compute_cam(activation, evidence))
         features = tf.zeros((tf.shape(images)[0], 0)) if checked is None else pool(values[checked])
-        return scores, tf.nn.softmax(scores), target_index, maps, needed, features
+        return scores, tf.nn.softmax(scores / metadata.temperature), target_index, maps, needed, features
 
     # Not with XLA (jit_compile), which makes MobileNetV2 3 to 10 times slower on a CPU.
     return tf.function(

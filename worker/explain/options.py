@@ -44,6 +44,10 @@ class ExplainOptions(BaseModel):
         (), description="DICOM files that are let in though unusual"
     )
 
+    site: str | None = Field(None, max_length=64, description="whose threshold is used")
+    threshold: float | None = Field(
+        None, ge=0.0, le=100.0, description="the score from which on an image is referred; None: no decisions"
+    )
     keep_age_sex: bool = Field(False, description="keep age and sex of DICOM files in the results")
     odd: Annotated[str, _one_of(ODD_CHOICES)] = Field(
         FLAG, description="flag: images found odd are explained and marked; refuse: they fail"
@@ -68,11 +72,11 @@ ARGMAX_TARGET = -1
 class Explanation:
     """What the network says of a batch of B images, of K classes, and where the scores came from.
 
-    `probabilities` (B, K) is the softmax of `scores` (B, K); `target_index` (B,) is the class index each
-    heatmap is of, or with every class explained the predicted one. `heatmaps` holds by the explainer's
-    `names` (B, h, w) in 0..1, each image divided by its own maximum; `maxima` (B,) those maxima. A maximum
-    of 0 says that the map is blank: it is 0 everywhere. `odd` has for each image what the version's check
-    finds, words separated by commas, empty for nothing; None where the version has no check.
+    `probabilities` (B, K) is the softmax of `scores` (B, K) over the model's temperature; `target_index` (B,)
+    is the class index each heatmap is of, or with every class explained the predicted one. `heatmaps` holds
+    by the explainer's `names` (B, h, w) in 0..1, each image divided by its own maximum; `maxima` (B,) those
+    maxima. A maximum of 0 says that the map is blank: it is 0 everywhere. `odd` has for each image what the
+    version's check finds, words separated by commas, empty for nothing; None where the version has no check.
     """
 
     probabilities: Floats

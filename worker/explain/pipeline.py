@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +24,7 @@ from worker.file_names import printable
 from worker.images.dicom import DicomFacts
 from worker.images.limits import LARGE_PIXELS, Limits, one_large_at_a_time
 from worker.images.masks import AnnotationMasks, load_masks
-from worker.images.preprocess import Pixels, preprocess
+from worker.images.preprocess import Pixels, input_statistics, preprocess
 from worker.images.reader import Radiograph, read_radiograph
 from worker.model.metadata import Preprocessing
 from worker.odd_words import ODD_REASON, REFUSE, refusal
@@ -51,7 +51,9 @@ class ImageTask:
 class ImageResult:
     """What became of one item: all about the image, or `reason` and `error` where it failed.
 
-    `probability` is that of the `predicted` class; `logit` is of `target_class`.
+    `probability` is that of the `predicted` class, calibrated as are all; `score`, 0 to 100, that of the
+    model's positive class, None for a model without one.
+    `brightness` and `contrast`: see `input_statistics`. `logit` is of `target_class`.
     With every class explained, `target_class` names them all and `logit` is that of the predicted one.
     `heatmap_max` holds by the explainer's names the heatmap's maximum before scaling. `blank` says that one
     of them is 0, and `heat` where the heat of the first map lies, None if that is blank; with every class
@@ -68,6 +70,9 @@ class ImageResult:
     predicted: str = ""
     probability: float = math.nan
     probabilities: dict[str, float] = field(default_factory=dict)
+    score: float | None = None
+    brightness: float = math.nan
+    contrast: float = math.nan
     target_class: str = ""
     logit: float = math.nan
     heatmap_max: dict[str, float] = field(default_factory=dict)
@@ -231,7 +236,9 @@ class Pipeline:
             raise
         except Exception as error:
             return _unexpected(task, error)
-        return _done(task, radiograph, explanation, index, explainer, heat, heatmap_file)
+        found = _done(task, radiograph, explanation, index, explainer, heat, heatmap_file)
+        brightness, contrast = input_statistics(read.pixels)
+        return replace(found, brightness=brightness, contrast=contrast)
 
     def _read_again(self, read: _Read, accept: frozenset[str]) -> Radiograph:
         radiograph = read_radiograph(read.task.source, self._limits, read.task.read_root, accept)
@@ -277,7 +284,7 @@ def _done(
     heat: AttributionShares | None,
     heatmap_file: Path | None,
 ) -> ImageResult:
-    classes = explainer.metadata.classes
+    classes, positive = explainer.metadata.classes, explainer.metadata.positive_class
     probabilities = [float(value) for value in explanation.probabilities[index]]
     best = int(explanation.scores[index].argmax())
     target_class = int(explanation.target_index[index])
@@ -290,6 +297,7 @@ def _done(
         predicted=classes[best],
         probability=probabilities[best],
         probabilities=dict(zip(classes, probabilities, strict=True)),
+        score=None if positive is None else 100.0 * probabilities[classes.index(positive)],
         target_class=",".join(classes) if explainer.every_class else classes[target_class],
         logit=float(explanation.scores[index, target_class]),
         heatmap_max=maxima,

@@ -28,3 +28,8 @@ def preprocess(radiograph: Radiograph, preprocessing: Preprocessing) -> Pixels:
         reducing_gap=3.0,
     )
     return np.asarray(small)
+
+
+def input_statistics(pixels: Pixels) -> tuple[float, float]:
+    """Brightness and contrast of what `preprocess` gives: mean and standard deviation, in 0..255."""
+    return float(pixels.mean()), float(pixels.std())

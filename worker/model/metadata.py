@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from worker.errors import ModelError
 from worker.file_names import printable
+from worker.model.score_reference import Distribution, OperatingPoint
 from worker.odd_words import ODD_WORDS
 
 METADATA_FILE = "model.json"
@@ -104,6 +105,16 @@ class ModelMetadata(_Part):
     architecture: Literal["mobilenetv2"] = "mobilenetv2"
     alpha: float = Field(1.0, ge=0.05, le=1.4)
     classes: tuple[Name, ...] = Field(min_length=2, max_length=10_000)
+    positive_class: Name | None = Field(None, description="the class that `score` is of, if any")
+    temperature: float = Field(
+        1.0, ge=0.05, le=20.0, description="scores are divided by it before the softmax: calibration"
+    )
+    operating_points: tuple[OperatingPoint, ...] = Field(
+        (), max_length=100, description="thresholds on the score, from the version's validation images"
+    )
+    distributions: dict[Name, Distribution] = Field(
+        default_factory=dict, max_length=20, description="of results of the validation images, by column"
+    )
     preprocessing: Preprocessing = Preprocessing()
     head: Head = Head()
     layers: tuple[Layer, ...] = Field(max_length=10_000)
@@ -123,6 +134,8 @@ class ModelMetadata(_Part):
                 raise ValueError(f"input_check.layer {self.input_check.layer!r} is not among the layers")
             if self.input_check.file in (self.weights.file, METADATA_FILE):
                 raise ValueError("input_check.file is that of something else")
+        if self.positive_class is not None and self.positive_class not in self.classes:
+            raise ValueError(f"positive_class {self.positive_class[:100]!r} is not among the classes")
         if self.default_layer not in {layer.name for layer in self.layers}:
             raise ValueError(f"default_layer {self.default_layer!r} is not among the layers")
         return self
@@ -144,6 +157,17 @@ class ModelMetadata(_Part):
         near = difflib.get_close_matches(name, [layer.name for layer in self.layers], n=3)
         hint = f"; near: {', '.join(near)}" if near else ""
         raise ModelError(f"model {self.version} has no layer {name!r}{hint}; 'xraycam layers' lists them all")
+
+    def require_operating_point(self, name: str) -> OperatingPoint:
+        """The operating point called `name`. Raises ModelError with the names there are."""
+        for point in self.operating_points:
+            if point.name == name:
+                return point
+        known = ", ".join(point.name for point in self.operating_points)
+        raise ModelError(
+            f"model {self.version} has no operating point {name!r}; it has "
+            f"{known or 'none: it was trained without --positive; give a --threshold or a --site'}"
+        )
 
     def require_class(self, name: str) -> int:
         """The index of the class called `name`. Raises ModelError with the known names."""

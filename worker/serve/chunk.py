@@ -33,6 +33,7 @@ from worker.logs import log_context
 from worker.queue.startup import WorkerBroken
 from worker.safe_files import remove_temp_files
 from worker.serve.context import WorkerContext
+from worker.serve.decision import decision
 from worker.serve.guards import LeaseRenewer, Watchdog, watchdog
 from worker.serve.identity import identity_columns, load_identity_key
 
@@ -215,6 +216,9 @@ class _Chunk:
             "class": result.predicted,
             "probability": result.probability,
             "probabilities": result.probabilities,
+            "score": result.score,
+            "brightness": result.brightness,
+            "contrast": result.contrast,
             "target_class": result.target_class,
             "logit": result.logit,
             "heatmap_max": result.heatmap_max,
@@ -233,7 +237,10 @@ class _Chunk:
         return self._with_provenance(row)
 
     def _with_provenance(self, row: dict[str, Any]) -> dict[str, Any]:
+        decided = decision(row.get("score"), self.options.threshold, row.get("odd"))
         return row | {
+            "threshold": self.options.threshold,
+            "decision": decided,
             "layer": ",".join(self.explainer.layers),
             "method": ",".join(method.name for method in self.explainer.methods),
             "model_version": self.explainer.metadata.version,

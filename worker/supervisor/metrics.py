@@ -15,9 +15,11 @@ from prometheus_client.registry import Collector
 
 from db.errors import LedgerError
 from db.ledger import Ledger
-from db.runs import open_progress
+from db.runs import get_run, open_progress
 from db.workers import list_workers
 from worker.errors import XraycamError
+from worker.model.run_drift import drift_of_run
+from worker.model.store import store_of
 from worker.queue.broker import BrokerUnreachable, queue_length
 from worker.queue.messages import QUEUES
 from worker.settings import Settings
@@ -62,7 +64,17 @@ class FleetCollector(Collector):
         lost = CounterMetricFamily(
             "xraycam_leases_lost", "Leases whose worker died or went silent.", labels=["run"]
         )
+        drift = GaugeMetricFamily(
+            "xraycam_drift",
+            "How far a column of a run's results has moved from that of its version or site: PSI, KS.",
+            labels=["run", "column", "reference", "measure"],
+        )
+        store = store_of(self._settings)
         for number, found in self._ledger.query(open_progress).items():
+            for one in drift_of_run(self._ledger, store, self._ledger.query(get_run, number)):
+                of = (str(number), one.column, one.reference)
+                drift.add_metric([*of, "psi"], one.shift.psi)
+                drift.add_metric([*of, "ks"], one.shift.ks)
             run = str(number)
             for status in ("pending", "done", "failed"):
                 images.add_metric([run, status], getattr(found, status))
@@ -82,7 +94,7 @@ class FleetCollector(Collector):
             live[worker.queues, "live" if worker.is_live else "silent"] += 1
         for labels, count in live.items():
             workers.add_metric(list(labels), count)
-        return [images, ended, chunks, lost, workers]
+        return [images, ended, chunks, lost, drift, workers]
 
     def _of_broker(self) -> list[Metric]:
         waiting = GaugeMetricFamily(

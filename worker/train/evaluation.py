@@ -119,7 +119,7 @@ def evaluate_model(
     dataset = load_labelled_folder(
         folder, classes=metadata.classes, min_per_class=1, limits=limits, memory=0, samples=True
     )
-    dataset = _without_training_images(dataset, metadata, on_message)
+    dataset = without_training_images(dataset, metadata, on_message)
     for item in dataset.skipped:
         on_message(f"left out: {item.message}")
     for line in dataset.passed_over:
@@ -151,7 +151,7 @@ def evaluate_model(
     return found
 
 
-def _without_training_images(
+def without_training_images(
     dataset: LabelledDataset, metadata: ModelMetadata, on_message: Callable[[str], object]
 ) -> LabelledDataset:
     """The images that a version was not trained on. Raises DatasetError if a class has none left."""

@@ -13,6 +13,7 @@ import numpy as np
 
 from db.ledger import Ledger
 from db.models import current_model, get_model
+from db.operating_points import sites_without
 from db.trainings import PUBLISHING, Training, finish_training, record_epoch, set_stage
 from db.workers import update_worker
 from worker.errors import XraycamError
@@ -113,12 +114,17 @@ class TrainingJob:
                 maps,
                 self.options.source,
                 check,
+                self.options.positive,
             )
         self._enter_stage("comparing")
         auc = read_metadata(ready).training["validation"]["auc"]
         promotion_reason = decide_promotion(
             auc, self.options, self.ledger, self.store, dataset, parts.validation, ready
         )
+        if promotion_reason.promote:
+            promotion_reason = replace(
+                promotion_reason, reason=promotion_reason.reason + self._uncalibrated_sites(ready)
+            )
         self._enter_stage(PUBLISHING)  # from here on it cannot be cancelled
         source = f"training {self.training.id} on {self.training.dataset}"
         version = publish(
@@ -130,6 +136,12 @@ class TrainingJob:
         if promotion_reason.promote:
             broadcast_reload(self.settings)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _uncalibrated_sites(self, ready: Path) -> str:
+        """Which sites have a threshold for other versions only, to add to a sentence; often none."""
+        with self.ledger.read() as connection:
+            sites = sites_without(connection, read_metadata(ready).version)
+        return f"; without a threshold for {', '.join(sites)}: see 'xraycam calibrate'" if sites else ""
 
     def _served(self) -> Path | None:
         """The folder of the version served so far, if it can be had."""

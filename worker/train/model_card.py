@@ -72,6 +72,7 @@ def model_card(metadata: ModelMetadata) -> str:
         _findings(training.get("findings")),
         "## Figures on the validation part",
         _validation(training["validation"]),
+        *_operating_points(metadata),
         *_cross_validation(training.get("cross_validation", {}), training["recipe"]["name"]),
         *_maps(metadata),
         *_input_check(metadata),
@@ -117,9 +118,35 @@ def _validation(figures: dict[str, Any]) -> str:
         ["accuracy", f"{figures['accuracy']:.3f}"],
         ["Brier score", f"{figures['brier']:.3f}"],
         ["calibration error", f"{figures['expected_calibration_error']:.3f}"],
-        ["temperature that would calibrate", f"{figures['temperature']:.2f}"],
+        ["Brier score, calibrated", f"{figures['brier_with_temperature']:.3f}"],
+        ["temperature that calibrates the probabilities", f"{figures['temperature']:.2f}"],
     ]
     return _table(["figure", "value"], rows)
+
+
+def _operating_points(metadata: ModelMetadata) -> list[str]:
+    if not metadata.operating_points:
+        return []
+
+    def between(value: float, interval: tuple[float, float], places: int) -> str:
+        return f"{value:.{places}f} ({interval[0]:.{places}f} to {interval[1]:.{places}f})"
+
+    rows = [
+        [
+            point.name.replace("-", " ") + "%",
+            between(point.threshold, point.threshold_interval, 1),
+            between(point.sensitivity, point.sensitivity_interval, 3),
+            between(point.specificity, point.specificity_interval, 3),
+        ]
+        for point in metadata.operating_points
+    ]
+    first = metadata.operating_points[0]
+    text = (
+        f"The score, 0 to 100, is the calibrated probability of {metadata.positive_class}. Thresholds on it, "
+        f"chosen and measured on {first.positive_images} positive and {first.negative_images} negative "
+        "validation images (95% intervals). Elsewhere they differ: `xraycam calibrate` makes one there."
+    )
+    return ["## Operating points", text, _table(["for", "threshold", "sensitivity", "specificity"], rows)]
 
 
 def _findings(found: dict[str, Any] | None) -> str:

@@ -14,8 +14,10 @@ from sklearn.metrics import roc_curve
 
 from worker.images.preprocess import preprocess
 from worker.model.metadata import Preprocessing
+from worker.model.score_reference import OperatingPoint
 from worker.train.dataset import LabelledDataset
 from worker.train.metrics import Metrics, softmax
+from worker.train.screening import Screening
 
 mpl.use("Agg")
 
@@ -39,6 +41,31 @@ def plot_learning_curves(history: Sequence[dict[str, Any]], file: Path) -> None:
         if epoch["stage"] != history[number - 1]["stage"]:
             losses.axvline(epoch["epoch"] - 0.5, color="gray", linestyle=":")
             aucs.axvline(epoch["epoch"] - 0.5, color="gray", linestyle=":")
+    figure.savefig(file, dpi=120)
+
+
+def plot_thresholds(rows: Sequence[Screening], point: OperatingPoint, prevalence: float, file: Path) -> None:
+    """Rates and predictive values, and people of 1,000, over the threshold; `point` is marked."""
+    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    shares, people = figure.subplots(1, 2)
+    thresholds = [row.threshold for row in rows]
+    for name, label in (
+        ("sensitivity", "sensitivity"),
+        ("specificity", "specificity"),
+        ("ppv", "PPV"),
+        ("npv", "NPV"),
+    ):
+        values = [np.nan if getattr(row, name) is None else getattr(row, name) for row in rows]
+        shares.plot(thresholds, values, label=label)
+    shares.set(xlabel="threshold on the score", ylim=(0, 1.02))
+    shares.legend(loc="lower center")
+    for name in ("referred", "missed"):
+        people.plot(thresholds, [getattr(row, name) for row in rows], label=name)
+    people.set(xlabel="threshold on the score", ylabel=f"of 1,000 people, prevalence {prevalence:.1%}")
+    people.legend()
+    for axes in (shares, people):
+        axes.axvspan(*point.threshold_interval, color="gray", alpha=0.15)
+        axes.axvline(point.threshold, color="black", linestyle=":")
     figure.savefig(file, dpi=120)
 
 

@@ -33,6 +33,7 @@ from worker.train.dataset import LabelledDataset, Split
 from worker.train.evaluation import EvaluationResult
 from worker.train.metrics import compute_metrics
 from worker.train.model_card import model_card, training_record
+from worker.train.operating_points import score_reference
 from worker.train.options import TrainOptions
 from worker.train.plots import plot_learning_curves
 from worker.train.recipe import Recipe
@@ -50,12 +51,14 @@ def save_version(
     default_layer: str,
     default_method: str = "gradcam",
     source: Sequence[str] = (),
+    positive_class: str | None = None,
     figures: dict[str, Any],
 ) -> ModelMetadata:
     """Write a training's result as the model folder `folder`, with its card. `figures` go into the record
     beside those of the validation part; `source` says where the images are from, whom to cite. Raises
     ModelError if `folder` exists."""
     labels = np.array(dataset.labels)[list(parts.validation)]
+    validation = compute_metrics(labels, trained.scores, dataset.classes)
     record = training_record(
         dataset,
         parts,
@@ -64,7 +67,7 @@ def save_version(
         started_from=trained.started_from,
         history=[asdict(epoch) for epoch in trained.history],
         best_epoch=trained.best_epoch,
-        validation=compute_metrics(labels, trained.scores, dataset.classes),
+        validation=validation,
     )
     metadata = save_model(
         trained.network,
@@ -73,6 +76,16 @@ def save_version(
             "version": version,
             "alpha": recipe.alpha,
             "classes": dataset.classes,
+            "positive_class": positive_class,
+            "temperature": validation.temperature,
+            **score_reference(
+                dataset,
+                parts.validation,
+                recipe.preprocessing,
+                trained.scores,
+                positive_class=positive_class,
+                temperature=validation.temperature,
+            ),
             "preprocessing": recipe.preprocessing,
             "head": recipe.head,
             "layers": spatial_layers(trained.network),
@@ -108,6 +121,7 @@ def write_version(
     maps: CamEvaluation,
     source: Sequence[str] = (),
     check: tuple[InputCheck, dict[str, Any]] | None = None,
+    positive_class: str | None = None,
 ) -> Path:
     """Write the model folder of a training, with figures and pictures, below the training's own `folder`.
 
@@ -133,6 +147,7 @@ def write_version(
         default_layer=maps.layer,
         default_method=maps.method,
         source=source,
+        positive_class=positive_class,
         figures=figures,
     )
     if check is not None:

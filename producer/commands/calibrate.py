@@ -1,0 +1,203 @@
+"""`xraycam calibrate`: a threshold for a site and a model version, from the site's own labelled images."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from producer.session import Session
+    from worker.train.calibration import Calibration
+
+_SHOWN = tuple(float(value) for value in range(10, 100, 10))
+_SITE = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
+
+
+@click.command("calibrate")
+@click.argument("dataset", type=click.Path(path_type=Path))
+@click.option("--model", help="Model version; without it the current one.")
+@click.option(
+    "--sensitivity",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.9,
+    show_default=True,
+    help="The share of ill people whom the threshold is to refer.",
+)
+@click.option(
+    "--prevalence",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Share of ill people among those who will be screened; without it that of the images.",
+)
+@click.option("--site", metavar="NAME", help="Save the threshold for this site: 'run --site NAME' uses it.")
+@click.option("--check", is_flag=True, help="Measure the site's saved threshold here; choose and save none.")
+@click.option(
+    "--groups",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.csv",
+    help="Columns path and device, age or sex: measures each subgroup.",
+)
+@click.option(
+    "--output", type=click.Path(path_type=Path, file_okay=False), help="Folder for tables and plot."
+)
+def calibrate_command(
+    dataset: Path,
+    model: str | None,
+    sensitivity: float,
+    prevalence: float | None,
+    site: str | None,
+    check: bool,
+    groups: Path | None,
+    output: Path | None,
+) -> None:
+    """Choose a threshold on DATASET, a folder with one sub-folder of images per class, and say what it gives.
+
+    Shows sensitivity, specificity, PPV, NPV, and how many of 1,000 people are missed and referred, over all
+    thresholds. A threshold is saved for one site and one model version, and applied to no other.
+
+    \b
+    Examples:
+      xraycam calibrate ./our-images --prevalence 0.05 --site north-clinic
+      xraycam calibrate ./later-images --site north-clinic --check
+    """
+    from producer.session import ensure_output_dir, open_session
+    from worker.errors import XraycamError
+    from worker.model.store import store_of
+    from worker.settings import load_settings
+    from worker.tensorflow_import import quiet_tensorflow
+
+    if check and site is None:
+        raise click.UsageError("--check needs --site: whose threshold to measure.")
+    if site is not None and _SITE.fullmatch(site) is None:
+        raise click.UsageError("--site: letters, digits, spaces, '.', '_' and '-', 64 at most.")
+    with quiet_tensorflow(load_settings()):
+        from worker.train.calibration import calibrate
+
+        session = open_session()
+        folder = dataset.expanduser().absolute()
+        if not folder.is_dir():
+            raise XraycamError(f"there is no folder {dataset}; name one that has a sub-folder for each class")
+        chosen = session.model(model)
+        threshold = _saved_threshold(session, site or "", chosen.version) if check else None
+        name = f"{chosen.version}-on-{folder.name}"
+        target = ensure_output_dir(output or session.settings.home / "calibrations" / name)
+        found = calibrate(
+            session.settings,
+            chosen,
+            store_of(session.settings),
+            folder,
+            target,
+            aim=("sensitivity", sensitivity),
+            prevalence=prevalence,
+            groups=groups,
+            threshold=threshold,
+            on_message=session.tell,
+        )
+    session.out.print(_over_thresholds(found, chosen.version))
+    if found.subgroups:
+        session.out.print(_by_subgroup(found))
+    for line in _lines(found, threshold is not None, prevalence is not None):
+        session.out.print(line, soft_wrap=True)
+    if site is not None and not check:
+        from db.operating_points import save_site_threshold
+
+        session.ledger.write(
+            save_site_threshold,
+            site=site,
+            model_version=chosen.version,
+            threshold=found.point.threshold,
+            figures=found.figures,
+        )
+        session.out.print(
+            f"saved for site {site} and model {chosen.version}: xraycam run FOLDER --site '{site}'"
+        )
+    session.out.print(f"all thresholds, figures and plot: {target}", soft_wrap=True)
+
+
+def _saved_threshold(session: Session, site: str, version: str) -> float:
+    from db.operating_points import site_threshold
+    from worker.errors import XraycamError
+
+    with session.ledger.read() as connection:
+        found = site_threshold(connection, site, version)
+    if found is None:
+        raise XraycamError(
+            f"--check: site {site} has no threshold for model {version}; make one first, without --check"
+        )
+    return found.threshold
+
+
+def _lines(found: Calibration, is_check: bool, has_prevalence: bool) -> list[str]:
+    point, at = found.point, found.at_point
+    low, high = point.threshold_interval
+    chosen = "the saved threshold" if is_check else f"threshold for {point.name.replace('-', ' ')}%"
+    between = "" if is_check else f" (95% interval {low:.1f} to {high:.1f})"
+    lines = [
+        f"{chosen}: {point.threshold:.1f}{between}",
+        f"sensitivity {_with_interval(point.sensitivity, point.sensitivity_interval)} on "
+        f"{point.positive_images} positive images, specificity "
+        f"{_with_interval(point.specificity, point.specificity_interval)} on {point.negative_images} "
+        "negative ones",
+        f"of 1,000 people at a prevalence of {found.prevalence:.1%}: {at.referred:.0f} referred, "
+        f"{at.missed:.1f} ill ones missed; PPV {_share(at.ppv)}, NPV {_share(at.npv)}",
+    ]
+    if not has_prevalence:
+        lines.append(
+            "that prevalence is that of the images, which is seldom that of the people screened: give "
+            "--prevalence"
+        )
+    return lines
+
+
+def _over_thresholds(found: Calibration, version: str) -> Table:
+    from rich.table import Table
+
+    from worker.train.calibration import nearest
+
+    table = Table(title=f"model {version}, prevalence {found.prevalence:.1%}", title_justify="left")
+    for name in ("score from", "sensitivity", "specificity", "PPV", "NPV", "missed/1,000", "referred/1,000"):
+        table.add_column(name, justify="right")
+    rows = [(threshold, row) for threshold in _SHOWN for row in nearest(found.over_thresholds, [threshold])]
+    rows = sorted([*rows, (found.point.threshold, found.at_point)], key=lambda pair: pair[0])
+    for threshold, row in rows:
+        mark = "* " if row is found.at_point else ""
+        table.add_row(
+            f"{mark}{threshold:.1f}",
+            _share(row.sensitivity),
+            _share(row.specificity),
+            _share(row.ppv),
+            _share(row.npv),
+            f"{row.missed:.1f}",
+            f"{row.referred:.0f}",
+        )
+    return table
+
+
+def _by_subgroup(found: Calibration) -> Table:
+    from rich.table import Table
+
+    table = Table(title=f"at {found.point.threshold:.1f}, by subgroup (95% intervals)", title_justify="left")
+    for name in ("subgroup", "positive", "negative", "sensitivity", "specificity"):
+        table.add_column(name, justify="left" if name == "subgroup" else "right")
+    for group in found.subgroups:
+        table.add_row(
+            f"{group.column} {group.value}",
+            str(group.positive_images),
+            str(group.negative_images),
+            _with_interval(group.sensitivity, group.sensitivity_interval),
+            _with_interval(group.specificity, group.specificity_interval),
+        )
+    return table
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _with_interval(value: float | None, interval: tuple[float, float] | None) -> str:
+    between = "" if interval is None else f" ({interval[0]:.3f} to {interval[1]:.3f})"
+    return _share(value) + between

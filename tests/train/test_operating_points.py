@@ -1,0 +1,136 @@
+"""Thresholds and what they give: against values worked out by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from worker.train.calibration import CalibrationError, measure, read_groups
+from worker.train.dataset import LabelledDataset
+from worker.train.metrics import fit_temperature
+from worker.train.operating_points import (
+    distribution,
+    operating_point,
+    positive_scores,
+    rates,
+    threshold_for,
+)
+from worker.train.screening import every_threshold, screening
+
+ILL = np.array([True, True, True, True, True, False, False, False, False, False])
+SCORES = np.array([90.0, 80.0, 70.0, 40.0, 10.0, 60.0, 40.0, 30.0, 20.0, 5.0])
+
+
+def test_the_threshold_is_the_highest_that_refers_enough_of_the_ill() -> None:
+    # Four of five ill ones score 40 or more; the next lower score is 30.
+    assert threshold_for(ILL, SCORES, ("sensitivity", 0.8)) == 35.0
+    assert threshold_for(ILL, SCORES, ("sensitivity", 0.81)) == 7.5
+    assert threshold_for(ILL, SCORES, ("sensitivity", 1.0)) == 7.5
+    # Three of five well ones score below 40, and so do four below 60.
+    assert threshold_for(ILL, SCORES, ("specificity", 0.6)) == 35.0
+    assert threshold_for(ILL, SCORES, ("specificity", 0.8)) == 50.0
+    assert rates(ILL, SCORES, 35.0) == (0.8, 0.6)
+
+
+def test_an_operating_point_gives_what_was_aimed_at_within_its_intervals() -> None:
+    point = operating_point(ILL, SCORES, ("sensitivity", 0.8), resamples=200)
+    assert (point.name, point.threshold, point.sensitivity, point.specificity) == (
+        "sensitivity-80", 35.0, 0.8, 0.6,
+    )  # fmt: skip
+    assert point.threshold_interval[0] <= 35.0 <= point.threshold_interval[1]
+    assert point.sensitivity_interval[0] <= 0.8 <= point.sensitivity_interval[1]
+    assert (point.positive_images, point.negative_images) == (5, 5)
+
+
+def test_the_bootstrap_interval_of_a_rate_is_that_of_a_binomial() -> None:
+    ill = np.arange(400) < 200
+    scores = np.where(np.arange(400) % 200 < 160, 80.0, 20.0)
+    low, high = operating_point(ill, scores, ("sensitivity", 0.8), threshold=50.0).sensitivity_interval
+    # 0.8 -+ 1.96 sqrt(0.8 * 0.2 / 200)
+    assert low == pytest.approx(0.745, abs=0.012)
+    assert high == pytest.approx(0.855, abs=0.012)
+
+
+def test_predictive_values_are_as_counted_among_a_thousand_people() -> None:
+    # Of 1,000 at 5%: 50 ill, 45 of them referred; 950 well, 285 of them referred.
+    found = screening(35.0, 0.9, 0.7, 0.05)
+    assert found.ppv == pytest.approx(45 / 330)
+    assert found.npv == pytest.approx(665 / 670)
+    assert found.missed == pytest.approx(5)
+    assert found.referred == pytest.approx(330)
+    assert screening(100.0, 0.0, 1.0, 0.05).ppv is None
+    assert screening(0.0, 1.0, 0.0, 0.05).npv is None
+
+
+def test_every_threshold_agrees_with_counting_at_it() -> None:
+    rows = every_threshold(ILL, SCORES, 0.1)
+    assert [row.threshold for row in rows] == sorted(set(SCORES.tolist()), reverse=True)
+    for row in rows:
+        assert (row.sensitivity, row.specificity) == pytest.approx(rates(ILL, SCORES, row.threshold))
+
+
+def test_the_temperature_is_that_of_a_direct_search() -> None:
+    random = np.random.default_rng(3)
+    labels = random.integers(0, 2, 300)
+    logits = 3.0 * random.normal(size=(300, 2)) + 4.0 * np.eye(2)[labels]
+    candidates = np.exp(np.linspace(np.log(0.05), np.log(20), 6000))
+
+    def loss(temperature: float) -> float:
+        odds = (logits[:, 1] - logits[:, 0]) / temperature
+        probability = 1 / (1 + np.exp(-np.where(labels == 1, odds, -odds)))
+        return float(-np.log(probability).mean())
+
+    best = min(candidates, key=loss)
+    assert fit_temperature(labels, logits) == pytest.approx(best, rel=2e-3)
+    score = positive_scores(logits, 1, 2.0)
+    assert score == pytest.approx(100 / (1 + np.exp((logits[:, 0] - logits[:, 1]) / 2.0)))
+
+
+def test_subgroups_are_measured_at_the_threshold_of_all() -> None:
+    women = np.arange(10) % 2 == 0
+    found = measure(ILL, SCORES, ("sensitivity", 0.8), 0.05, {("sex", "F"): women})
+    (group,) = found.subgroups
+    # Ill women score 90, 70 and 10; well ones 40 and 20.
+    assert (group.positive_images, group.negative_images) == (3, 2)
+    assert group.sensitivity == pytest.approx(2 / 3)
+    assert group.specificity == pytest.approx(1 / 2)
+    checked = measure(ILL, SCORES, ("sensitivity", 0.8), 0.05, {}, threshold=50.0)
+    assert (checked.point.threshold, checked.point.sensitivity) == (50.0, 0.6)
+
+
+def test_groups_are_read_by_path_or_name_and_refused_where_unclear(tmp_path: Path) -> None:
+    files = [tmp_path / "d" / name for name in ("ill/a.png", "ill/b.png", "well/b.png", "well/c.png")]
+    dataset = LabelledDataset(
+        root=tmp_path / "d", classes=("ill", "well"), files=tuple(files), labels=(0, 0, 1, 1),
+        sha256=("1", "2", "3", "4"), groups=(0, 1, 2, 3), skipped=(), images=None,  # type: ignore[arg-type]
+    )  # fmt: skip
+    table = tmp_path / "groups.csv"
+    table.write_text("path,age,sex\na.png,14,F\nill/b.png,15,\nwell/b.png,80,M\n")
+    said: list[str] = []
+    found = {key: value.tolist() for key, value in read_groups(table, dataset, said.append).items()}
+    assert found == {
+        ("age", "00 to 14"): [True, False, False, False],
+        ("age", "15 to 34"): [False, True, False, False],
+        ("age", "75 and older"): [False, False, True, False],
+        ("sex", "F"): [True, False, False, False],
+        ("sex", "M"): [False, False, True, False],
+    }
+    assert said == [f"--groups {table}: says nothing of 1 of 4 images"]
+    for content, words in (
+        ("path,age\nb.png,3\n", "is the name of 2 images"),
+        ("path,age\na.png,old\n", "age old is no number of years"),
+        ("path,age\nz.png,3\n", "names none of the 4 images"),
+        ("file,age\na.png,3\n", "needs a column path"),
+    ):
+        table.write_text(content)
+        with pytest.raises(CalibrationError, match=words):
+            read_groups(table, dataset)
+
+
+def test_a_distribution_has_a_tenth_of_its_own_values_in_each_bin() -> None:
+    found = distribution(np.arange(100.0))
+    assert found is not None
+    assert found.shares == pytest.approx([0.1] * 10)
+    assert distribution(np.ones(50)) is None

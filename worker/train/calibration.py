@@ -1,0 +1,259 @@
+"""A threshold for a site: measured on its own labelled images, over all thresholds and by subgroup."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from db.models import Model
+from worker.errors import XraycamError
+from worker.file_names import printable
+from worker.images.reader import limits_of
+from worker.model.network import load_model
+from worker.model.score_reference import Distribution, OperatingPoint
+from worker.model.store import ModelStore
+from worker.settings import Settings
+from worker.train.dataset import LabelledDataset, load_labelled_folder
+from worker.train.evaluation import predict_logits, without_training_images
+from worker.train.operating_points import (
+    Aim,
+    Floats,
+    distributions,
+    operating_point,
+    positive_scores,
+    rates,
+    rates_interval,
+)
+from worker.train.plots import plot_thresholds
+from worker.train.screening import Screening, every_threshold, screening
+
+GROUPS = ("device", "age", "sex")
+_AGES = (15, 35, 55, 75)
+CALIBRATION_FILE = "calibration.json"
+THRESHOLDS_FILE = "thresholds.csv"
+PLOT_FILE = "thresholds.png"
+# Fewer of a kind say little of a rate.
+FEW = 20
+
+
+class CalibrationError(XraycamError):
+    """Raised when a threshold cannot be measured."""
+
+
+@dataclass(frozen=True)
+class Subgroup:
+    """What the threshold gives among `images` of one device, age band or sex; None where there is none."""
+
+    column: str
+    value: str
+    positive_images: int
+    negative_images: int
+    sensitivity: float | None
+    sensitivity_interval: tuple[float, float] | None
+    specificity: float | None
+    specificity_interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What thresholds give on one set of images, and the one that was chosen or checked."""
+
+    point: OperatingPoint
+    at_point: Screening
+    prevalence: float
+    over_thresholds: list[Screening]
+    subgroups: list[Subgroup]
+    distributions: dict[str, Distribution]
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """All but the table over thresholds, in JSON's types."""
+        return {
+            "operating_point": self.point.model_dump(mode="json"),
+            "at_prevalence": {"prevalence": self.prevalence} | asdict(self.at_point),
+            "subgroups": [asdict(group) for group in self.subgroups],
+            "distributions": {name: one.model_dump(mode="json") for name, one in self.distributions.items()},
+        }
+
+
+def calibrate(
+    settings: Settings,
+    model: Model,
+    store: ModelStore,
+    folder: Path,
+    output: Path,
+    *,
+    aim: Aim,
+    prevalence: float | None,
+    groups: Path | None,
+    threshold: float | None,
+    on_message: Callable[[str], object],
+) -> Calibration:
+    """Choose the threshold for `aim` of `model` on the images of `folder`, sub-folders named as its classes,
+    and write tables and plot into `output`. Raises XraycamError.
+
+    `threshold`: measured instead of choosing one. `prevalence` None: that of the images. `groups`: a CSV file
+    with `path` and any of device, age, sex.
+    """
+    metadata, network = load_model(store.fetch(model.version, model.digest))
+    if metadata.positive_class is None:
+        raise CalibrationError(
+            f"model {model.version} has no positive class, and so no score; train one with --positive CLASS"
+        )
+    on_message(f"reading {folder}")
+    dataset = load_labelled_folder(
+        folder, classes=metadata.classes, min_per_class=1, limits=limits_of(settings), memory=0, samples=True
+    )
+    dataset = without_training_images(dataset, metadata, on_message)
+    for line in (*(f"left out: {item.message}" for item in dataset.skipped), *dataset.passed_over):
+        on_message(line)
+    members = None if groups is None else read_groups(groups, dataset, on_message)
+    label = metadata.classes.index(metadata.positive_class)
+    positive = np.array(dataset.labels) == label
+    few = min(int(positive.sum()), int((~positive).sum()))
+    if few < FEW:
+        on_message(f"warning: only {few} images of one kind; the intervals are wide, and rest on little")
+    logits = predict_logits(network, metadata.preprocessing, dataset)
+    scores = positive_scores(logits, label, metadata.temperature)
+    found = measure(positive, scores, aim, prevalence, members or {}, threshold)
+    seen = distributions(dataset, range(len(dataset)), metadata.preprocessing, scores)
+    found = replace(found, distributions=seen)
+    _write(found, output, model.version, folder, dataset)
+    return found
+
+
+def measure(
+    positive: NDArray[np.bool_],
+    scores: Floats,
+    aim: Aim,
+    prevalence: float | None,
+    members: dict[tuple[str, str], NDArray[np.bool_]],
+    threshold: float | None = None,
+) -> Calibration:
+    """The operating point for `aim`, or that of a given `threshold`, and what it gives; `members` marks the
+    images (N,) of each subgroup."""
+    point = operating_point(positive, scores, aim, threshold=threshold)
+    of_people = float(positive.mean()) if prevalence is None else prevalence
+    return Calibration(
+        point=point,
+        at_point=screening(point.threshold, point.sensitivity, point.specificity, of_people),
+        prevalence=of_people,
+        over_thresholds=every_threshold(positive, scores, of_people),
+        subgroups=[
+            _subgroup(column, value, positive[inside], scores[inside], point.threshold)
+            for (column, value), inside in members.items()
+        ],
+        distributions={},
+    )
+
+
+def _subgroup(
+    column: str, value: str, positive: NDArray[np.bool_], scores: Floats, threshold: float
+) -> Subgroup:
+    sensitivity, specificity = rates(positive, scores, threshold)
+    both = bool(positive.any() and not positive.all())
+    intervals = rates_interval(positive, scores, threshold) if both else (None, None)
+    return Subgroup(
+        column,
+        value,
+        int(positive.sum()),
+        int((~positive).sum()),
+        None if np.isnan(sensitivity) else sensitivity,
+        intervals[0],
+        None if np.isnan(specificity) else specificity,
+        intervals[1],
+    )
+
+
+def read_groups(
+    file: Path, dataset: LabelledDataset, on_message: Callable[[str], object] = lambda _: None
+) -> dict[tuple[str, str], NDArray[np.bool_]]:
+    """Which images (N,) of `dataset` are in which subgroup, by column and value, from a CSV file.
+
+    Its column `path` is relative to the data set, or a file name that occurs once there. Raises
+    CalibrationError for a file that cannot be read, lacks the columns, or names none of the images.
+    """
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream)
+            columns = [name for name in GROUPS if name in (reader.fieldnames or ())]
+            if "path" not in (reader.fieldnames or ()) or not columns:
+                raise CalibrationError(
+                    f"--groups {file}: needs a column path and one or more of {', '.join(GROUPS)}; it has "
+                    f"{printable(', '.join(reader.fieldnames or ()) or 'none')}"
+                )
+            rows = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        cause = getattr(error, "strerror", None) or error
+        raise CalibrationError(f"--groups {file} cannot be read as CSV in UTF-8: {cause}") from None
+    place: dict[str, list[int]] = defaultdict(list)
+    for index, path in enumerate(dataset.files):
+        for name in {str(path.relative_to(dataset.root)), path.name}:
+            place[name].append(index)
+    found: dict[tuple[str, str], NDArray[np.bool_]] = {}
+    named: set[int] = set()
+    for row in rows:
+        indices = place.get((row["path"] or "").strip(), [])
+        if len(indices) > 1:
+            raise CalibrationError(
+                f"--groups {file}: {printable(row['path'])} is the name of {len(indices)} images; write the "
+                "path from the data set's folder"
+            )
+        for index in indices:
+            named.add(index)
+            for column in columns:
+                value = _band(row[column], file) if column == "age" else (row[column] or "").strip()
+                if value:
+                    inside = found.setdefault((column, value), np.zeros(len(dataset), bool))
+                    inside[index] = True
+    if not named:
+        raise CalibrationError(
+            f"--groups {file}: names none of the {len(dataset)} images of {dataset.root}; its column path is "
+            "relative to that folder"
+        )
+    if len(named) < len(dataset):
+        on_message(f"--groups {file}: says nothing of {len(dataset) - len(named)} of {len(dataset)} images")
+    return dict(sorted(found.items()))
+
+
+def _band(given: str | None, file: Path) -> str:
+    text = (given or "").strip()
+    if not text:
+        return ""
+    try:
+        age = float(text)
+    except ValueError:
+        raise CalibrationError(f"--groups {file}: age {printable(text)} is no number of years") from None
+    lower = max((edge for edge in _AGES if age >= edge), default=0)
+    upper = min((edge for edge in _AGES if age < edge), default=None)
+    return f"{lower:02d} and older" if upper is None else f"{lower:02d} to {upper - 1}"
+
+
+def _write(found: Calibration, output: Path, version: str, folder: Path, dataset: LabelledDataset) -> None:
+    content = {"model": version, "dataset": str(folder), "digest": dataset.digest, **found.figures}
+    output.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+    (output / CALIBRATION_FILE).write_text(text + "\n", encoding="utf-8")
+    with (output / THRESHOLDS_FILE).open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, list(asdict(found.at_point)))
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in found.over_thresholds)
+    plot_thresholds(found.over_thresholds, found.point, found.prevalence, output / PLOT_FILE)
+
+
+def nearest(rows: Sequence[Screening], thresholds: Sequence[float]) -> list[Screening]:
+    """For each of `thresholds` what it refers: the row of the lowest threshold that is not below it."""
+    found = []
+    for threshold in thresholds:
+        above = [row for row in rows if row.threshold >= threshold]
+        if above:
+            found.append(above[-1])
+    return found
