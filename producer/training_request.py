@@ -109,6 +109,7 @@ class TrainingRequest:
     test: Path | None = None
     promote: str = "if-better"
     source: Sequence[str] = ()
+    positive: str | None = None
     version: str | None = None
 
 
@@ -121,6 +122,8 @@ def request_training(ledger: Ledger, settings: Settings, request: TrainingReques
     dataset = request.dataset.expanduser().absolute()
     counts = _class_counts(dataset, "DATASET")
     _refuse_small(dataset, counts, recipe)
+    if request.positive is not None and request.positive not in counts:
+        raise TrainingRefused(f"--positive {request.positive}: the classes are {', '.join(counts)}")
     options = _options(settings, request)
     if options.test is not None:
         _check_test(Path(options.test), counts)
@@ -194,6 +197,7 @@ def _options(settings: Settings, request: TrainingRequest) -> TrainOptions:
             "test": None if request.test is None else str(request.test.expanduser().absolute()),
             "promote": request.promote,
             "source": tuple(request.source),
+            "positive": request.positive,
             "tolerance": settings.promote_tolerance,
         }
     ).model_copy(update={"version": request.version})

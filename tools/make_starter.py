@@ -10,7 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from worker.errors import XraycamError
+from worker.images.preprocess import preprocess
 from worker.model.metadata import CARD_FILE, read_metadata, write_metadata
 from worker.model.network import load_model, round_to_stored_precision
 from worker.model.store import STARTER
@@ -18,6 +21,7 @@ from worker.train.annotations import FindingAnnotations, find_annotations
 from worker.train.cam_evaluation import evaluate_cams, measure_occlusion
 from worker.train.dataset import DatasetError, LabelledDataset, load_labelled_folder, train_val_split
 from worker.train.evaluation import predict_logits
+from worker.train.heat_scale import heat_scales
 from worker.train.held_out import pack_digests
 from worker.train.model_card import model_card
 from worker.train.publish import save_version
@@ -34,6 +38,7 @@ def main() -> None:
     parser.add_argument("--cross-validation", type=Path, nargs="*", default=[], help="figures for the card")
     parser.add_argument("--source", action="append", help="a line for the card: whom to cite; repeatable")
     parser.add_argument("--version", default="starter-1")
+    parser.add_argument("--positive", default="Tuberculosis", help="the class whose score is looked at")
     parser.add_argument("--out", type=Path, default=STARTER)
     parser.add_argument(
         "--describe-only",
@@ -51,7 +56,7 @@ def main() -> None:
     if arguments.describe_only:
         if arguments.source:
             figures["source"] = arguments.source
-        _describe_anew(arguments.out, dataset, figures)
+        _describe_anew(arguments.out, dataset, figures, arguments.positive)
         return
     parts = train_val_split(dataset, share=recipe.validation_share, seed=recipe.seed)
     marked = find_annotations(arguments.dataset) if recipe.localisation_loss_weight else None
@@ -74,13 +79,17 @@ def main() -> None:
         version=arguments.version,
         default_layer=maps.layer,
         default_method=maps.method,
+        positive_class=arguments.positive,
+        heat_scales=maps.heat_scales,
         source=arguments.source or (),
         figures=figures | maps.figures,
     )
     print(f"{arguments.out}: {metadata.version}, AUC {metadata.training['validation']['auc']:.3f}")
 
 
-def _describe_anew(folder: Path, dataset: LabelledDataset, figures: dict[str, Any]) -> None:
+def _describe_anew(
+    folder: Path, dataset: LabelledDataset, figures: dict[str, Any], positive: str | None
+) -> None:
     old = read_metadata(folder)
     if old.training["data"]["digest"] != dataset.digest:
         raise DatasetError(f"{folder} was not trained on {dataset.root}; train it anew")
@@ -89,7 +98,17 @@ def _describe_anew(folder: Path, dataset: LabelledDataset, figures: dict[str, An
     metadata, network = load_model(folder)
     figures["reliance"] = measure_occlusion(metadata, network, dataset, parts.validation)
     figures["training_images"] = pack_digests(dataset.sha256[index] for index in parts.training)
-    new = old.model_copy(update={"training": {**old.training, **figures}})
+    pixels = np.stack(
+        [preprocess(dataset.radiograph(index), metadata.preprocessing) for index in parts.validation]
+    )
+    scales = heat_scales(metadata, network, pixels)
+    new = old.model_copy(
+        update={
+            "training": {**old.training, **figures},
+            "heat_scales": scales,
+            "positive_class": positive or old.positive_class,
+        }
+    )
     write_metadata(folder, new)
     (folder / CARD_FILE).write_text(model_card(new), encoding="utf-8")
     print(f"{folder}: {new.version} described anew")

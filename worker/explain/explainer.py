@@ -169,7 +169,8 @@ def _panels(
     panels = []
     for layer in layers:
         for method in methods:
-            for index in classes:
+            # A map that no class has a part in is made once.
+            for index in classes if method.needs is not MethodInput.NOTHING else [None]:
                 of = () if index is None else (metadata.classes[index],)
                 name = " ".join((layer, *((method.name,) if len(methods) > 1 else ()), *of))
                 panels.append(Panel(layer, method, index, name, " ".join((layer, method.name, *of))))

@@ -86,6 +86,11 @@ class ModelMetadata(_Part):
     layers: tuple[Layer, ...] = Field(max_length=10_000)
     default_layer: Name
     default_method: Name = "gradcam"
+    positive_class: Name | None = Field(None, description="whose score is looked at; None: no class is")
+    heat_scales: dict[Name, float] = Field(
+        default_factory=dict,
+        description="by layer and method: the heat at which colours end, so that weak evidence looks weak",
+    )
     weights: Weights
     created: Name
     training: dict[str, Any] = Field(default_factory=dict, description="recipe, data and figures")
@@ -94,6 +99,10 @@ class ModelMetadata(_Part):
     def _names_agree(self) -> ModelMetadata:
         if len(set(self.classes)) != len(self.classes):
             raise ValueError(f"class names must differ, got {str(list(self.classes))[:200]}")
+        if self.positive_class is not None and self.positive_class not in self.classes:
+            raise ValueError(f"positive_class {self.positive_class!r} is not among the classes")
+        if any(scale <= 0 for scale in self.heat_scales.values()):
+            raise ValueError("heat_scales must be greater than 0")
         if self.default_layer not in {layer.name for layer in self.layers}:
             raise ValueError(f"default_layer {self.default_layer!r} is not among the layers")
         return self

@@ -47,6 +47,8 @@ def save_version(
     version: str,
     default_layer: str,
     default_method: str = "gradcam",
+    positive_class: str | None = None,
+    heat_scales: dict[str, float] | None = None,
     source: Sequence[str] = (),
     figures: dict[str, Any],
 ) -> ModelMetadata:
@@ -76,6 +78,8 @@ def save_version(
             "layers": spatial_layers(trained.network),
             "default_layer": default_layer,
             "default_method": default_method,
+            "positive_class": positive_class,
+            "heat_scales": heat_scales or {},
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "training": {**record, **figures},
         },
@@ -105,6 +109,7 @@ def write_version(
     regions: FindingAnnotations | None,
     maps: CamEvaluation,
     source: Sequence[str] = (),
+    positive_class: str | None = None,
 ) -> Path:
     """Write the model folder of a training, with figures and pictures, below the training's own `folder`.
 
@@ -125,6 +130,8 @@ def write_version(
         version=version,
         default_layer=maps.layer,
         default_method=maps.method,
+        positive_class=positive_class,
+        heat_scales=maps.heat_scales,
         source=source,
         figures=figures,
     )
