@@ -110,6 +110,7 @@ class TrainingRequest:
     promote: str = "if-better"
     source: Sequence[str] = ()
     version: str | None = None
+    positive: str | None = None
 
 
 def request_training(ledger: Ledger, settings: Settings, request: TrainingRequest) -> Training:
@@ -124,6 +125,10 @@ def request_training(ledger: Ledger, settings: Settings, request: TrainingReques
     options = _options(settings, request)
     if options.test is not None:
         _check_test(Path(options.test), counts)
+    if options.positive is not None and options.positive not in counts:
+        raise TrainingRefused(
+            f"--positive {options.positive}: {dataset} has no such class; it has {', '.join(counts)}"
+        )
     if options.version is not None:
         check_version(ledger, settings, options.version)
     init_weights = _init_weights(ledger, request.init_weights or settings.init_weights)
@@ -194,6 +199,7 @@ def _options(settings: Settings, request: TrainingRequest) -> TrainOptions:
             "test": None if request.test is None else str(request.test.expanduser().absolute()),
             "promote": request.promote,
             "source": tuple(request.source),
+            "positive": request.positive,
             "tolerance": settings.promote_tolerance,
         }
     ).model_copy(update={"version": request.version})

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     metavar="TEXT",
     help="Where the images are from, or whom to cite: a line for the model card; repeatable.",
 )
+@click.option("--positive", metavar="CLASS", help="The class that is looked for: its probability is the score.")
 @click.option("--version", help="What to call the new version; without it DATASET-NUMBER.")
 @click.option("--wait", is_flag=True, help="Show the training until it has ended.")
 @click.option("--resume", type=int, metavar="ID", help="Go on with a failed, cancelled or lost training.")

@@ -81,6 +81,10 @@ class ModelMetadata(_Part):
     architecture: Literal["mobilenetv2"] = "mobilenetv2"
     alpha: float = Field(1.0, ge=0.05, le=1.4)
     classes: tuple[Name, ...] = Field(min_length=2, max_length=10_000)
+    positive_class: Name | None = Field(None, description="the class that `score` is of, if any")
+    temperature: float = Field(
+        1.0, ge=0.05, le=20.0, description="scores are divided by it before the softmax: calibration"
+    )
     preprocessing: Preprocessing = Preprocessing()
     head: Head = Head()
     layers: tuple[Layer, ...] = Field(max_length=10_000)
@@ -94,6 +98,8 @@ class ModelMetadata(_Part):
     def _names_agree(self) -> ModelMetadata:
         if len(set(self.classes)) != len(self.classes):
             raise ValueError(f"class names must differ, got {str(list(self.classes))[:200]}")
+        if self.positive_class is not None and self.positive_class not in self.classes:
+            raise ValueError(f"positive_class {self.positive_class[:100]!r} is not among the classes")
         if self.default_layer not in {layer.name for layer in self.layers}:
             raise ValueError(f"default_layer {self.default_layer!r} is not among the layers")
         return self

@@ -101,6 +101,7 @@ class TrainingJob:
                 regions,
                 maps,
                 self.options.source,
+                self.options.positive,
             )
         self._enter_stage("comparing")
         auc = read_metadata(ready).training["validation"]["auc"]

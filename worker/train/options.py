@@ -38,6 +38,7 @@ class TrainOptions(BaseModel):
     promote: Promote = Field("if-better", description="when the new version becomes current")
     tolerance: float = Field(0.01, ge=0.0, le=1.0, description="if-better: by how much less AUC it may have")
     source: tuple[SourceLine, ...] = Field((), description="where the images are from, whom to cite; by line")
+    positive: str | None = Field(None, description="the class that a score is of")
     version: str | None = Field(None, pattern=VERSION_PATTERN, description="its name; None: made up")
 
 

@@ -48,12 +48,14 @@ def save_version(
     default_layer: str,
     default_method: str = "gradcam",
     source: Sequence[str] = (),
+    positive_class: str | None = None,
     figures: dict[str, Any],
 ) -> ModelMetadata:
     """Write a training's result as the model folder `folder`, with its card. `figures` go into the record
     beside those of the validation part; `source` says where the images are from, whom to cite. Raises
     ModelError if `folder` exists."""
     labels = np.array(dataset.labels)[list(parts.validation)]
+    validation = compute_metrics(labels, trained.scores, dataset.classes)
     record = training_record(
         dataset,
         parts,
@@ -62,7 +64,7 @@ def save_version(
         started_from=trained.started_from,
         history=[asdict(epoch) for epoch in trained.history],
         best_epoch=trained.best_epoch,
-        validation=compute_metrics(labels, trained.scores, dataset.classes),
+        validation=validation,
     )
     metadata = save_model(
         trained.network,
@@ -71,6 +73,8 @@ def save_version(
             "version": version,
             "alpha": recipe.alpha,
             "classes": dataset.classes,
+            "positive_class": positive_class,
+            "temperature": validation.temperature,
             "preprocessing": recipe.preprocessing,
             "head": recipe.head,
             "layers": spatial_layers(trained.network),
@@ -105,6 +109,7 @@ def write_version(
     regions: FindingAnnotations | None,
     maps: CamEvaluation,
     source: Sequence[str] = (),
+    positive_class: str | None = None,
 ) -> Path:
     """Write the model folder of a training, with figures and pictures, below the training's own `folder`.
 
@@ -126,6 +131,7 @@ def write_version(
         default_layer=maps.layer,
         default_method=maps.method,
         source=source,
+        positive_class=positive_class,
         figures=figures,
     )
     plot_learning_curves([asdict(epoch) for epoch in trained.history], building / "learning_curves.png")
