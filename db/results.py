@@ -119,6 +119,7 @@ class Filter:
     run: int | None = None
     class_name: str | None = None
     min_probability: float | None = None
+    min_score: float | None = None
     status: str | None = None
     reason: str | None = None
     limit: int | None = None
@@ -166,7 +167,7 @@ def statement_for(wanted: Filter) -> Select[*tuple[Any, ...]]:
 
 
 def _of_result(wanted: Filter) -> Iterator[ColumnElement[bool]]:
-    if wanted.status == "done" or wanted.min_probability is not None:
+    if wanted.status == "done" or wanted.min_probability is not None or wanted.min_score is not None:
         yield results.c.status == "done"
     if wanted.status == "failed" or wanted.reason is not None:
         yield results.c.status == "failed"
@@ -174,6 +175,8 @@ def _of_result(wanted: Filter) -> Iterator[ColumnElement[bool]]:
         yield results.c["class"] == wanted.class_name
     if wanted.min_probability is not None:
         yield results.c.probability >= wanted.min_probability
+    if wanted.min_score is not None:
+        yield results.c.score >= wanted.min_score
     if wanted.reason is not None:
         yield results.c.reason == wanted.reason
 

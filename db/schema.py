@@ -97,8 +97,8 @@ results = Table(
     Column("width", Integer),
     Column("height", Integer),
     Column("class", Text, comment="the predicted class"),
-    Column("probability", Double, comment="of the predicted class"),
-    Column("probabilities", JSON(none_as_null=True), comment="of every class"),
+    Column("probability", Double, comment="of the predicted class, calibrated"),
+    Column("probabilities", JSON(none_as_null=True), comment="of every class, calibrated"),
     Column("score", Double, comment="calibrated probability of the model's positive class, 0 to 100"),
     Column("threshold", Double, comment="the score from which on an image is referred, where one was set"),
     Column("decision", String(16), comment="refer, do-not-refer or not-decided, where a threshold was set"),
@@ -139,6 +139,7 @@ results = Table(
     # Both give their rows in the order of the images, and have what else these are chosen by.
     Index("results_status", "run_id", "status", "image_id", "probability", "reason"),
     Index("results_class", "run_id", "class", "image_id", "probability"),
+    Index("results_score", "run_id", "score", "image_id"),
 )
 
 models = Table(

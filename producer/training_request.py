@@ -109,8 +109,8 @@ class TrainingRequest:
     test: Path | None = None
     promote: str = "if-better"
     source: Sequence[str] = ()
-    positive: str | None = None
     version: str | None = None
+    positive: str | None = None
 
 
 def request_training(ledger: Ledger, settings: Settings, request: TrainingRequest) -> Training:
@@ -122,11 +122,13 @@ def request_training(ledger: Ledger, settings: Settings, request: TrainingReques
     dataset = request.dataset.expanduser().absolute()
     counts = _class_counts(dataset, "DATASET")
     _refuse_small(dataset, counts, recipe)
-    if request.positive is not None and request.positive not in counts:
-        raise TrainingRefused(f"--positive {request.positive}: the classes are {', '.join(counts)}")
     options = _options(settings, request)
     if options.test is not None:
         _check_test(Path(options.test), counts)
+    if options.positive is not None and options.positive not in counts:
+        raise TrainingRefused(
+            f"--positive {options.positive}: {dataset} has no such class; it has {', '.join(counts)}"
+        )
     if options.version is not None:
         check_version(ledger, settings, options.version)
     init_weights = _init_weights(ledger, request.init_weights or settings.init_weights)

@@ -32,6 +32,9 @@ TABLE_ROWS = 50
 @click.option("--class", "class_name", help="Images predicted as this class.")
 @click.option("--min-probability", type=click.FloatRange(0, 1), help="At least this sure of it.")
 @click.option(
+    "--min-score", type=click.FloatRange(0, 100), help="At least this score, of the model's positive class."
+)
+@click.option(
     "--status", type=click.Choice(["done", "failed", "pending", "cancelled"]), help="Of this status."
 )
 @click.option("--reason", help="Failed for this reason, such as 'truncated'.")

@@ -219,7 +219,7 @@ def _compile(metadata: ModelMetadata, network: Any, panels: tuple[Panel, ...]) -
                 continue
             evidence = gradients[panel.class_index][panel.layer] if panel.method.needs_gradients else None
             maps[panel.name] = _scaled(panel.method.compute_cam(activation, evidence))
-        return scores, tf.nn.softmax(scores), target_index, maps, needed
+        return scores, tf.nn.softmax(scores / metadata.temperature), target_index, maps, needed
 
     # Not with XLA (jit_compile), which makes MobileNetV2 3 to 10 times slower on a CPU.
     return tf.function(

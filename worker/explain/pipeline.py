@@ -51,7 +51,8 @@ class ImageTask:
 class ImageResult:
     """What became of one item: all about the image, or `reason` and `error` where it failed.
 
-    `probability` is that of the `predicted` class; `logit` is of `target_class`.
+    `probability` is that of the `predicted` class, calibrated as are all; `score`, 0 to 100, that of the
+    model's positive class, None for a model without one. `logit` is of `target_class`.
     With every class explained, `target_class` names them all and `logit` is that of the predicted one.
     `heatmap_max` holds by the explainer's names the heatmap's maximum before scaling. `blank` says that one
     of them is 0, and `heat` where the heat of the first map lies, None if that is blank; with every class
@@ -67,6 +68,7 @@ class ImageResult:
     predicted: str = ""
     probability: float = math.nan
     probabilities: dict[str, float] = field(default_factory=dict)
+    score: float | None = None
     target_class: str = ""
     logit: float = math.nan
     heatmap_max: dict[str, float] = field(default_factory=dict)
@@ -294,7 +296,7 @@ def _done(
     heat: AttributionShares | None,
     heatmap_file: Path | None,
 ) -> ImageResult:
-    classes = explainer.metadata.classes
+    classes, positive = explainer.metadata.classes, explainer.metadata.positive_class
     probabilities = [float(value) for value in explanation.probabilities[index]]
     best = int(explanation.scores[index].argmax())
     target_class = int(explanation.target_index[index])
@@ -307,6 +309,7 @@ def _done(
         predicted=classes[best],
         probability=probabilities[best],
         probabilities=dict(zip(classes, probabilities, strict=True)),
+        score=None if positive is None else 100.0 * probabilities[classes.index(positive)],
         target_class=",".join(classes) if explainer.every_class else classes[target_class],
         logit=float(explanation.scores[index, target_class]),
         heatmap_max=maxima,

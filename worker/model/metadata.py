@@ -81,12 +81,15 @@ class ModelMetadata(_Part):
     architecture: Literal["mobilenetv2"] = "mobilenetv2"
     alpha: float = Field(1.0, ge=0.05, le=1.4)
     classes: tuple[Name, ...] = Field(min_length=2, max_length=10_000)
+    positive_class: Name | None = Field(None, description="the class that `score` is of, if any")
+    temperature: float = Field(
+        1.0, ge=0.05, le=20.0, description="scores are divided by it before the softmax: calibration"
+    )
     preprocessing: Preprocessing = Preprocessing()
     head: Head = Head()
     layers: tuple[Layer, ...] = Field(max_length=10_000)
     default_layer: Name
     default_method: Name = "gradcam"
-    positive_class: Name | None = Field(None, description="whose score is looked at; None: no class is")
     heat_scales: dict[Name, float] = Field(
         default_factory=dict,
         description="by layer and method: the heat at which colours end, so that weak evidence looks weak",
@@ -100,7 +103,7 @@ class ModelMetadata(_Part):
         if len(set(self.classes)) != len(self.classes):
             raise ValueError(f"class names must differ, got {str(list(self.classes))[:200]}")
         if self.positive_class is not None and self.positive_class not in self.classes:
-            raise ValueError(f"positive_class {self.positive_class!r} is not among the classes")
+            raise ValueError(f"positive_class {self.positive_class[:100]!r} is not among the classes")
         if any(scale <= 0 for scale in self.heat_scales.values()):
             raise ValueError("heat_scales must be greater than 0")
         if self.default_layer not in {layer.name for layer in self.layers}:

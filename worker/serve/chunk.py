@@ -204,6 +204,7 @@ class _Chunk:
             "class": result.predicted,
             "probability": result.probability,
             "probabilities": result.probabilities,
+            "score": result.score,
             "target_class": result.target_class,
             "logit": result.logit,
             "heatmap_max": result.heatmap_max,

@@ -47,15 +47,16 @@ def save_version(
     version: str,
     default_layer: str,
     default_method: str = "gradcam",
-    positive_class: str | None = None,
     heat_scales: dict[str, float] | None = None,
     source: Sequence[str] = (),
+    positive_class: str | None = None,
     figures: dict[str, Any],
 ) -> ModelMetadata:
     """Write a training's result as the model folder `folder`, with its card. `figures` go into the record
     beside those of the validation part; `source` says where the images are from, whom to cite. Raises
     ModelError if `folder` exists."""
     labels = np.array(dataset.labels)[list(parts.validation)]
+    validation = compute_metrics(labels, trained.scores, dataset.classes)
     record = training_record(
         dataset,
         parts,
@@ -64,7 +65,7 @@ def save_version(
         started_from=trained.started_from,
         history=[asdict(epoch) for epoch in trained.history],
         best_epoch=trained.best_epoch,
-        validation=compute_metrics(labels, trained.scores, dataset.classes),
+        validation=validation,
     )
     metadata = save_model(
         trained.network,
@@ -73,6 +74,7 @@ def save_version(
             "version": version,
             "alpha": recipe.alpha,
             "classes": dataset.classes,
+            "temperature": validation.temperature,
             "preprocessing": recipe.preprocessing,
             "head": recipe.head,
             "layers": spatial_layers(trained.network),
@@ -130,9 +132,9 @@ def write_version(
         version=version,
         default_layer=maps.layer,
         default_method=maps.method,
-        positive_class=positive_class,
         heat_scales=maps.heat_scales,
         source=source,
+        positive_class=positive_class,
         figures=figures,
     )
     plot_learning_curves([asdict(epoch) for epoch in trained.history], building / "learning_curves.png")
