@@ -79,6 +79,10 @@ class OverlayFacts:
         own = [one for one in self.maps if not self._is_of_version(one)]
         if len(self.maps) == 1 and own:
             lines.append(f"colours end at this image's own maximum, {own[0].maximum:.3g}")
+        elif len(self.maps) == 1 and self.maps[0].maximum > 0 and self.maps[0].scale:
+            # How hot a map gets and how sure the model is are two things: a sure one may be cold.
+            share = self.maps[0].maximum / self.maps[0].scale
+            lines.append(f"hottest: {self.maps[0].maximum:.3g}, {share:.0%} of the scale")
         return lines
 
     def origin(self) -> list[str]:

@@ -113,7 +113,8 @@ def _fading(size: tuple[int, int], top: int, height: int, across: int, down: int
 
     def rising(length: int, over: int) -> np.ndarray[Any, Any]:
         distance = np.minimum(np.arange(length), np.arange(length)[::-1]) + np.float32(0.5)
-        return np.minimum(1, distance / np.float32(max(over, 1e-3)))
+        weights: np.ndarray[Any, Any] = np.minimum(1, distance / np.float32(max(over, 1e-3)))
+        return weights
 
     rows = rising(height, down)[top : top + size[1]]
     return Image.fromarray(np.rint(255 * rows[:, np.newaxis] * rising(size[0], across)).astype(np.uint8))
