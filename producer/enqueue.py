@@ -67,7 +67,7 @@ def check_request(ledger: Ledger, settings: Settings, request: Request) -> tuple
     for layer in request.options.layers:
         if layer != AUTO:
             description.require_layer(layer)
-    if request.options.target not in (PREDICTED, ALL):
+    if request.options.target not in (AUTO, PREDICTED, ALL):
         description.require_class(request.options.target)
     if request.options.masks is not None:
         load_masks(Path(request.options.masks))

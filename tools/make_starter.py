@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from worker.errors import XraycamError
+from worker.images.preprocess import preprocess
 from worker.model.metadata import CARD_FILE, read_metadata, write_metadata
 from worker.model.network import load_model, round_to_stored_precision
 from worker.model.store import STARTER
@@ -21,6 +22,7 @@ from worker.train.cam_evaluation import evaluate_cams, measure_occlusion
 from worker.train.check_fitting import add_check, fit_check
 from worker.train.dataset import DatasetError, LabelledDataset, load_labelled_folder, train_val_split
 from worker.train.evaluation import predict_logits
+from worker.train.heat_scale import heat_scales
 from worker.train.held_out import pack_digests
 from worker.train.metrics import fit_temperature
 from worker.train.model_card import model_card
@@ -74,7 +76,7 @@ def main() -> None:
     if arguments.describe_only:
         if arguments.source:
             figures["source"] = arguments.source
-        _describe_anew(arguments.out, dataset, figures)
+        _describe_anew(arguments.out, dataset, figures, arguments.positive)
         return
     parts = train_val_split(dataset, share=recipe.validation_share, seed=recipe.seed)
     marked = find_annotations(arguments.dataset) if recipe.localisation_loss_weight else None
@@ -97,6 +99,7 @@ def main() -> None:
         version=arguments.version,
         default_layer=maps.layer,
         default_method=maps.method,
+        heat_scales=maps.heat_scales,
         source=arguments.source or (),
         positive_class=arguments.positive,
         figures=figures | maps.figures,
@@ -125,7 +128,9 @@ def _tell_check(done: int, of: int) -> None:
     print(f"input check: {done}/{of} images", flush=True)
 
 
-def _describe_anew(folder: Path, dataset: LabelledDataset, figures: dict[str, Any]) -> None:
+def _describe_anew(
+    folder: Path, dataset: LabelledDataset, figures: dict[str, Any], positive: str | None
+) -> None:
     old = read_metadata(folder)
     if old.training["data"]["digest"] != dataset.digest:
         raise DatasetError(f"{folder} was not trained on {dataset.root}; train it anew")
@@ -134,7 +139,17 @@ def _describe_anew(folder: Path, dataset: LabelledDataset, figures: dict[str, An
     metadata, network = load_model(folder)
     figures["reliance"] = measure_occlusion(metadata, network, dataset, parts.validation)
     figures["training_images"] = pack_digests(dataset.sha256[index] for index in parts.training)
-    new = old.model_copy(update={"training": {**old.training, **figures}})
+    pixels = np.stack(
+        [preprocess(dataset.radiograph(index), metadata.preprocessing) for index in parts.validation]
+    )
+    scales = heat_scales(metadata, network, pixels)
+    new = old.model_copy(
+        update={
+            "training": {**old.training, **figures},
+            "heat_scales": scales,
+            "positive_class": positive or old.positive_class,
+        }
+    )
     write_metadata(folder, new)
     (folder / CARD_FILE).write_text(model_card(new), encoding="utf-8")
     print(f"{folder}: {new.version} described anew")

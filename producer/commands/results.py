@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from db.results import Filter
     from db.runs import Run
     from producer.session import Session
+    from worker.explain.caption import OverlayFacts
+    from worker.explain.options import ExplainOptions
     from worker.settings import Settings
 
 TABLE_ROWS = 50
@@ -30,6 +32,9 @@ TABLE_ROWS = 50
 @click.option("--class", "class_name", help="Only images predicted as this class.")
 @click.option(
     "--min-probability", type=click.FloatRange(0, 1), help="Minimum probability of the predicted class."
+)
+@click.option(
+    "--min-score", type=click.FloatRange(0, 100), help="At least this score, of the model's positive class."
 )
 @click.option(
     "--min-score", type=click.FloatRange(0, 100), help="At least this score, of the model's positive class."
@@ -186,6 +191,29 @@ def _check_known(session: Session, chosen: Filter) -> None:
             raise XraycamError(f"{option} {value}: run {run} has {has}")
 
 
+def _describer(
+    settings: Settings, ledger: Ledger, options: ExplainOptions
+) -> Callable[[dict[str, Any], Sequence[str]], OverlayFacts]:
+    """What makes the facts of a row, for the labels of its maps; a version is read once."""
+    from functools import lru_cache
+
+    from db.models import get_model
+    from worker.explain.caption import facts_of_row
+    from worker.model.metadata import ModelMetadata, read_metadata
+    from worker.model.store import store_of
+
+    store = store_of(settings)
+
+    @lru_cache(maxsize=8)
+    def metadata_of(version: str) -> ModelMetadata:
+        return read_metadata(store.fetch(version, ledger.query(get_model, version).digest))
+
+    def describe(row: dict[str, Any], labels: Sequence[str]) -> OverlayFacts:
+        return facts_of_row(row, labels, metadata_of(row["model_version"]), options)
+
+    return describe
+
+
 def recolour_run(
     settings: Settings, ledger: Ledger, run: Run, colormap: str, opacity: float
 ) -> Iterator[str | None]:
@@ -199,6 +227,7 @@ def recolour_run(
     from worker.errors import XraycamError
     from worker.explain.options import ExplainOptions
     from worker.explain.overlay import encode, recolour, write_atomically
+    from worker.images.masks import load_masks
     from worker.images.reader import limits_of
 
     options = ExplainOptions.model_validate({**run.options, "colormap": colormap, "opacity": opacity})
@@ -207,12 +236,20 @@ def recolour_run(
             f"run {run.id} kept no heatmaps; run the folder with --heatmaps to be able to change its colours"
         )
     limits = limits_of(settings)
+    marked = load_masks(Path(options.masks)) if options.outlines and options.masks else None
+    describe = _describer(settings, ledger, options)
 
     def redraw(row: dict[str, Any]) -> str | None:
         overlay = Path(row["overlay"])
         try:
-            picture = recolour(Path(row["path"]), Path(row["heatmap"]), options, limits)
-            write_atomically(encode(picture, options.output_format), overlay, Path(run.output))
+            facts: list[OverlayFacts] = []
+
+            def told(labels: Sequence[str]) -> OverlayFacts:
+                facts.append(describe(row, labels))
+                return facts[0]
+
+            picture = recolour(Path(row["path"]), Path(row["heatmap"]), options, limits, told, marked)
+            write_atomically(encode(picture, options.output_format, facts[0]), overlay, Path(run.output))
         except XraycamError as error:
             return str(error)
         return None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from worker.counted_words import counted
-from worker.explain.names import AUTO, COLORMAPS, METHODS, OUTPUT_FORMATS
+from worker.explain.names import AUTO, COLORMAPS, METHODS, OUTPUT_FORMATS, SCALES
 from worker.images.dicom import ACCEPTABLE
 from worker.odd_words import FLAG, ODD_CHOICES
 
@@ -60,9 +60,9 @@ _OPTIONS = (
     click.option("--method", "methods", multiple=True, type=click.Choice((AUTO, *METHODS)), default=(AUTO,),
                  show_default=True, help="Class activation map method; repeatable like --layer. 'auto': the "
                  "one measured best for the model."),
-    click.option("--target", default="predicted", show_default=True,
+    click.option("--target", default=AUTO, show_default=True,
                  help="Class whose score is explained: 'predicted', 'all' for a map of each, or a class by "
-                 "name."),
+                 "name. 'auto': the model's positive class, the predicted one where it names none."),
     click.option("--masks", type=click.Path(path_type=Path),
                  help="Marked areas, lungs or lesions: a folder of masks named as the images, or a JSON "
                  "file; the share of heat inside goes into the results."),
@@ -70,6 +70,11 @@ _OPTIONS = (
                  help="Colours of the heatmap; 'blue-red' as in the reference script."),
     click.option("--opacity", type=click.FloatRange(0, 1), default=0.5, show_default=True,
                  help="Share of colour where the heatmap is hottest."),
+    click.option("--scale", type=click.Choice(SCALES), default="version", show_default=True,
+                 help="Where colours end: at the heat that the model version's strongest maps reach, so "
+                 "that weak evidence looks weak, or at each image's own maximum."),
+    click.option("--no-caption", is_flag=True, help="No band under the picture, which keeps its own size."),
+    click.option("--outlines", is_flag=True, help="Draw the outlines of what --masks marks."),
     click.option("--output-format", type=click.Choice(OUTPUT_FORMATS), default="jpeg", show_default=True,
                  help="File format of the overlays."),
     click.option("--heatmaps", is_flag=True, help="Keep the raw heatmaps (.npz) beside the overlays."),
@@ -109,6 +114,8 @@ def request_from(given: dict[str, Any]) -> Request:
     from worker.explain.options import ExplainOptions
 
     masks = given["masks"]
+    if given["outlines"] and masks is None:
+        raise click.UsageError("--outlines needs --masks, which says what is marked.")
     options = ExplainOptions(
         layers=() if given["layers"] == (AUTO,) else given["layers"],
         methods=() if given["methods"] == (AUTO,) else given["methods"],
@@ -117,6 +124,9 @@ def request_from(given: dict[str, Any]) -> Request:
         opacity=given["opacity"],
         output_format=given["output_format"],
         heatmaps=given["heatmaps"],
+        scale=given["scale"],
+        caption=not given["no_caption"],
+        outlines=given["outlines"],
         masks=None if masks is None else str(masks.expanduser().absolute()),
         odd=given["odd"],
         accept=tuple(sorted(set(given["accept"]))),

@@ -7,3 +7,4 @@ ALL = "all"
 METHODS = ("gradcam", "gradcam++", "hirescam", "layercam", "xgradcam", "eigencam", "scorecam")
 COLORMAPS = ("inferno", "magma", "viridis", "cividis", "turbo", "gray", "blue-red")
 OUTPUT_FORMATS = ("jpeg", "png", "webp")
+SCALES = ("version", "image")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from worker.explain.names import ALL, AUTO, COLORMAPS, METHODS, OUTPUT_FORMATS, PREDICTED
+from worker.explain.names import ALL, AUTO, COLORMAPS, METHODS, OUTPUT_FORMATS, SCALES
 from worker.images.dicom import ACCEPTABLE
 from worker.odd_words import FLAG, ODD_CHOICES
 
@@ -25,6 +25,7 @@ def _one_of(names: tuple[str, ...]) -> AfterValidator:
 MethodName = Annotated[str, _one_of((AUTO, *METHODS))]
 Colormap = Annotated[str, _one_of(COLORMAPS)]
 OutputFormat = Annotated[str, _one_of(OUTPUT_FORMATS)]
+Scale = Annotated[str, _one_of(SCALES)]
 
 
 class ExplainOptions(BaseModel):
@@ -34,11 +35,18 @@ class ExplainOptions(BaseModel):
 
     layers: tuple[str, ...] = Field((), description="layers by name; empty or 'auto': the model's default")
     methods: tuple[MethodName, ...] = Field((), description="empty or 'auto': the model's default")
-    target: str = Field(PREDICTED, description="the class that is explained, 'predicted' or 'all'")
+    target: str = Field(
+        AUTO,
+        description="the class that is explained, 'predicted', 'all', or 'auto': the model's positive class, "
+        "the predicted one where it names none",
+    )
     colormap: Colormap = "inferno"
     opacity: float = Field(0.5, ge=0.0, le=1.0, description="share of colour where the heatmap is 1")
     output_format: OutputFormat = "jpeg"
     heatmaps: bool = Field(False, description="keep the raw heatmaps beside the overlays")
+    scale: Scale = Field("version", description="where colours end: of the model version, or of each image")
+    caption: bool = Field(True, description="a band under the picture that says what it shows")
+    outlines: bool = Field(False, description="draw the outlines of the marked areas")
     masks: str | None = Field(None, description="marked areas: a folder of masks or a JSON file, absolute")
     accept: tuple[Annotated[str, _one_of(ACCEPTABLE)], ...] = Field(
         (), description="DICOM files that are let in though unusual"

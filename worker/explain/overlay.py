@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from worker.errors import ImageError, XraycamError
+from worker.explain.caption import OverlayFacts, band
 from worker.explain.names import COLORMAPS
 from worker.explain.options import ExplainOptions, OutputFormat
 from worker.file_names import printable
 from worker.images.limits import Limits
+from worker.images.masks import AnnotationMasks
 from worker.images.reader import Radiograph, read_radiograph
 from worker.model.metadata import Preprocessing
 from worker.safe_files import atomic_write_beneath, raise_if_target_unavailable
@@ -49,25 +53,84 @@ Box = tuple[float, float, float, float]
 _ROWS = 1024
 
 
-def blend(gray: Image.Image, heatmap: Heatmap, box: Box, table: Table, opacity: float) -> Image.Image:
+# Over so much of the margin's width the heat fades inside the edge of what the network saw.
+_FADE = 0.4
+
+
+def blend(
+    gray: Image.Image, heatmap: Heatmap, box: Box, table: Table, opacity: float, strength: float = 1.0
+) -> Image.Image:
     """`gray` (mode L) as RGB with `heatmap`, float (h, w) in 0..1, laid over `box` of it (pixels).
 
-    The heatmap is resized bilinearly with half-pixel centres. The share of colour is `opacity` times the
-    heat, so that where the heat is 0 (or below 1/510) a pixel is exactly the gray of the radiograph.
+    The heatmap, multiplied by `strength` and cut off at 1, is resized bilinearly with half-pixel centres.
+    The share of colour is `opacity` times the heat, so that where the heat is 0 (or below 1/510) a pixel is
+    exactly the gray of the radiograph. Where `box` leaves a margin, the colour fades towards it.
     """
     result = gray.convert("RGB")
-    if not heatmap.any():
-        return result
+    _lay(result, 0, heatmap, box, table, opacity, strength)
+    return result
+
+
+def _lay(
+    result: Image.Image,
+    across: int,
+    heatmap: Heatmap,
+    box: Box,
+    table: Table,
+    opacity: float,
+    strength: float,
+) -> None:
+    """Lay the heat over the picture that begins `across` pixels from the left of `result`, RGB."""
+    if not heatmap.any() or strength <= 0:
+        return
     left, upper, right, lower = (round(edge) for edge in box)
-    levels = Image.fromarray((heatmap.astype(np.float32) * 255 + np.float32(0.5)).astype(np.uint8))
+    heat_values = np.minimum(heatmap.astype(np.float32) * np.float32(strength), np.float32(1))
+    levels = Image.fromarray((heat_values * 255 + np.float32(0.5)).astype(np.uint8))
     heat = levels.resize((right - left, lower - upper), Image.Resampling.BILINEAR)
     shares, palette = [round(opacity * level) for level in range(256)], table.tobytes()
     for top in range(0, heat.height, _ROWS):
         band = heat.crop((0, top, heat.width, min(top + _ROWS, heat.height)))
         share = band.point(shares)
+        share = _faded(share, top, heat.height, round(_FADE * left), round(_FADE * upper))
         band.putpalette(palette)
-        result.paste(band.convert("RGB"), (left, upper + top), share)
-    return result
+        result.paste(band.convert("RGB"), (across + left, upper + top), share)
+
+
+def _faded(share: Image.Image, top: int, height: int, across: int, down: int) -> Image.Image:
+    """`share` (mode L), rows from `top` of a picture of `height`, lower towards that picture's edges."""
+    if not across and not down:
+        return share
+    make = _fading if share.width * share.height <= _KEPT_PIXELS else _fading.__wrapped__
+    return ImageChops.multiply(share, make(share.size, top, height, across, down))
+
+
+_KEPT_PIXELS = 1_500_000
+
+
+@lru_cache(maxsize=16)
+def _fading(size: tuple[int, int], top: int, height: int, across: int, down: int) -> Image.Image:
+    """255 but for `across` columns and `down` rows at the edges, where it rises from 0 linearly."""
+
+    def rising(length: int, over: int) -> np.ndarray[Any, Any]:
+        distance = np.minimum(np.arange(length), np.arange(length)[::-1]) + np.float32(0.5)
+        weights: np.ndarray[Any, Any] = np.minimum(1, distance / np.float32(max(over, 1e-3)))
+        return weights
+
+    rows = rising(height, down)[top : top + size[1]]
+    return Image.fromarray(np.rint(255 * rows[:, np.newaxis] * rising(size[0], across)).astype(np.uint8))
+
+
+# Of marked areas; the reduced size in which their edges are found, so that a line is one in so many pixels.
+_OUTLINE_INK, _OUTLINE_SIDE = (0, 230, 255), 700
+
+
+def _draw_outlines(result: Image.Image, left: int, area: Image.Image) -> None:
+    """Draw the edge of `area` (mode L, 0 or 255) on the picture of its size that begins at `left`."""
+    step = max(1, max(area.size) // _OUTLINE_SIDE)
+    small = area.reduce(step) if step > 1 else area
+    small = small.point([255 * (level > 127) for level in range(256)])
+    edge = ImageChops.subtract(small.filter(ImageFilter.MaxFilter(3)), small)
+    result.paste(_OUTLINE_INK, (left, 0, left + area.width, area.height), edge.resize(area.size))
 
 
 _MONTAGE_GAP = 4
@@ -122,12 +185,19 @@ Heatmaps = Sequence[tuple[str, Heatmap]]
 
 
 def render(
-    radiograph: Radiograph, heatmaps: Heatmaps, preprocessing: Preprocessing, options: ExplainOptions
+    radiograph: Radiograph,
+    heatmaps: Heatmaps,
+    preprocessing: Preprocessing,
+    options: ExplainOptions,
+    facts: OverlayFacts | None = None,
+    area: Image.Image | None = None,
 ) -> Image.Image:
-    """The overlay, RGB, of `heatmaps` (layer name, float (h, w) in 0..1) in the radiograph's own size.
+    """The overlay, RGB, of `heatmaps` (layer name, float (h, w) in 0..1), with its caption below.
 
     One layer: the radiograph with the heat over it. Several: a strip, the original first, each named. A
-    heatmap that is 0 everywhere leaves the plain radiograph. Uses `colormap` and `opacity` of `options`.
+    heatmap that is 0 everywhere leaves the plain radiograph. Uses `colormap`, `opacity` and `caption` of
+    `options`. Without `facts` there is no caption and each map has its own scale; without a caption the
+    picture has the radiograph's own size. `area` (mode L, 0 or 255, of the radiograph's size) is outlined.
     Raises ImageError `too-large` for a strip of more than STRIP_PIXELS.
     """
     width, height = radiograph.width, radiograph.height
@@ -138,22 +208,53 @@ def render(
             f"{STRIP_PIXELS:,}, the limit; choose fewer layers, methods or classes",
         )
     table = lookup_table(options.colormap)
-    box = preprocessing.box(radiograph.width, radiograph.height)
-    pictures = [
-        # Half precision is what `save_heatmaps` keeps: drawing from it makes `recolour` equal to the bit.
-        (name, blend(radiograph.pixels, heatmap.astype(np.float16), box, table, options.opacity))
-        for name, heatmap in heatmaps
-    ]
-    if len(pictures) == 1:
-        return pictures[0][1]
-    return montage([("original", radiograph.pixels.convert("RGB")), *pictures])
+    box = preprocessing.box(width, height)
+    strengths = {} if facts is None else facts.strengths()
+    # Half precision is what `save_heatmaps` keeps: drawing from it makes `recolour` equal to the bit.
+    halved = [(name, heatmap.astype(np.float16)) for name, heatmap in heatmaps]
+    if len(halved) == 1:
+        strip = None
+        size = (width, height)
+    else:
+        drawn = [
+            (name, blend(radiograph.pixels, heatmap, box, table, options.opacity, strengths.get(name, 1.0)))
+            for name, heatmap in halved
+        ]
+        if area is not None:
+            for _, picture in drawn:
+                _draw_outlines(picture, 0, area)
+        strip = montage([("original", radiograph.pixels.convert("RGB")), *drawn])
+        size = strip.size
+    caption = band(facts, size, table) if facts is not None and options.caption else None
+    if strip is not None and caption is None:
+        return strip
+    # Drawn where it stays: a copy of an image of 100 megapixels takes 300 MB.
+    canvas_size = size if caption is None else (caption.width, size[1] + caption.height)
+    result = Image.new("RGB", canvas_size)
+    left = (result.width - size[0]) // 2
+    if caption is not None:
+        result.paste(caption, (0, size[1]))
+    if strip is not None:
+        result.paste(strip, (left, 0))
+        return result
+    result.paste(radiograph.pixels, (left, 0))
+    for name, heatmap in halved:
+        _lay(result, left, heatmap, box, table, options.opacity, strengths.get(name, 1.0))
+    if area is not None:
+        _draw_outlines(result, left, area)
+    return result
 
 
-def encode(image: Image.Image, output_format: OutputFormat) -> bytes:
-    """`image` as a file's content. Raises ImageError where the format cannot hold so large a picture."""
+def encode(image: Image.Image, output_format: OutputFormat, facts: OverlayFacts | None = None) -> bytes:
+    """`image` as a file's content. Raises ImageError where the format cannot hold so large a picture.
+
+    `facts` go into PNG's text (Description, xraycam) or into EXIF (ImageDescription, UserComment): the
+    caption as a line, and all of them as JSON.
+    """
     buffer = io.BytesIO()
+    told = {} if facts is None else _file_metadata(output_format, facts)
     try:
-        image.save(buffer, output_format, **_ENCODINGS[output_format])
+        image.save(buffer, output_format, **_ENCODINGS[output_format], **told)
     except (OSError, ValueError) as error:
         raise ImageError(
             "too-large",
@@ -161,6 +262,28 @@ def encode(image: Image.Image, output_format: OutputFormat) -> bytes:
             f"({error}); use another format or fewer layers",
         ) from error
     return buffer.getvalue()
+
+
+# EXIF tags, and the most that one segment of a JPEG file holds of them beside what frames it.
+_DESCRIPTION, _SOFTWARE, _EXIF_IFD, _USER_COMMENT = 0x010E, 0x0131, 0x8769, 0x9286
+_EXIF_BYTES = 60_000
+
+
+def _file_metadata(output_format: OutputFormat, facts: OverlayFacts) -> dict[str, Any]:
+    text, whole = facts.text(), facts.as_json()
+    if output_format == "png":
+        info = PngInfo()
+        info.add_itxt("Description", text)
+        info.add_itxt("xraycam", whole)
+        return {"pnginfo": info}
+    if len(text) + len(whole) > _EXIF_BYTES:
+        facts = replace(facts, maps=facts.maps[:1])
+        text, whole = facts.text(), facts.as_json()
+    exif = Image.Exif()
+    exif[_DESCRIPTION] = text
+    exif[_SOFTWARE] = "xraycam"
+    exif[_EXIF_IFD] = {_USER_COMMENT: b"ASCII\0\0\0" + whole.encode("ascii")}
+    return {"exif": exif}
 
 
 def write_atomically(content: bytes, file: Path, root: Path | None = None) -> None:
@@ -220,11 +343,17 @@ def read_heatmaps(file: Path) -> tuple[dict[str, Heatmap], float, str]:
 
 
 def recolour(
-    image: Path, heatmap_file: Path, options: ExplainOptions, limits: Limits | None = None
+    image: Path,
+    heatmap_file: Path,
+    options: ExplainOptions,
+    limits: Limits | None = None,
+    describe: Callable[[Sequence[str]], OverlayFacts] | None = None,
+    marked: AnnotationMasks | None = None,
 ) -> Image.Image:
     """The overlay of `image` from kept heatmaps, in the colours and opacity of `options`; no model needed.
 
-    Equal to what `render` gave with the same options. Raises ImageError for an image that cannot be read,
+    Equal to what `render` gave with the same options and the facts that `describe` makes for the names of
+    the maps; `marked` are the areas to outline. Raises ImageError for an image that cannot be read,
     XraycamError for a heatmap file that cannot, or that belongs to another image.
     """
     radiograph = read_radiograph(image, limits or Limits())
@@ -234,4 +363,7 @@ def recolour(
             f"{printable(heatmap_file)} holds heatmaps of another image than {printable(image)}, "
             "or the image has changed since; run it again"
         )
-    return render(radiograph, list(arrays.items()), Preprocessing.model_validate({"margin": margin}), options)
+    facts = None if describe is None else describe(list(arrays))
+    area = None if marked is None else marked.of(image, (radiograph.width, radiograph.height))
+    preprocessing = Preprocessing.model_validate({"margin": margin})
+    return render(radiograph, list(arrays.items()), preprocessing, options, facts, area)

@@ -13,11 +13,13 @@ from pathlib import Path
 from types import TracebackType
 
 import numpy as np
+from PIL import Image
 
 from worker.errors import ImageError, StorageError
 from worker.explain.attribution import AttributionShares, attribution_shares, mask_in_input
+from worker.explain.caption import OverlayFacts, map_facts
 from worker.explain.explainer import Explainer
-from worker.explain.names import ALL, PREDICTED
+from worker.explain.names import ALL, AUTO, PREDICTED
 from worker.explain.options import ARGMAX_TARGET, ExplainOptions, Explanation, Panel
 from worker.explain.overlay import encode, render, save_heatmaps, write_atomically
 from worker.file_names import printable
@@ -218,9 +220,15 @@ class Pipeline:
         try:
             with nullcontext() if read.radiograph else one_large_at_a_time:
                 radiograph = read.radiograph or self._read_again(read, frozenset(options.accept))
-                heat = _heat(task, radiograph, explanation, index, explainer, marked)
-                picture = render(radiograph, heatmaps, preprocessing, options)
-                content = encode(picture, options.output_format)
+                area = (
+                    None if marked is None else marked.of(task.source, (radiograph.width, radiograph.height))
+                )
+                heat = _heat(explanation, index, explainer, area)
+                result = _done(task, radiograph, explanation, index, explainer, heat, heatmap_file)
+                facts = overlay_facts(result, explainer, options)
+                outlined = area if options.outlines else None
+                picture = render(radiograph, heatmaps, preprocessing, options, facts, outlined)
+                content = encode(picture, options.output_format, facts)
             if heatmap_file is not None:
                 save_heatmaps(
                     heatmap_file,
@@ -236,9 +244,8 @@ class Pipeline:
             raise
         except Exception as error:
             return _unexpected(task, error)
-        found = _done(task, radiograph, explanation, index, explainer, heat, heatmap_file)
         brightness, contrast = input_statistics(read.pixels)
-        return replace(found, brightness=brightness, contrast=contrast)
+        return replace(result, brightness=brightness, contrast=contrast)
 
     def _read_again(self, read: _Read, accept: frozenset[str]) -> Radiograph:
         radiograph = read_radiograph(read.task.source, self._limits, read.task.read_root, accept)
@@ -250,7 +257,10 @@ class Pipeline:
 
 
 def _target(explainer: Explainer, options: ExplainOptions) -> int:
-    if options.target in (PREDICTED, ALL):
+    positive = explainer.metadata.positive_class
+    if options.target == AUTO and positive is not None:
+        return explainer.metadata.require_class(positive)
+    if options.target in (AUTO, PREDICTED, ALL):
         return ARGMAX_TARGET
     return explainer.metadata.require_class(options.target)
 
@@ -260,17 +270,31 @@ def _primary_panels(explainer: Explainer, target_class: int) -> list[Panel]:
     return [panel for panel in explainer.panels if panel.class_index in (None, target_class)]
 
 
+def overlay_facts(result: ImageResult, explainer: Explainer, options: ExplainOptions) -> OverlayFacts:
+    """What the caption of an image's overlay tells."""
+    model = explainer.metadata
+    positive = model.positive_class
+    return OverlayFacts(
+        predicted=result.predicted,
+        probability=result.probability,
+        target="every class" if explainer.every_class else result.target_class,
+        model_version=model.version,
+        maps=map_facts([panel.label for panel in explainer.panels], result.heatmap_max, model.heat_scales),
+        scale=options.scale,
+        positive_class=positive,
+        positive_probability=None if positive is None else result.probabilities[positive],
+        score=getattr(result, "score", None),
+        threshold=getattr(result, "threshold", None),
+        decision=getattr(result, "decision", None),
+        odd=getattr(result, "odd", None),
+        outlines=options.outlines,
+    )
+
+
 def _heat(
-    task: ImageTask,
-    radiograph: Radiograph,
-    explanation: Explanation,
-    index: int,
-    explainer: Explainer,
-    marked: AnnotationMasks | None,
+    explanation: Explanation, index: int, explainer: Explainer, area: Image.Image | None
 ) -> AttributionShares | None:
     leading = _primary_panels(explainer, int(explanation.target_index[index]))[0]
-    size = (radiograph.width, radiograph.height)
-    area = None if marked is None else marked.of(task.source, size)
     seen = None if area is None else mask_in_input(area, explainer.metadata.preprocessing)
     return attribution_shares(explanation.heatmaps[leading.name][index], seen)
 

@@ -120,6 +120,10 @@ class ModelMetadata(_Part):
     layers: tuple[Layer, ...] = Field(max_length=10_000)
     default_layer: Name
     default_method: Name = "gradcam"
+    heat_scales: dict[Name, float] = Field(
+        default_factory=dict,
+        description="by layer and method: the heat at which colours end, so that weak evidence looks weak",
+    )
     weights: Weights
     input_check: InputCheckRecord | None = Field(None, description="None: images are not checked")
     created: Name
@@ -136,6 +140,8 @@ class ModelMetadata(_Part):
                 raise ValueError("input_check.file is that of something else")
         if self.positive_class is not None and self.positive_class not in self.classes:
             raise ValueError(f"positive_class {self.positive_class[:100]!r} is not among the classes")
+        if any(scale <= 0 for scale in self.heat_scales.values()):
+            raise ValueError("heat_scales must be greater than 0")
         if self.default_layer not in {layer.name for layer in self.layers}:
             raise ValueError(f"default_layer {self.default_layer!r} is not among the layers")
         return self

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,12 @@ from worker.map_evaluation.similarity import similarity
 from worker.model.metadata import ModelMetadata, Preprocessing, Weights
 from worker.model.network import load_model, spatial_layers
 from worker.train.dataset import LabelledDataset
+from worker.train.heat_scale import heat_scales
 from worker.train.recipe import Recipe
 
 IMAGES = 24
+# Those of which the scale of a version's heat is taken.
+SCALE_IMAGES = 64
 # What the ranking may cost a training; on two cores it takes about a minute.
 SECONDS = 180.0
 
@@ -31,11 +34,13 @@ SECONDS = 180.0
 class CamEvaluation:
     """The best layer and method, and what goes into the version's record, in JSON's types: `ranking`, see
     `Ranking`; `reliance`, a list, see `OcclusionReport`; and `repeatability`, the similarity to the
-    maps of the version served so far, where there is one to compare with."""
+    maps of the version served so far, where there is one to compare with. `heat_scales`: how hot the maps
+    get, by layer and method."""
 
     layer: str
     method: str
     figures: dict[str, Any]
+    heat_scales: dict[str, float] = field(default_factory=dict)
 
 
 def evaluate_cams(
@@ -66,7 +71,9 @@ def evaluate_cams(
     repeated = None if before is None else _repeatability(network, dataset, chosen, metadata, ranking, before)
     if repeated is not None:
         figures["repeatability"] = repeated
-    return CamEvaluation(ranking.best.layer, ranking.best.method, figures)
+    more = _balanced(dataset, indices, SCALE_IMAGES)
+    scales = heat_scales(metadata, network, _pixels(dataset, more, recipe.preprocessing))
+    return CamEvaluation(ranking.best.layer, ranking.best.method, figures, scales)
 
 
 def measure_occlusion(

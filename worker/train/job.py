@@ -69,6 +69,10 @@ class TrainingJob:
         dataset = self._scan(self.training.dataset)
         for line in (*(f"left out: {item.message}" for item in dataset.skipped), *dataset.passed_over):
             log.warning("training %d: %s", self.training.id, line)
+        if self.options.positive is not None and self.options.positive not in dataset.classes:
+            raise DatasetError(
+                f"--positive {self.options.positive}: the classes are {', '.join(dataset.classes)}"
+            )
         test = self._test_part(dataset)
         parts = train_val_split(dataset, share=self.recipe.validation_share, seed=self.recipe.seed)
         ready = find_finished_build(self.folder, self.options)
