@@ -146,6 +146,12 @@ results = Table(
     Index("results_status", "run_id", "status", "image_id", "probability", "reason"),
     Index("results_class", "run_id", "class", "image_id", "probability"),
 )
+# For people who look through a run: sorted by what the model says, or by where its heat lies.
+for _name in ("score", "probability", "cam_corner_fraction"):
+    Index(
+        f"results_by_{_name}", results.c.run_id, results.c[_name], results.c.image_id,
+        sqlite_where=results.c[_name].is_not(None), postgresql_where=results.c[_name].is_not(None),
+    )  # fmt: skip
 
 models = Table(
     "models",

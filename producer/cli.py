@@ -23,6 +23,7 @@ COMMANDS = {
     "watch": "runs",
     "runs": "runs",
     "results": "results",
+    "report": "report",
     "recolour": "results",
     "retry": "runs",
     "resume": "runs",

@@ -173,7 +173,8 @@ def send_or_run_here(session: Session, run: Run) -> int:
 @click.command("run")
 @request_options
 @click.option("--gpus", default="all", show_default=True, help="GPUs to use: all, none, or numbers: 0,1.")
-def run_command(gpus: str, dry_run: bool, **given: Any) -> None:
+@click.option("--no-report", is_flag=True, help="Do not write the report that opens in a browser.")
+def run_command(gpus: str, no_report: bool, dry_run: bool, **given: Any) -> None:
     """Explain every X-ray of FOLDER: start what is needed, wait, stop it again.
 
     Needs no servers: a private Valkey server and a SQLite ledger are used unless XRAYCAM_BROKER_URL and
@@ -209,7 +210,7 @@ def run_command(gpus: str, dry_run: bool, **given: Any) -> None:
         click.echo("stopped while scanning; the same command continues it", err=True)
         raise SystemExit(INTERRUPTED) from None
     report_enqueued(enqueued)
-    raise SystemExit(run_locally(session, enqueued.run, gpus))
+    raise SystemExit(run_locally(session, enqueued.run, gpus, with_report=not no_report))
 
 
 @click.command("enqueue")
