@@ -24,6 +24,8 @@ COMMANDS = {
     "runs": "runs",
     "results": "results",
     "report": "report",
+    "serve": "serve",
+    "export-labels": "serve",
     "recolour": "results",
     "retry": "runs",
     "resume": "runs",
@@ -56,7 +58,7 @@ class _Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"producer.commands.{COMMANDS[cmd_name]}")
-        command = getattr(module, f"{cmd_name}_command")
+        command = getattr(module, f"{cmd_name.replace('-', '_')}_command")
         assert isinstance(command, click.Command)
         return command
 

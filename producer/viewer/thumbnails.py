@@ -45,17 +45,20 @@ class RunPictures:
 
         Raises XraycamError where it cannot be read, or lies outside the run's folder.
         """
-        path = str(row["path"])
-        way = PurePosixPath(path)
-        if "\0" in path or ".." in way.parts or way.is_absolute():
-            raise ImageError("outside-root", f"{printable(path)}: lies outside the folder of the run")
-        source = Path(os.path.realpath(self.root / unescape_path(str(self.root), path)))
+        source = self.source(str(row["path"]))
         radiograph = read_radiograph(source, self._limits, self.root, self._accept)
         picture = radiograph.pixels
         picture.thumbnail((size, size), Image.Resampling.LANCZOS, reducing_gap=2.0)
         changed = row["sha256"] is not None and row["sha256"] != radiograph.sha256
         note = "the file has changed since it was explained" if changed else None
         return Thumbnail(_webp(picture), note)
+
+    def source(self, path: str) -> Path:
+        """The file of an image by its path in the ledger. Raises ImageError outside the run's folder."""
+        way = PurePosixPath(path)
+        if "\0" in path or ".." in way.parts or way.is_absolute():
+            raise ImageError("outside-root", f"{printable(path)}: lies outside the folder of the run")
+        return Path(os.path.realpath(self.root / unescape_path(str(self.root), path)))
 
     def overlay(self, row: dict[str, Any], size: int) -> Thumbnail:
         """The overlay of a result: the part of the size of the radiograph, or all panels of a strip.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from db.ledger import Ledger
 from db.runs import Run
 from db.schema import images
 from tests.support.installation import unavailable
-from tests.support.made_runs import finish, lease, take
+from tests.support.made_runs import lease, take
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 HOSTILE = ['ward/"><script>alert(1)<b>.png', "ward/<img src=x onerror=alert(1)>.png"]
@@ -41,6 +42,14 @@ def browser_page() -> Iterator[Any]:
         page.on("dialog", lambda dialog: (page.said.append(dialog.message), dialog.dismiss()))
         yield page
         browser.close()
+
+
+def wait_true(page: Any, expression: str) -> None:
+    """Wait until an expression of JavaScript is true; Playwright's own way needs eval, which is barred."""
+    end = time.monotonic() + 20
+    while not page.evaluate(expression):
+        assert time.monotonic() < end, expression
+        time.sleep(0.05)
 
 
 def made_run(ledger: Ledger, folder: Path) -> Run:
@@ -91,6 +100,3 @@ def ids(ledger: Ledger, run: Run) -> dict[str, int]:
     with ledger.read() as connection:
         rows = connection.execute(select(images.c.path, images.c.id).where(images.c.run_id == run.id))
         return {row.path: row.id for row in rows}
-
-
-__all__ = ["HOSTILE", "browser_page", "finish", "ids", "made_run"]
