@@ -6,7 +6,7 @@
 
   // `sorts`: [[value, label]]; `extra`: further [name, label, [[value, label]]] of the source.
   xraycam.Filters = class {
-    constructor(form, facts, sorts, extra, onChange) {
+    constructor(form, facts, sorts, extra, live, onChange) {
       this.fields = {};
       this.onChange = onChange;
       const counts = facts.counts;
@@ -27,7 +27,8 @@
           ? some("decision", "Decision", "Every decision", counts.decisions, xraycam.decision) : null,
         facts.images.failed
           ? this.choice("reason", "Failed", [
-              ["", "Explained and failed"], ["-", "Explained only"], ["*", `Failed (${xraycam.number(facts.images.failed)})`],
+              // The server lists one or the other, in pages by key.
+              ...(live ? [["", "Explained"]] : [["", "Explained and failed"], ["-", "Explained only"]]), ["*", `Failed (${xraycam.number(facts.images.failed)})`],
               ...Object.entries(counts.reasons).map(([value, count]) => [
                 value, `Failed: ${xraycam.words(value)} (${xraycam.number(count)})`,
               ]),

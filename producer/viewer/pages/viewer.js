@@ -27,7 +27,7 @@
         onNearEnd: () => this.more(),
       });
       this.filters = new xraycam.Filters(
-        byId("filters"), this.facts, this.source.sorts(this.facts), this.source.choices(this.facts), (query) => this.open(query)
+        byId("filters"), this.facts, this.source.sorts(this.facts), this.source.choices(this.facts), this.source.live, (query) => this.open(query)
       );
       this.name = make("h2", { class: "name" });
       this.place = make("p", { class: "position" });
@@ -149,7 +149,7 @@
     position() {
       const { rows, total } = this.opened || { rows: this.list.rows, total: this.list.total };
       const index = this.list.selected;
-      this.place.textContent = index < 0 ? "" : `${xraycam.number(index + 1)} of ${total === null ? "many" : xraycam.number(total)}`;
+      this.place.textContent = index < 0 ? "" : `${xraycam.number(index + 1)}${total === null ? "" : ` of ${xraycam.number(total)}`}`;
       byId("previous").disabled = index <= 0;
       byId("next").disabled = index >= rows.length - 1;
     }
