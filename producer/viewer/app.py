@@ -186,11 +186,10 @@ class Viewer:
                 made = draw(row, SIZES[size])
             except XraycamError as error:
                 return PlainTextResponse(printable(str(error)), 404)
-            content = made.content
             if made.note is not None:
-                headers["x-xraycam-note"] = made.note
-            else:
-                self._pictures.put(key, content)
+                return PlainTextResponse(f"{printable(row['path'])}: {made.note}", 409)
+            content = made.content
+            self._pictures.put(key, content)
         return Response(content, media_type="image/webp", headers=headers)
 
     async def review(self, request: Request) -> Response:

@@ -132,6 +132,8 @@ def test_only_images_of_the_run_are_shown_and_through_no_link(served: Served, tm
     cookie, known = served.cookie("first"), ids(served.installation.ledger, served.run)
     assert served.ask(f"/api/run/1/original/small/{known['ward/x0.png']}", Cookie=cookie)[0] == 200
     assert served.ask("/api/run/1/original/small/999", Cookie=cookie)[0] == 404
+    (tmp_path / "xrays" / "ward" / "x3.png").unlink()
+    assert served.ask(f"/api/run/1/original/small/{known['ward/x3.png']}", Cookie=cookie)[0] == 404
     secret = tmp_path / "secret.png"
     (tmp_path / "xrays" / "ward" / "x1.png").rename(secret)
     (tmp_path / "xrays" / "ward" / "x1.png").symlink_to(secret)

@@ -13,6 +13,7 @@
       this.original = make("img", { class: "original", alt: "" });
       this.overlay = make("img", { class: "overlay", alt: "" });
       this.otherOverlay = make("img", { class: "overlay", alt: "" });
+      for (const picture of [this.original, this.overlay]) picture.addEventListener("error", () => this.explain(picture));
       this.first = make("figcaption", {});
       this.second = make("figcaption", {});
       this.main = make("figure", { class: "main" }, make("div", { class: "pile" }, this.original, this.overlay), this.first);
@@ -69,6 +70,21 @@
       this.main.hidden = !pictures.original && !pictures.overlay;
       this.arrange();
       this.fade(both ? this.share : 1);
+    }
+
+    // Say why a picture is not there, as far as the server says so.
+    async explain(picture) {
+      const url = picture.getAttribute("src");
+      if (!url) return;
+      let why = "the file is not there";
+      try {
+        why = await (await fetch(url)).text();
+      } catch (error) {
+        // A page opened from disk may not ask.
+      }
+      if (picture.getAttribute("src") !== url) return;
+      this.missing.hidden = false;
+      this.missing.textContent = `${this.missing.textContent} ${picture.alt} cannot be shown: ${why}.`.trim();
     }
 
     arrange() {
