@@ -118,12 +118,12 @@ def write(url: str, stop: threading.Event) -> None:
     ledger = Ledger(url)
     number = 0
     run = fill(url, "open", 400 * CHUNK)
-    get_run(ledger, run)
+    ledger.query(get_run, run)
     while not stop.is_set() and number < 400:
         number += 1
-        lease = lease_chunk(ledger, run, number, "one", 60.0)
+        lease = ledger.write(lease_chunk, run, number, "one", 60.0)
         assert isinstance(lease, Lease)
-        record_results(ledger, lease, [row_of(image, "one") for image in lease.images])
+        ledger.write(record_results, lease, [row_of(image, "one") for image in lease.images])
         time.sleep(CHUNK / 2_000)
 
 

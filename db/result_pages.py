@@ -19,8 +19,8 @@ SORTS = {
 }
 PAGE = 60
 # Of a filter that few rows meet, no more is looked through at once than can be in this time, seconds.
-BUDGET = 0.05
-_FIRST_LOOK, _LARGEST_LOOK = 500, 8_000
+BUDGET = 0.04
+_FIRST_LOOK, _LARGEST_LOOK = 500, 4_000
 
 
 @dataclass(frozen=True)

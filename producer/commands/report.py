@@ -41,7 +41,7 @@ def report_command(run: int | None, other: int | None, output: Path | None, limi
 
     session = open_session()
     chosen = session.run(run)
-    compared = None if other is None else get_run(session.ledger, other)
+    compared = None if other is None else session.ledger.query(get_run, other)
     if compared is not None and compared.id == chosen.id:
         raise XraycamError(f"--with {other}: is the same run; name another, 'xraycam runs' lists them")
     if compared is not None and compared.root != chosen.root:

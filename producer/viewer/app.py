@@ -121,8 +121,8 @@ class Viewer:
     def overview(self, request: Request) -> Response:  # noqa: ARG002
         """The newest runs with their progress, workers and trainings."""
         shown = []
-        for run in list_runs(self._ledger):
-            found = progress(self._ledger, run.id)
+        for run in self._ledger.query(list_runs):
+            found = self._ledger.query(progress, run.id)
             counts = {"images": found.images, "done": found.done, "failed": found.failed}
             created = run.created_at.isoformat(timespec="seconds")
             shown.append(
@@ -131,12 +131,12 @@ class Viewer:
         workers = [
             {"name": one.name, "device": one.device, "model": one.model_version, "live": one.is_live,
              "activity": one.activity, "error": one.last_error}
-            for one in list_workers(self._ledger)
+            for one in self._ledger.query(list_workers)
         ]  # fmt: skip
         trainings = [
             {"id": one.id, "dataset": printable(one.dataset), "state": one.state, "stage": one.stage,
              "epoch": one.epoch, "epochs": one.epochs, "auc": one.val_auc, "eta": one.eta_seconds}
-            for one in list_trainings(self._ledger, 20)
+            for one in self._ledger.query(list_trainings, 20)
         ]  # fmt: skip
         return JSONResponse({"runs": shown, "workers": workers, "trainings": trainings})
 
@@ -215,7 +215,7 @@ class Viewer:
 
     def _run(self, request: Request) -> Run:
         try:
-            return get_run(self._ledger, request.path_params["run"])
+            return self._ledger.query(get_run, request.path_params["run"])
         except RunNotFound:
             raise HTTPException(404, "no such run") from None
 

@@ -29,10 +29,10 @@ _LISTS = {"layers": "--layer", "methods": "--method", "accept": "--accept"}
 
 def run_facts(session: Session, run: Run) -> dict[str, Any]:
     """What the pages show of a run, as JSON; counts everything, which takes seconds for a million images."""
-    found = progress(session.ledger, run.id)
+    found = session.ledger.query(progress, run.id)
     with session.ledger.read() as connection:
         counts = count_results(connection, run.id)
-    versions = model_versions_of_run(session.ledger, run.id)
+    versions = session.ledger.query(model_versions_of_run, run.id)
     return {
         "run": {
             "id": run.id,
@@ -56,7 +56,7 @@ def classes_of(ledger: Ledger, versions: list[str], counts: RunCounts) -> list[s
     names: dict[str, None] = {}
     for one in versions:
         try:
-            names |= dict.fromkeys(get_model(ledger, one).classes)
+            names |= dict.fromkeys(ledger.query(get_model, one).classes)
         except LedgerError:
             continue
     return list(names | dict.fromkeys(counts.classes))
@@ -94,7 +94,7 @@ def model_facts(session: Session, name: str) -> dict[str, Any]:
     """A model version and what was measured of it, or why nothing can be said."""
     facts: dict[str, Any] = {"version": name}
     try:
-        model = get_model(session.ledger, name)
+        model = session.ledger.query(get_model, name)
         facts |= {"source": printable(model.source), "digest": model.digest, "classes": list(model.classes)}
         metadata = read_metadata(store_of(session.settings).fetch(model.version, model.digest))
     except (XraycamError, LedgerError) as error:

@@ -92,7 +92,7 @@ def finish_some(ledger: Ledger, held: Any, run: Run) -> None:
                 "odd": "inverted" if image.path == "ward/x2.png" else "",
             }
         )  # fmt: skip
-    record_results(ledger, held, rows)
+    ledger.write(record_results, held, rows)
 
 
 def ids(ledger: Ledger, run: Run) -> dict[str, int]:
