@@ -170,6 +170,28 @@ exports = Table(
     Index("exports_run", "run_id", "target", "state"),
     Index("exports_source", "source_sha256", "model_version"),
 )
+# For people who look through a run: sorted by what the model says, or by where its heat lies.
+for _name in ("score", "probability", "cam_corner_fraction"):
+    Index(
+        f"results_by_{_name}", results.c.run_id, results.c[_name], results.c.image_id,
+        sqlite_where=results.c[_name].is_not(None), postgresql_where=results.c[_name].is_not(None),
+    )  # fmt: skip
+
+reviews = Table(
+    "reviews",
+    metadata,
+    Column("image_id", BigId, ForeignKey("images.id", ondelete="CASCADE"), primary_key=True),
+    Column("reader", String(255), primary_key=True),
+    Column("run_id", BigId, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
+    Column(
+        "verdict", String(16), nullable=False, comment="agree, disagree or unsure, with the predicted class"
+    ),
+    Column("class", Text, comment="the class by the reader, where one was named"),
+    Column("note", Text),
+    Column("created_at", Timestamp, nullable=False),
+    Column("updated_at", Timestamp, nullable=False),
+    Index("reviews_of_run", "run_id", "reader", "image_id"),
+)
 
 models = Table(
     "models",

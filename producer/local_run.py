@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from pydantic import SecretStr
 
@@ -113,8 +114,10 @@ class LocalRunSupervisor:
         return publish_chunks(self._fleet.settings, self._ledger, self._run, total, wait)
 
 
-def run_locally(session: Session, run: Run, gpus: str = "all") -> int:
+def run_locally(session: Session, run: Run, gpus: str = "all", *, with_report: bool = True) -> int:
     """Start workers, wait until the run is complete, stop them, print a summary; the exit status.
+
+    `with_report`: write the report that opens from disk, too.
 
     Whatever ends it before leaves the run stopped: nobody takes it up but `resume` or the same command.
     """
@@ -138,7 +141,21 @@ def run_locally(session: Session, run: Run, gpus: str = "all") -> int:
                 f"'xraycam resume {run.id}' does the rest"
             )
             return INTERRUPTED
-    return summarize(session, run)
+    report = _report(session, run) if with_report else None
+    return summarize(session, run, report)
+
+
+def _report(session: Session, run: Run) -> Path | None:
+    """The run's report; a run is no less complete where it could not be written."""
+    from producer.viewer.progress import make_report
+
+    try:
+        return make_report(session, run).index
+    except (XraycamError, LedgerError) as error:
+        session.tell(f"no report: {error}; 'xraycam report {run.id} --output FOLDER' writes one elsewhere")
+    except KeyboardInterrupt:
+        session.tell(f"the report was interrupted; 'xraycam report {run.id}' writes it")
+    return None
 
 
 @contextmanager

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from producer.session import Session
 
 
-def summarize(session: Session, run: Run) -> int:
+def summarize(session: Session, run: Run, report: Path | None = None) -> int:
     """Print counts and places of a run, and write its table beside the overlays; the exit status.
 
     A folder that cannot be written to from this machine is said, and is no error: the run is done.
@@ -52,7 +52,8 @@ def summarize(session: Session, run: Run) -> int:
     if of_class := sum(count for name, count in gone.items() if name is not None):
         table.add_row("file deleted since (gone_at is set)", str(of_class))
     session.out.print(table)
-    places = {"overlays": run.output, "table": _write_table(session, run), "ledger": str(session.ledger)}
+    places = {} if report is None else {"report": str(report)}
+    places |= {"overlays": run.output, "table": _write_table(session, run), "ledger": str(session.ledger)}
     for label, place in places.items():
         session.out.print(f"{label + ':':<10}{place}", soft_wrap=True, markup=False)
     for name, count in session.ledger.query(runs.count_by_decision, run.id).items():

@@ -93,10 +93,11 @@ def results_command(
     if (note := gone_note(session, chosen_run)) is not None:
         session.tell(note)
     if output_format == "table" and output is None:
+        from producer.agreement import agreement_lines
         from producer.attribution_report import attribution_report
 
         rows = formats.print_table(session.ledger, chosen, chosen_run, session.out)
-        for line in attribution_report(session, chosen_run):
+        for line in (*attribution_report(session, chosen_run), *agreement_lines(session, chosen_run)):
             session.out.print(line, soft_wrap=True, markup=False)
         if rows == TABLE_ROWS == limit:
             session.err.print(f"the first {rows} rows; --limit or another --format gives more")

@@ -233,7 +233,8 @@ def send_or_run_here(session: Session, run: Run) -> int:
 @click.command("run")
 @request_options
 @click.option("--gpus", default="all", show_default=True, help="GPUs to use: all, none, or numbers: 0,1.")
-def run_command(gpus: str, dry_run: bool, dicom_results: str | None, **given: Any) -> None:
+@click.option("--no-report", is_flag=True, help="Do not write the report that opens in a browser.")
+def run_command(gpus: str, no_report: bool, dry_run: bool, dicom_results: str | None, **given: Any) -> None:
     """Explain every X-ray of FOLDER: start what is needed, wait, stop it again.
 
     In place of a folder, dicomweb+https://HOST/dicom-web?QUERY fetches what a PACS finds for the query.
@@ -274,7 +275,7 @@ def run_command(gpus: str, dry_run: bool, dicom_results: str | None, **given: An
         click.echo("stopped while scanning; the same command continues it", err=True)
         raise SystemExit(INTERRUPTED) from None
     report_enqueued(enqueued)
-    status_here = run_locally(session, enqueued.run, gpus)
+    status_here = run_locally(session, enqueued.run, gpus, with_report=not no_report)
     if dicom_results is not None and status_here != INTERRUPTED:
         status_here = max(status_here, send_results(session, enqueued.run, dicom_results))
     raise SystemExit(max(status_here, SOME_FAILED if missing else 0))

@@ -1,0 +1,42 @@
+"""How far readers agree with each other, and a run's model with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+
+from db.reviews import read_reviews
+from db.runs import Run
+from producer.session import Session
+
+
+def agreement_lines(session: Session, run: Run) -> Iterator[str]:
+    """How far readers agree with each other and the model with them; nothing where nothing was reviewed."""
+    with session.ledger.read() as connection:
+        labels: dict[str, dict[int, tuple[str, str]]] = {}
+        for one in read_reviews(connection, run.id):
+            if one.label is not None and one.predicted is not None:
+                labels.setdefault(one.reader, {})[one.image_id] = (one.label, one.predicted)
+    for first, second in combinations(labels, 2):
+        common = sorted(labels[first].keys() & labels[second].keys())
+        if common:
+            from sklearn.metrics import cohen_kappa_score
+
+            ours, theirs = ([labels[who][image][0] for image in common] for who in (first, second))
+            equal = sum(a == b for a, b in zip(ours, theirs, strict=True))
+            # Of one class alone, kappa is not defined.
+            kappa = f"{cohen_kappa_score(ours, theirs):.2f}" if len({*ours, *theirs}) > 1 else "not defined"
+            said = f"agree on {equal} of {len(common)} images, Cohen's kappa {kappa}"
+            yield f"readers {first} and {second}: {said}"
+    for reader, known in labels.items():
+        for name in sorted({label for label, _ in known.values()}):
+            of = [predicted == name for label, predicted in known.values() if label == name]
+            others = [predicted != name for label, predicted in known.values() if label != name]
+            specificity = f", specificity {_share(others)}" if others else ""
+            yield f"model against {reader}, {name}: sensitivity {_share(of)}{specificity}"
+    if labels:
+        yield "readers saw the model's answers: agreement with it is no independent measure"
+
+
+def _share(hits: list[bool]) -> str:
+    return f"{sum(hits) / len(hits):.2f} ({sum(hits)} of {len(hits)})"

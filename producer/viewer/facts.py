@@ -1,0 +1,102 @@
+"""What is to be told of a run beside its images: request, versions, counts, what its models are worth."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from db.browse import RunCounts, count_results
+from db.errors import LedgerError
+from db.ledger import Ledger
+from db.models import get_model
+from db.results import model_versions_of_run
+from db.runs import Run, progress
+from producer.attribution_report import attribution_report
+from producer.session import Session
+from producer.viewer.model_facts import model_sections
+from worker.errors import XraycamError
+from worker.explain.names import AUTO
+from worker.explain.options import ExplainOptions
+from worker.file_names import printable
+from worker.model.metadata import read_metadata
+from worker.model.store import store_of
+
+_LISTS = {"layers": "--layer", "methods": "--method", "accept": "--accept"}
+
+
+def run_facts(session: Session, run: Run) -> dict[str, Any]:
+    """What the pages show of a run, as JSON; counts everything, which takes seconds for a million images."""
+    found = session.ledger.query(progress, run.id)
+    with session.ledger.read() as connection:
+        counts = count_results(connection, run.id)
+    versions = session.ledger.query(model_versions_of_run, run.id)
+    return {
+        "run": {
+            "id": run.id,
+            "root": printable(run.root),
+            "output": printable(run.output),
+            "state": run.state,
+            "created": run.created_at.isoformat(timespec="seconds"),
+        },
+        "images": {"all": found.images, "done": found.done, "failed": found.failed, "pending": found.pending},
+        "classes": classes_of(session.ledger, versions, counts),
+        "counts": asdict(counts),
+        "command": command_of(run),
+        "software": software_versions(),
+        "models": [model_facts(session, name) for name in versions],
+        "warnings": list(attribution_report(session, run)),
+    }
+
+
+def classes_of(ledger: Ledger, versions: list[str], counts: RunCounts) -> list[str]:
+    """The classes of the models that made a run, in their order; those predicted, where no model is left."""
+    names: dict[str, None] = {}
+    for one in versions:
+        try:
+            names |= dict.fromkeys(ledger.query(get_model, one).classes)
+        except LedgerError:
+            continue
+    return list(names | dict.fromkeys(counts.classes))
+
+
+def command_of(run: Run) -> str:
+    """The command that asks for what the run was asked for, defaults left out."""
+    words = ["xraycam", "run", run.root]
+    default = ExplainOptions()
+    for name, value in run.options.items():
+        if name in _LISTS:
+            for one in value or ():
+                words += [] if one == AUTO else [_LISTS[name], str(one)]
+        elif value is True:
+            words.append(f"--{name.replace('_', '-')}")
+        elif value not in (None, False) and value != getattr(default, name, None):
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    if run.pinned_model is not None:
+        words += ["--model", run.pinned_model]
+    return printable(shlex.join(words))
+
+
+def software_versions() -> dict[str, str]:
+    """Of this installation, by name."""
+    found = {}
+    for name in ("xraycam", "tensorflow", "keras", "numpy", "pillow", "pydicom"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found | {"Python": platform.python_version()}
+
+
+def model_facts(session: Session, name: str) -> dict[str, Any]:
+    """A model version and what was measured of it, or why nothing can be said."""
+    facts: dict[str, Any] = {"version": name}
+    try:
+        model = session.ledger.query(get_model, name)
+        facts |= {"source": printable(model.source), "digest": model.digest, "classes": list(model.classes)}
+        metadata = read_metadata(store_of(session.settings).fetch(model.version, model.digest))
+    except (XraycamError, LedgerError) as error:
+        return facts | {"missing": str(error), "sections": []}
+    return facts | {"created": metadata.created, "sections": model_sections(metadata)}

@@ -1,0 +1,95 @@
+"""What readers said of a run, as a labelled folder that `train` takes, or as CSV."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from db.reviews import Review, read_reviews
+from db.runs import Run
+from producer.session import Session, ensure_output_file
+from producer.viewer.thumbnails import RunPictures
+from worker.errors import XraycamError
+from worker.file_names import printable
+from worker.images.reader import limits_of
+
+_COLUMNS = ("path", "class", "readers", "predicted", "notes", "reviewed_at")
+
+
+def export_labels(
+    session: Session, run: Run, output: Path, *, reader: str | None = None, copy: bool = False
+) -> Iterator[str]:
+    """Write the images on whose class all readers agree; yields lines that say what was written and left out.
+
+    Raises XraycamError where nothing was reviewed, or `output` exists or cannot be written.
+    """
+    with session.ledger.read() as connection:
+        found = list(read_reviews(connection, run.id, reader))
+    if not found:
+        who = "nobody" if reader is None else f"{reader!r} has not"
+        raise XraycamError(f"run {run.id}: {who} reviewed an image yet; 'xraycam serve' opens it for review")
+    by_image: dict[int, list[Review]] = {}
+    for one in found:
+        by_image.setdefault(one.image_id, []).append(one)
+    agreed: list[tuple[str, list[Review]]] = []
+    left_out: Counter[str] = Counter()
+    for reviews in by_image.values():
+        labels = {one.label for one in reviews if one.label is not None}
+        if len(labels) == 1:
+            agreed.append((labels.pop(), reviews))
+        else:
+            left_out["readers name different classes" if labels else "no class named, or unsure"] += 1
+    if output.suffix.lower() == ".csv":
+        _write_csv(ensure_output_file(output), agreed)
+        missing = 0
+    else:
+        missing = _write_folder(session, run, output.expanduser().absolute(), agreed, copy=copy)
+    for name, count in sorted(Counter(label for label, _ in agreed).items()):
+        yield f"{name}: {count}"
+    for why, count in sorted(left_out.items()):
+        yield f"left out: {count} ({why})"
+    if missing:
+        yield f"left out: {missing} (the file cannot be read below the folder of the run)"
+    yield f"written: {output}"
+
+
+def _write_csv(file: Path, agreed: list[tuple[str, list[Review]]]) -> None:
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(_COLUMNS)
+        for label, reviews in agreed:
+            readers = ";".join(one.reader for one in reviews)
+            notes = " | ".join(one.note for one in reviews if one.note)
+            when = max(one.updated_at for one in reviews).isoformat(timespec="seconds")
+            writer.writerow([reviews[0].path, label, readers, reviews[0].predicted, notes, when])
+
+
+def _write_folder(
+    session: Session, run: Run, folder: Path, agreed: list[tuple[str, list[Review]]], *, copy: bool
+) -> int:
+    """Link or copy each image below its class; how many could not be found."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise XraycamError(f"{folder} exists and is not empty; name a new folder")
+    for label in {label for label, _ in agreed}:
+        if "/" in label or label in (".", "..") or label.startswith("."):
+            raise XraycamError(f"a class called {label!r} cannot be a folder; write a CSV file")
+    pictures = RunPictures(run, limits_of(session.settings))
+    missing = 0
+    for label, reviews in agreed:
+        try:
+            source = pictures.source(reviews[0].path)
+            if not source.is_file() or pictures.root not in source.parents:
+                raise XraycamError(f"{printable(reviews[0].path)} is not a file")
+        except XraycamError:
+            missing += 1
+            continue
+        target = folder / label / source.relative_to(pictures.root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if copy:
+            shutil.copyfile(source, target)
+        else:
+            target.symlink_to(source)
+    return missing

@@ -1,0 +1,121 @@
+"""Small WebP pictures of a run's radiographs and overlays, read only below the run's own folders."""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from PIL import Image, UnidentifiedImageError
+
+from db.runs import Run
+from worker.errors import ImageError, XraycamError
+from worker.explain.overlay import STRIP_PIXELS
+from worker.file_names import printable, unescape_path
+from worker.images.limits import Limits
+from worker.images.reader import read_radiograph
+from worker.safe_files import open_beneath
+
+QUALITY = 80
+_OVERLAY_FORMATS = ("JPEG", "PNG", "WEBP")
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A WebP file's content. `note`: what a reader should know of it, None: nothing."""
+
+    content: bytes
+    note: str | None = None
+
+
+class RunPictures:
+    """The pictures of one run, for several threads at once."""
+
+    def __init__(self, run: Run, limits: Limits) -> None:
+        # Without links, so that any link met below has been put there.
+        self.root, self.output = Path(os.path.realpath(run.root)), Path(os.path.realpath(run.output))
+        self._given_root, self._given_output = run.root, run.output
+        self._limits = limits
+        self._accept = frozenset(run.options.get("accept") or ())
+
+    def original(self, row: dict[str, Any], size: int) -> Thumbnail:
+        """The radiograph of a result, in gray, its longer side `size` pixels at most.
+
+        Raises XraycamError where it cannot be read, or lies outside the run's folder.
+        """
+        source = self.source(str(row["path"]))
+        radiograph = read_radiograph(source, self._limits, self.root, self._accept)
+        picture = radiograph.pixels
+        picture.thumbnail((size, size), Image.Resampling.LANCZOS, reducing_gap=2.0)
+        changed = row["sha256"] is not None and row["sha256"] != radiograph.sha256
+        note = "the file has changed since it was explained" if changed else None
+        return Thumbnail(_webp(picture), note)
+
+    def source(self, path: str) -> Path:
+        """The file of an image by its path in the ledger. Raises ImageError outside the run's folder."""
+        way = PurePosixPath(path)
+        if "\0" in path or ".." in way.parts or way.is_absolute():
+            raise ImageError("outside-root", f"{printable(path)}: lies outside the folder of the run")
+        return Path(os.path.realpath(self.root / unescape_path(str(self.root), path)))
+
+    def overlay(self, row: dict[str, Any], size: int) -> Thumbnail:
+        """The overlay of a result: the part of the size of the radiograph, or all panels of a strip.
+
+        `size`: longest side of one panel in pixels, at most. Raises XraycamError where it cannot be read.
+        """
+        file = Path(str(row["overlay"]))
+        try:
+            file = self.output / file.relative_to(self._given_output)
+        except ValueError:
+            file = Path(os.path.realpath(file))
+        shown = printable(file)
+        try:
+            with os.fdopen(open_beneath(file, self.output), "rb") as stream:
+                picture = _decoded(stream, row, size)
+        except FileNotFoundError:
+            raise ImageError("missing", f"the overlay {shown} is not on this machine") from None
+        except (
+            OSError,
+            ValueError,
+            SyntaxError,
+            UnidentifiedImageError,
+            Image.DecompressionBombError,
+        ) as error:
+            raise ImageError("unreadable", f"the overlay {shown} cannot be read: {error}") from error
+        return Thumbnail(_webp(picture))
+
+
+def is_strip(row: dict[str, Any]) -> bool:
+    """Whether an overlay shows several panels side by side rather than one over the radiograph."""
+    return any("," in str(row[name] or "") for name in ("layer", "method", "target_class"))
+
+
+def _decoded(stream: Any, row: dict[str, Any], size: int) -> Image.Image:
+    """The overlay, of a single map without what is written below it."""
+    with Image.open(stream, formats=_OVERLAY_FORMATS) as picture:
+        if picture.width * picture.height > STRIP_PIXELS:
+            raise ValueError(f"{picture.width} x {picture.height} pixels are more than an overlay has")
+        width, height = row["width"] or picture.width, row["height"] or picture.height
+        if not is_strip(row) and picture.width == width and picture.height > height:
+            picture.load()
+            cut = picture.crop((0, 0, width, height)).convert("RGB")
+        else:
+            scale = size / max(1, min(max(width, height), max(picture.size)))
+            if scale < 1:
+                picture.draft("RGB", (int(picture.width * scale), int(picture.height * scale)))
+            cut = picture.convert("RGB")
+    panels = max(1.0, max(cut.size) / max(1, max(width, height))) if is_strip(row) else 1.0
+    side = int(size * min(panels, 6.0))
+    cut.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    return cut
+
+
+def _webp(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    try:
+        picture.save(buffer, "WEBP", quality=QUALITY, method=2)
+    except (OSError, ValueError) as error:
+        raise XraycamError(f"a picture cannot be written as WebP: {error}") from error
+    return buffer.getvalue()

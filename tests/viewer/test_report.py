@@ -1,0 +1,155 @@
+"""A report opens from disk and does in a browser what it says; nothing of a name becomes markup."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from db.ledger import Ledger
+from db.migrate import migrate
+from producer.session import Session, open_session
+from producer.viewer.report import MARKER, ReportOptions, write_report
+from tests.viewer.pages import browser_page, made_run
+from worker.errors import XraycamError
+from worker.settings import load_settings
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def session(home: Path) -> Iterator[Session]:  # noqa: ARG001
+    migrate(Ledger(load_settings().database))
+    made = open_session()
+    yield made
+    made.ledger.close()
+
+
+@pytest.fixture
+def page() -> Iterator[Any]:
+    with browser_page() as opened:
+        yield opened
+        assert opened.said == []
+
+
+def opened(page: Any, index: Path) -> Any:
+    page.goto(index.as_uri())
+    page.wait_for_selector("body[data-ready=true]")
+    return page
+
+
+def names(page: Any) -> list[str]:
+    return [element.inner_text() for element in page.query_selector_all("#list .title")]
+
+
+def test_a_report_sorts_filters_steps_and_blinks(session: Session, tmp_path: Path, page: Any) -> None:
+    run = made_run(session.ledger, tmp_path)
+    made = write_report(session, run, tmp_path / "report")
+    assert (made.shown, made.results, made.without_picture) == (10, 10, 0)
+    opened(page, made.index)
+    assert page.inner_text("#count") == "10 images"
+
+    page.select_option("#filter-sort", "-p:Tuberculosis")
+    assert names(page)[:2] == ["ward/<img src=x onerror=alert(1)>.png", 'ward/"><script>alert(1)<b>.png']
+    assert page.query_selector("#list script, #list .title img") is None
+    page.select_option("#filter-reason", "truncated")
+    assert sorted(names(page)) == ["ward/x6.png", "ward/x7.png"]
+    assert "Not explained (truncated): cut" in page.inner_text(".stage .missing")
+    page.click("text=Clear filters")
+    page.select_option("#filter-odd", "inverted")
+    assert names(page) == ["ward/x2.png"]
+    page.click("text=Clear filters")
+
+    page.focus("#list")
+    first = page.inner_text(".detail h2")
+    page.keyboard.press("n")
+    assert page.inner_text(".detail h2") == names(page)[1] != first
+    page.keyboard.press("p")
+    assert page.inner_text(".detail h2") == first
+    page.keyboard.press("b")
+    assert page.evaluate("document.querySelector('.pile .overlay').style.opacity") == "0"
+    page.wait_for_function("document.querySelector('.pile .overlay').style.opacity === '1'")
+    page.keyboard.press("o")
+    assert page.input_value("#fade") == "0"
+
+
+def test_the_overlay_lies_upon_its_radiograph_without_its_caption(
+    session: Session, tmp_path: Path, page: Any
+) -> None:
+    made = write_report(session, made_run(session.ledger, tmp_path), tmp_path / "report")
+    opened(page, made.index)
+    page.select_option("#filter-reason", "-")
+    page.wait_for_function("[...document.querySelectorAll('.main img')].every(i => i.naturalWidth > 0)")
+    sizes = page.evaluate(
+        "[...document.querySelectorAll('.main img')].map(i => [i.naturalWidth, i.naturalHeight])"
+    )
+    assert sizes == [[64, 64], [64, 64]]
+
+
+def test_everything_is_reached_without_a_mouse(session: Session, tmp_path: Path, page: Any) -> None:
+    made = write_report(session, made_run(session.ledger, tmp_path), tmp_path / "report")
+    opened(page, made.index)
+    page.keyboard.press("f")
+    page.keyboard.type("x3")
+    page.wait_for_function("document.querySelectorAll('#list .row').length === 1")
+    page.keyboard.press("Escape")
+    page.keyboard.press("m")
+    assert page.is_visible("text=Failures by reason")
+    page.keyboard.press("?")
+    assert page.is_visible("#help")
+
+
+def test_axe_finds_nothing_in_list_summary_and_keys(session: Session, tmp_path: Path, page: Any) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    made = write_report(session, made_run(session.ledger, tmp_path), tmp_path / "report")
+    opened(page, made.index)
+    for key in ("i", "m", "?"):
+        page.keyboard.press(key)
+        found = Axe().run(page)
+        assert found.violations_count == 0, found.generate_report()
+
+
+def test_a_report_of_20000_images_opens_within_3_seconds(session: Session, tmp_path: Path, page: Any) -> None:
+    made = write_report(session, made_run(session.ledger, tmp_path), tmp_path / "report")
+    data = made.index.parent / "data"
+    rows = (data / "rows-0001.js").read_text().removeprefix('xraycam.receive("rows",[').removesuffix("]);\n")
+    for file in range(1, 41):
+        (data / f"rows-{file:04d}.js").write_text(
+            'xraycam.receive("rows",[' + ",".join([rows] * 50) + "]);\n"
+        )
+    text = (data / "run.js").read_text().replace('"files":1,', '"files":40,')
+    (data / "run.js").write_text(text)
+    begin = time.perf_counter()
+    opened(page, made.index)
+    seconds = time.perf_counter() - begin
+    assert page.inner_text("#count") == "20,000 images"
+    assert seconds < 3.0
+
+
+def test_a_report_takes_the_place_of_an_earlier_one_and_of_nothing_else(
+    session: Session, tmp_path: Path
+) -> None:
+    run = made_run(session.ledger, tmp_path)
+    folder = tmp_path / "report"
+    write_report(session, run, folder)
+    write_report(session, run, folder, ReportOptions(most=4))
+    assert (folder / MARKER).is_file()
+    assert sorted(path.name for path in tmp_path.glob(".report*")) == []
+    with pytest.raises(XraycamError, match="holds other files"):
+        write_report(session, run, tmp_path / "xrays")
+
+
+def test_a_limited_report_has_failures_and_the_least_certain_and_says_what_is_left_out(
+    session: Session, tmp_path: Path, page: Any
+) -> None:
+    made = write_report(
+        session, made_run(session.ledger, tmp_path), tmp_path / "report", ReportOptions(most=4)
+    )
+    assert (made.shown, made.results) == (4, 10)
+    opened(page, made.index)
+    assert sorted(names(page)) == ["ward/x4.png", "ward/x5.png", "ward/x6.png", "ward/x7.png"]
+    assert page.inner_text("#notice").startswith("6 of 10 results are not in this report")

@@ -1,0 +1,179 @@
+"""The server shows runs to known readers alone, keeps their reviews, and hands them on as labels."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.request import HTTPRedirectHandler, Request, build_opener
+
+import pytest
+
+from db.ledger import Ledger
+from db.migrate import migrate
+from db.reviews import Review, read_reviews, save_review
+from db.runs import Run
+from tests.support.installation import Installation
+from tests.support.servers import free_port
+from tests.viewer.pages import browser_page, ids, made_run, wait_true
+
+
+class Served:
+    """A server of two readers over one made run; `address` by reader."""
+
+    def __init__(self, installation: Installation, run: Run, options: list[str]) -> None:
+        self.installation, self.run = installation, run
+        self.port = free_port()
+        process = installation.start("serve", "--port", self.port, *options)
+        assert process.stdout is not None
+        count = max(1, options.count("--reader"))
+        lines = [process.stdout.readline() for _ in range(count)]
+        self.address = dict(re.findall(r"(\w+): (http://\S+)", "".join(lines)))
+        for _ in range(100):
+            if self.ask("/")[0] != 0:
+                break
+            time.sleep(0.1)
+
+    def ask(self, path: str, method: str = "GET", body: Any = None, **headers: str) -> tuple[int, str]:
+        """Status and text of an answer; 0 where there is none."""
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        data = None if body is None else json.dumps(body).encode()
+        request = Request(f"http://127.0.0.1:{self.port}{path}", data, given, method=method)
+        try:
+            with build_opener(_NoRedirect).open(request, timeout=20) as answer:
+                return answer.status, answer.read().decode("utf-8", "replace")
+        except OSError as error:
+            return getattr(error, "code", 0), getattr(error, "reason", "")
+
+    def cookie(self, reader: str) -> str:
+        return f"xraycam-{self.port}={self.address[reader].partition('token=')[2]}"
+
+    def reviews(self) -> list[Review]:
+        with self.installation.ledger.read() as connection:
+            return list(read_reviews(connection, self.run.id))
+
+
+class _NoRedirect(HTTPRedirectHandler):
+    def redirect_request(self, *given: Any) -> None:  # noqa: ARG002
+        return None
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    made = Installation(tmp_path)
+    migrate(made.ledger)
+    run = made_run(made.ledger, tmp_path)
+    yield Served(made, run, ["--reader", "first", "--reader", "second"])
+    made.stop_all()
+
+
+@pytest.mark.browser
+def test_a_reader_marks_by_keys_and_the_second_sees_nothing_of_it(served: Served) -> None:
+    with browser_page() as page:
+        page.goto(served.address["first"])
+        page.wait_for_selector("text=Run 1")
+        assert "token" not in page.url
+        page.click("text=Run 1")
+        page.wait_for_selector("body[data-ready=true]")
+        wait_true(page, "[...document.querySelectorAll('.main img')].every(i => i.naturalWidth > 0)")
+        page.keyboard.press("d")
+        page.wait_for_selector("text=Saved")
+        page.keyboard.press("n")
+        page.keyboard.press("u")
+        wait_true(page, "document.querySelectorAll('#list .badge.review').length === 2")
+        from axe_playwright_python.sync_playwright import Axe
+
+        found = Axe().run(page)
+        assert found.violations_count == 0, found.generate_report()
+        page.select_option("#filter-reviewed", "disagree")
+        wait_true(page, "document.querySelectorAll('#list .row').length === 1")
+        page.goto(served.address["second"])
+        page.goto(f"http://127.0.0.1:{served.port}/run/1/")
+        page.wait_for_selector("body[data-ready=true]")
+        assert page.query_selector("#list .badge.review") is None
+        assert page.said == []
+    saved = {(one.path, one.reader, one.verdict, one.class_name) for one in served.reviews()}
+    assert saved == {
+        ("ward/x0.png", "first", "disagree", "Tuberculosis"), ("ward/x1.png", "first", "unsure", None),
+    }  # fmt: skip
+
+
+def test_nobody_is_answered_without_a_token_or_under_another_name(served: Served) -> None:
+    cookie = served.cookie("first")
+    assert served.ask("/api/overview")[0] == 401
+    assert served.ask("/api/overview", Cookie=f"xraycam-{served.port}=wrong")[0] == 401
+    assert served.ask("/api/overview", Cookie=cookie)[0] == 200
+    assert served.ask("/api/overview", Cookie=cookie, Host=f"evil.example:{served.port}")[0] == 421
+
+
+def test_a_change_needs_the_token_of_the_page_and_its_origin(served: Served) -> None:
+    cookie, image = served.cookie("first"), ids(served.installation.ledger, served.run)["ward/x0.png"]
+    status, text = served.ask("/api/run/1", Cookie=cookie)
+    while status == 202:
+        time.sleep(0.1)
+        status, text = served.ask("/api/run/1", Cookie=cookie)
+    token = json.loads(text)["token"]
+    path, agree = f"/api/run/1/review/{image}", {"verdict": "agree"}
+    assert served.ask(path, "PUT", agree, Cookie=cookie)[0] == 403
+    evil = {"Origin": "http://evil.example", "x-xraycam-token": token}
+    assert served.ask(path, "PUT", agree, Cookie=cookie, **evil)[0] == 403
+    assert (
+        served.ask(path, "PUT", {"verdict": "maybe"}, Cookie=cookie, **{"x-xraycam-token": token})[0] == 422
+    )
+    assert served.reviews() == []
+    assert served.ask(path, "PUT", agree, Cookie=cookie, **{"x-xraycam-token": token})[0] == 204
+    assert [one.verdict for one in served.reviews()] == ["agree"]
+
+
+def test_only_images_of_the_run_are_shown_and_through_no_link(served: Served, tmp_path: Path) -> None:
+    cookie, known = served.cookie("first"), ids(served.installation.ledger, served.run)
+    assert served.ask(f"/api/run/1/original/small/{known['ward/x0.png']}", Cookie=cookie)[0] == 200
+    assert served.ask("/api/run/1/original/small/999", Cookie=cookie)[0] == 404
+    (tmp_path / "xrays" / "ward" / "x3.png").unlink()
+    assert served.ask(f"/api/run/1/original/small/{known['ward/x3.png']}", Cookie=cookie)[0] == 404
+    secret = tmp_path / "secret.png"
+    (tmp_path / "xrays" / "ward" / "x1.png").rename(secret)
+    (tmp_path / "xrays" / "ward" / "x1.png").symlink_to(secret)
+    assert served.ask(f"/api/run/1/original/small/{known['ward/x1.png']}", Cookie=cookie)[0] == 404
+    assert served.ask("/assets/../../../app.py", Cookie=cookie)[0] == 404
+
+
+def test_the_reader_is_whom_the_proxy_names_and_nobody_without(tmp_path: Path) -> None:
+    made = Installation(tmp_path)
+    migrate(made.ledger)
+    served = Served(made, made_run(made.ledger, tmp_path), ["--behind-proxy", "X-Remote-User"])
+    try:
+        assert served.ask("/api/overview")[0] == 403
+        assert served.ask("/api/overview", X_Remote_User="anybody")[0] == 200
+    finally:
+        made.stop_all()
+
+
+def test_labels_on_which_readers_agree_become_a_folder(served: Served, tmp_path: Path) -> None:
+    ledger, known = served.installation.ledger, ids(served.installation.ledger, served.run)
+    for path, reader, verdict, name in (
+        ("ward/x0.png", "first", "agree", None), ("ward/x0.png", "second", "agree", None),
+        ("ward/x5.png", "first", "agree", None), ("ward/x5.png", "second", "disagree", "Normal"),
+        ("ward/x1.png", "first", "disagree", "Tuberculosis"), ("ward/x2.png", "first", "unsure", None),
+    ):  # fmt: skip
+        ledger.write(save_review, served.run.id, known[path], reader, verdict, name, None)
+    said = served.installation.xraycam("export-labels", 1, "--output", tmp_path / "labels").stdout
+    assert "left out: 1 (readers name different classes)" in said
+    found = sorted(
+        str(path.relative_to(tmp_path / "labels")) for path in (tmp_path / "labels").rglob("*.png")
+    )
+    assert found == ["Normal/ward/x0.png", "Tuberculosis/ward/x1.png"]
+    said = served.installation.xraycam("results", 1).stdout
+    assert "readers first and second: agree on 1 of 2 images, Cohen's kappa 0.00" in said
+    assert "model against first, Normal: sensitivity 1.00 (1 of 1), specificity 0.50 (1 of 2)" in said
+
+
+def test_a_verdict_that_contradicts_its_class_is_refused(ledger: Ledger, tmp_path: Path) -> None:
+    run = made_run(ledger, tmp_path)
+    known = ids(ledger, run)
+    for verdict, name in (("agree", "Tuberculosis"), ("disagree", "Normal")):
+        with pytest.raises(ValueError, match="contradict"):
+            ledger.write(save_review, run.id, known["ward/x0.png"], "first", verdict, name, None)
