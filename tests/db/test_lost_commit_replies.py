@@ -36,6 +36,7 @@ from db.leases import (
 from db.ledger import Ledger
 from db.migrate import migrate
 from db.models import add_model, promote_model, rollback_model
+from db.reviews import remove_review, save_review
 from db.runs import Run, get_run, open_run, set_state, stop_run
 from db.schema import images, metadata, trainings
 from db.trainings import (
@@ -190,6 +191,20 @@ def nothing(_ledger: Ledger) -> None:
 
 EPOCH = {"stage": "head", "epoch": 1, "loss": 0.5, "val_loss": 0.6, "val_auc": 0.7}
 
+def reviewable(ledger: Ledger) -> tuple[int, int]:
+    """Run and image of a result with a class."""
+    run = run_of_six(ledger)
+    held = lease(ledger, run, 1)
+    finish(ledger, held, **{"class": "Normal"})
+    return run.id, held.images[0].id
+
+
+def reviewed(ledger: Ledger) -> tuple[int, int]:
+    run, image = reviewable(ledger)
+    ledger.write(save_review, run, image, "first", "agree", None, None)
+    return run, image
+
+
 # What was there before, and the call; the name begins with the function's.
 WRITES: dict[str, tuple[Callable[[Ledger], Any], Callable[[Ledger, Any], Any]]] = {
     "add_model": (nothing, lambda ledger, _: model(ledger, "v", promote=True)),
@@ -235,6 +250,11 @@ WRITES: dict[str, tuple[Callable[[Ledger], Any], Callable[[Ledger, Any], Any]]] 
     "release_leases_of, refunded": (
         leased,
         lambda ledger, _: ledger.write(release_leases_of, "one", refund_attempts=True),
+    ),
+    "remove_review": (reviewed, lambda ledger, keys: ledger.write(remove_review, *keys, "first")),
+    "save_review": (
+        reviewable,
+        lambda ledger, keys: ledger.write(save_review, *keys, "first", "agree", None, "clear"),
     ),
     "remove_worker": (worker, lambda ledger, _: ledger.write(remove_worker, "one")),
     "renew_lease": (leased, lambda ledger, held: ledger.write(renew_lease, held, "one", 60)),
