@@ -28,7 +28,7 @@ def made(ledger: Ledger, count: int = 3) -> tuple[Run, list[int]]:
         {"image_id": image.id, "status": "done", "class": "Normal"} for image in held.images
     ]
     rows[-1] = {"image_id": held.images[-1].id, "status": "failed", "reason": "empty"}
-    record_results(ledger, held, rows)
+    ledger.write(record_results, held, rows)
     return run, [image.id for image in held.images[:-1]]
 
 
