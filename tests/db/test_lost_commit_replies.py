@@ -191,6 +191,7 @@ def nothing(_ledger: Ledger) -> None:
 
 EPOCH = {"stage": "head", "epoch": 1, "loss": 0.5, "val_loss": 0.6, "val_auc": 0.7}
 
+
 def reviewable(ledger: Ledger) -> tuple[int, int]:
     """Run and image of a result with a class."""
     run = run_of_six(ledger)
