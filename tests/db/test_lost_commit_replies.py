@@ -18,6 +18,7 @@ from sqlalchemy import inspect as inspect_database
 import db
 from db.deletion import cancel_for_deletion, delete_model, delete_run
 from db.errors import DatabaseUnavailable
+from db.exports import upsert_exports
 from db.gone_files import mark_found, mark_gone
 from db.ingest import RunIngest, requeue_failed
 from db.leases import (
@@ -36,6 +37,7 @@ from db.leases import (
 from db.ledger import Ledger
 from db.migrate import migrate
 from db.models import add_model, promote_model, rollback_model
+from db.operating_points import save_site_threshold
 from db.reviews import remove_review, save_review
 from db.runs import Run, get_run, open_run, set_state, stop_run
 from db.schema import images, metadata, trainings
@@ -206,6 +208,17 @@ def reviewed(ledger: Ledger) -> tuple[int, int]:
     return run, image
 
 
+THRESHOLD: dict[str, Any] = {"site": "here", "model_version": "v", "threshold": 40.0, "figures": {}}
+
+
+def export_of(held: Lease) -> dict[str, Any]:
+    return {
+        "run_id": held.run_id, "image_id": held.images[0].id, "kind": "capture", "target": "/out",
+        "instance_uid": "1.2.3", "series_uid": "1.2", "source_sha256": "0" * 64, "model_version": "v",
+        "state": "retry", "answer": "busy",
+    }  # fmt: skip
+
+
 # What was there before, and the call; the name begins with the function's.
 WRITES: dict[str, tuple[Callable[[Ledger], Any], Callable[[Ledger, Any], Any]]] = {
     "add_model": (nothing, lambda ledger, _: model(ledger, "v", promote=True)),
@@ -221,6 +234,8 @@ WRITES: dict[str, tuple[Callable[[Ledger], Any], Callable[[Ledger, Any], Any]]] 
     "delete_run": (cancelled_run, lambda ledger, run: ledger.write(delete_run, run.id)),
     "mark_found": (with_gone_images, lambda ledger, keys: ledger.write(mark_found, keys)),
     "mark_gone": (keys_of_six, lambda ledger, keys: ledger.write(mark_gone, keys)),
+    "save_site_threshold": (nothing, lambda ledger, _: ledger.write(save_site_threshold, **THRESHOLD)),
+    "upsert_exports": (leased, lambda ledger, held: ledger.write(upsert_exports, [export_of(held)])),
     "fail_training": (started_training, lambda ledger, held: ledger.write(fail_training, held, "why")),
     "finish_training": (
         started_training,

@@ -200,7 +200,7 @@ def test_failed_writing_leaves_nothing_behind(tmp_path: Path) -> None:
     target = tmp_path / "overlay.jpg"
     target.mkdir()
     with pytest.raises(
-        ImageError, match=r"overlay\.jpg cannot be written: .*mend the output folder"
+        ImageError, match=r"overlay\.jpg cannot be written: .*check the output folder"
     ) as caught:
         write_atomically(b"content", target)
     assert caught.value.reason == "write-failed"

@@ -22,7 +22,7 @@ from worker.images.reader import read_radiograph
 from worker.model.metadata import ModelMetadata
 from worker.model.network import load_model
 
-OPTIONS = ExplainOptions(output_format="png")
+OPTIONS = ExplainOptions(output_format="png", caption=False)
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_target_class_is_the_one_explained(
 def test_kept_heatmaps_draw_the_same_overlay(
     tmp_path: Path, image_file: Callable[..., Path], model: tuple[ModelMetadata, Any], pipeline: Pipeline
 ) -> None:
-    options = ExplainOptions(output_format="png", heatmaps=True)
+    options = ExplainOptions(output_format="png", heatmaps=True, caption=False)
     explainer = Explainer(*model, ["block_7_project", "out_relu"])
     (outcome,) = pipeline.run(explainer, items_of([image_file()], tmp_path / "out"), options)
     assert outcome.overlay is not None
