@@ -20,7 +20,7 @@ def read_groups(
 
     `highest_probability` is of `class_name`, or without it of the predicted class of each image; `status` is
     `failed` where one image failed; `decision` is `refer` where one image is to be referred. Images without
-    that hash, other formats and files that were refused, are one last row, of which `by` is None.
+    that hash, other formats and files whose header cannot be read, are one last row, of which `by` is None.
     """
     key = results.c[by]
     probability = (

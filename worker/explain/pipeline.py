@@ -92,6 +92,7 @@ class _Read:
     sha256: str
     pixels: Pixels
     radiograph: Radiograph | None  # None: too large to hold until it is drawn
+    dicom: DicomFacts | None
 
 
 class Pipeline:
@@ -170,7 +171,7 @@ class Pipeline:
                     yield rendering.popleft().result()
                 for index, read in enumerate(batch):
                     if options.odd == REFUSE and explanation.odd is not None and explanation.odd[index]:
-                        yield _refused(read.task, explanation.odd[index])
+                        yield _refused(read, explanation.odd[index])
                         continue
                     rendering.append(
                         self._renderers.submit(
@@ -190,19 +191,21 @@ class Pipeline:
     def _read(
         self, task: ImageTask, preprocessing: Preprocessing, accept: frozenset[str]
     ) -> _Read | ImageResult:
+        dicom: DicomFacts | None = None
         try:
             radiograph = read_radiograph(task.source, self._limits, task.read_root, accept)
+            dicom = radiograph.dicom
             pixels = preprocess(radiograph, preprocessing)
             # Of large images only the network's input is held, and they are decoded again when they are
             # drawn: so what a pipeline holds is bounded (half a gigabyte at a batch of 16).
             held = radiograph if radiograph.width * radiograph.height <= LARGE_PIXELS else None
-            return _Read(task, radiograph.sha256, pixels, held)
+            return _Read(task, radiograph.sha256, pixels, held, dicom)
         except ImageError as error:
-            return ImageResult(task, error.reason, str(error))
+            return ImageResult(task, error.reason, str(error), dicom=error.dicom or dicom)
         except StorageError:
             raise
         except Exception as error:
-            return _unexpected(task, error)
+            return _unexpected(task, error, dicom)
 
     def _render(
         self,
@@ -239,11 +242,11 @@ class Pipeline:
                 )
             write_atomically(content, task.overlay, task.write_root)
         except ImageError as error:
-            return ImageResult(task, error.reason, str(error))
+            return ImageResult(task, error.reason, str(error), dicom=read.dicom)
         except StorageError:
             raise
         except Exception as error:
-            return _unexpected(task, error)
+            return _unexpected(task, error, read.dicom)
         brightness, contrast = input_statistics(read.pixels)
         return replace(result, brightness=brightness, contrast=contrast)
 
@@ -334,11 +337,13 @@ def _done(
     )
 
 
-def _refused(task: ImageTask, odd: str) -> ImageResult:
-    return ImageResult(task, ODD_REASON, refusal(printable(task.name), odd), odd=odd)
+def _refused(read: _Read, odd: str) -> ImageResult:
+    error = refusal(printable(read.task.name), odd)
+    return ImageResult(read.task, ODD_REASON, error, odd=odd, dicom=read.dicom)
 
 
-def _unexpected(task: ImageTask, error: Exception) -> ImageResult:
+def _unexpected(task: ImageTask, error: Exception, dicom: DicomFacts | None) -> ImageResult:
     """No file may take its batch with it, not even through a fault of ours."""
     cause = " ".join(f"{type(error).__name__}: {error}".split())
-    return ImageResult(task, "unreadable", f"{printable(task.source)} cannot be processed: {cause}")
+    said = f"{printable(task.source)} cannot be processed: {cause}"
+    return ImageResult(task, "unreadable", said, dicom=dicom)

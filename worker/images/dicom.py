@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,7 @@ class DicomFacts:
 
     `view`: `PA`, `AP`, `frontal`, `lateral`, `oblique`, `decubitus`, `other` or None where it is not said.
     `burned_in_annotation`: `yes`, `no` or `unknown`. `rendering`: how stored values became gray, such as
-    `window 550/1024`. `notes`: what else a reader of the result must know, such as a flip.
+    `window 550/1024`, None for a file that was refused. `notes`: what else a reader of the result must know, such as a flip.
     Identifiers are as in the file, to be hashed by the caller and never shown, logged or stored: they, age
     and sex are left out of `repr`.
     """
@@ -38,9 +38,9 @@ class DicomFacts:
     manufacturer: str | None
     model: str | None
     transfer_syntax: str
-    photometric: str
-    bits_stored: int
-    rendering: str
+    photometric: str | None
+    bits_stored: int | None
+    rendering: str | None
     burned_in_annotation: str
     notes: tuple[str, ...] = ()
     patient_id: str | None = field(default=None, repr=False)
@@ -81,11 +81,13 @@ def decode_dicom(
     Stored values go through the modality LUT or rescale, the VOI LUT or window, and are inverted for
     MONOCHROME1 (PS3.3, C.11.1, C.11.2 and C.7.6.3.1.2); pixels that are not square are made square, and the
     picture is turned to how a chest is looked at where PatientOrientation says that it is not.
-    Raises ImageError and nothing else; no message holds a value of the header other than a code word.
+    Raises ImageError and nothing else, with its `dicom` set where the header was read; no message holds a
+    value of the header other than a code word.
     """
     # Imported here, for they take a tenth of a second that a program without DICOM files need not spend.
     from worker.images import dicom_checks, dicom_display, dicom_frames, dicom_header, dicom_rendering
 
+    header: Header | None = None
     try:
         header = dicom_header.read_header(content, shown, limits)
         view = dicom_checks.require_frontal_chest(header, shown, accept)
@@ -95,33 +97,43 @@ def decode_dicom(
             frame = dicom_frames.first_frame(header, pixel_format, shown, accept)
             gray, rendering, notes = dicom_rendering.render(header, pixel_format, frame, shown)
             pixels, display_notes = dicom_display.for_viewing(header, gray, shown, limits)
-    except ImageError:
-        raise
+        facts = _facts(
+            header,
+            view,
+            pixel_format.stored,
+            pixel_format.photometric,
+            rendering,
+            (*notes, *display_notes),
+        )
+    except ImageError as error:
+        raise _with_facts(error, header) from error.__cause__
     except MemoryError:
-        raise ImageError(
-            "too-large", f"{shown} does not fit into memory; lower the limit on pixels"
-        ) from None
-    except Exception as error:  # whose text may quote the header
-        raise ImageError(
-            "not-an-image", f"{shown} is damaged DICOM and does not decode ({type(error).__name__})"
-        ) from None
-    facts = _facts(
-        header,
-        view,
-        pixel_format.stored,
-        pixel_format.photometric,
-        rendering,
-        (*notes, *display_notes),
-    )
+        error = ImageError("too-large", f"{shown} does not fit into memory; lower the limit on pixels")
+        raise _with_facts(error, header) from None
+    except Exception as cause:  # whose text may quote the header
+        error = ImageError(
+            "not-an-image", f"{shown} is damaged DICOM and does not decode ({type(cause).__name__})"
+        )
+        raise _with_facts(error, header) from None
     return DicomImage(pixels, pixels.size, facts)
+
+
+def _with_facts(error: ImageError, header: Header | None) -> ImageError:
+    """`error` with what the header of the refused file says, as far as that can be read."""
+    from worker.images.dicom_checks import view_of
+
+    if header is not None:
+        with suppress(Exception):  # of damaged headers, many kinds, and `error` tells already
+            error.dicom = _facts(header, view_of(header.elements), None, None, None, ())
+    return error
 
 
 def _facts(
     header: Header,
     view: str | None,
-    bits_stored: int,
-    photometric: str,
-    rendering: str,
+    bits_stored: int | None,
+    photometric: str | None,
+    rendering: str | None,
     notes: tuple[str, ...],
 ) -> DicomFacts:
     elements = header.elements

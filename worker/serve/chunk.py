@@ -167,7 +167,7 @@ class _Chunk:
             if result.reason is not None:
                 task = result.task
                 row = self._failed(task.image_id, task.name, result.reason, result.error or "", attempts)
-                yield row | {"odd": result.odd}
+                yield row | self._identity(result) | {"odd": result.odd}
             else:
                 yield self._done(result, attempts)
 
@@ -231,10 +231,14 @@ class _Chunk:
             "heatmap": None if result.heatmap_file is None else str(result.heatmap_file),
             "attempts": attempts,
         }
-        if result.dicom is not None:
-            key = load_identity_key(self.station.settings)
-            row |= identity_columns(result.dicom, key, keep_age_sex=self.options.keep_age_sex)
-        return self._with_provenance(row)
+        return self._with_provenance(row | self._identity(result))
+
+    def _identity(self, result: ImageResult) -> dict[str, Any]:
+        """What is kept of the header of a DICOM file, explained or refused."""
+        if result.dicom is None:
+            return {}
+        key = load_identity_key(self.station.settings)
+        return identity_columns(result.dicom, key, keep_age_sex=self.options.keep_age_sex)
 
     def _with_provenance(self, row: dict[str, Any]) -> dict[str, Any]:
         decided = decision(row.get("score"), self.options.threshold, row.get("odd"))
