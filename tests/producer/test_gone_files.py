@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -80,6 +81,36 @@ def test_files_left_out_by_a_pattern_or_by_naming_one_file_are_not_gone(
     (archive / "ward1" / "x1.png").unlink()
     assert enqueue(ours, settings, Request(archive, globs=("x2*",))).gone == 1
     assert gone(ours) == ["x1.png"]
+
+
+def zipped(file: Path, *names: str) -> None:
+    with zipfile.ZipFile(file, "w") as made:
+        for name in names:
+            made.writestr(name, b"x" * 50)
+
+
+def test_members_are_gone_when_removed_or_with_their_archive_and_not_when_it_cannot_be_listed(
+    ours: Ledger, settings: Settings, archive: Path
+) -> None:
+    zipped(archive / "a.zip", "in/m1.png", "in/m2.png")
+    zipped(archive / "ward0" / "b.zip", "m3.png")
+    assert enqueue(ours, settings, Request(archive)).ingested.new == 12
+    assert enqueue(ours, settings, Request(archive, globs=("x1*",))).gone == 0
+
+    whole = (archive / "a.zip").read_bytes()
+    (archive / "a.zip").write_bytes(whole[:60])
+    cut = enqueue(ours, settings, Request(archive))
+    assert (cut.ingested.new, cut.gone) == (1, 0)  # new: the archive itself, to fail with its reason
+
+    zipped(archive / "a.zip", "in/m2.png")
+    assert enqueue(ours, settings, Request(archive, globs=("x1*",))).gone == 1
+    assert gone(ours) == ["m1.png"]
+    (archive / "ward0" / "b.zip").unlink()
+    enqueue(ours, settings, Request(archive))
+    assert gone(ours) == ["m1.png", "m3.png"]
+    (archive / "a.zip").write_bytes(whole)
+    assert enqueue(ours, settings, Request(archive)).gone == 1
+    assert gone(ours) == ["m3.png"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is closed to root")

@@ -106,15 +106,16 @@ def decode_dicom(
             (*notes, *display_notes),
         )
     except ImageError as error:
-        raise _with_facts(error, header) from error.__cause__
+        _with_facts(error, header)
+        raise
     except MemoryError:
-        error = ImageError("too-large", f"{shown} does not fit into memory; lower the limit on pixels")
-        raise _with_facts(error, header) from None
-    except Exception as cause:  # whose text may quote the header
-        error = ImageError(
-            "not-an-image", f"{shown} is damaged DICOM and does not decode ({type(cause).__name__})"
+        large = ImageError("too-large", f"{shown} does not fit into memory; lower the limit on pixels")
+        raise _with_facts(large, header) from None
+    except Exception as error:  # whose text may quote the header
+        damaged = ImageError(
+            "not-an-image", f"{shown} is damaged DICOM and does not decode ({type(error).__name__})"
         )
-        raise _with_facts(error, header) from None
+        raise _with_facts(damaged, header) from None
     return DicomImage(pixels, pixels.size, facts)
 
 
