@@ -136,7 +136,7 @@ def start_flower(made: Installation, port: int) -> subprocess.Popen[bytes]:
 
 def fetched(port: int, path: str) -> str | None:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=20) as answer:  # noqa: S310
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=20) as answer:
             return str(answer.read().decode())
     except OSError:
         return None

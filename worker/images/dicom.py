@@ -29,7 +29,8 @@ class DicomFacts:
 
     `view`: `PA`, `AP`, `frontal`, `lateral`, `oblique`, `decubitus`, `other` or None where it is not said.
     `burned_in_annotation`: `yes`, `no` or `unknown`. `rendering`: how stored values became gray, such as
-    `window 550/1024`, None for a file that was refused. `notes`: what else a reader of the result must know, such as a flip.
+    `window 550/1024`. `notes`: what else a reader of the result must know, such as a flip. Of a file that
+    was refused, `photometric`, `bits_stored` and `rendering` are None.
     Identifiers are as in the file, to be hashed by the caller and never shown, logged or stored: they, age
     and sex are left out of `repr`.
     """
