@@ -273,7 +273,7 @@ PREDICTION_COLUMNS: dict[str, ColumnElement[Any]] = {
     for name in (
         "class", "probability", "probabilities", "score", "threshold", "decision", "odd",
         "brightness", "contrast", "target_class",
-        "logit", "layer", "method", "blank", "cam_border_fraction", "cam_corner_fraction",
+        "logit", "layer", "method", "heatmap_max", "blank", "cam_border_fraction", "cam_corner_fraction",
         "cam_mask_fraction", "overlay", "heatmap", "model_version", "patient", "study", "series", "instance",
         "header", "reason", "error", "sha256",
     )
