@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from PIL import Image
 
 from tests.support.installation import Installation
@@ -64,6 +65,7 @@ def exported(folder: Path) -> None:
             archive.writestr(f"DICOM/{name}", content)
 
 
+@pytest.mark.filterwarnings("ignore:Invalid value for VR")  # which is what the test is about
 def test_planted_identity_is_in_no_queue_log_report_overlay_or_ledger(
     distributed: Installation, valkey: Valkey
 ) -> None:
