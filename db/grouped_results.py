@@ -74,7 +74,9 @@ def hash_keys(connection: Connection, run_id: int) -> list[str]:
 
 
 def count_burned_in(connection: Connection, run_id: int) -> int:
-    """Images of a run whose DICOM header says that text is burned into the picture."""
+    """Explained images of a run whose DICOM header says that text is burned into the picture."""
     word = results.c.header["burned_in_annotation"].as_string()
-    statement = select(func.count()).where(results.c.run_id == run_id, word == "yes")
+    statement = select(func.count()).where(
+        results.c.run_id == run_id, results.c.status == "done", word == "yes"
+    )
     return int(connection.execute(statement).scalar_one())

@@ -65,7 +65,8 @@ def summarize(session: Session, run: Run, report: Path | None = None) -> int:
         burned_in = count_burned_in(connection, run.id)
     if burned_in:
         session.out.print(
-            f"{burned_in} images have text burned in, which may name the patient; so do their overlays",
+            f"{counted(burned_in, 'image')} {'has' if burned_in == 1 else 'have'} text burned in, which may "
+            "name the patient; so may the overlay",
             soft_wrap=True,
         )
     if found.failed:
