@@ -88,7 +88,14 @@ def main() -> None:
     scores = predict_logits(trained.network, recipe.preprocessing, dataset, parts.validation)
     if regions is not None:
         figures["findings"] = {"file": regions.source.name, "images": regions.images}
-    maps = evaluate_cams(trained.network, dataset, parts.validation, recipe, version=arguments.version)
+    maps = evaluate_cams(
+        trained.network,
+        dataset,
+        parts.validation,
+        recipe,
+        version=arguments.version,
+        positive_class=arguments.positive,
+    )
     shutil.rmtree(arguments.out, ignore_errors=True)
     metadata = save_version(
         replace(trained, scores=scores),

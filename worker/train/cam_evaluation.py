@@ -50,6 +50,7 @@ def evaluate_cams(
     recipe: Recipe,
     *,
     version: str,
+    positive_class: str | None = None,
     before: Path | None = None,
     images: int = IMAGES,
     seconds: float = SECONDS,
@@ -61,7 +62,7 @@ def evaluate_cams(
     `before` is the folder of the version served so far. `progress` is told how many images are ranked.
     """
     chosen = _balanced(dataset, indices, images)
-    metadata = unsaved_metadata(network, dataset.classes, recipe, version)
+    metadata = unsaved_metadata(network, dataset.classes, recipe, version, positive_class)
     pixels = _pixels(dataset, chosen, recipe.preprocessing)
     ranking = rank(metadata, network, pixels, seconds=seconds, progress=progress)
     figures: dict[str, Any] = {
@@ -89,7 +90,11 @@ def measure_occlusion(
 
 
 def unsaved_metadata(
-    network: Any, classes: Sequence[str], recipe: Recipe, version: str = "unsaved"
+    network: Any,
+    classes: Sequence[str],
+    recipe: Recipe,
+    version: str = "unsaved",
+    positive_class: str | None = None,
 ) -> ModelMetadata:
     """What an `Explainer` must know of a network that is in no folder yet."""
     layers = spatial_layers(network)
@@ -97,6 +102,7 @@ def unsaved_metadata(
         version=version,
         alpha=recipe.alpha,
         classes=tuple(classes),
+        positive_class=positive_class,
         preprocessing=recipe.preprocessing,
         head=recipe.head,
         layers=layers,

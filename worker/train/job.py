@@ -93,6 +93,7 @@ class TrainingJob:
                 parts.validation,
                 self.recipe,
                 version=version,
+                positive_class=self.options.positive,
                 before=self._served(),
                 progress=self._ranked,
             )
