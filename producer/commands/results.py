@@ -37,9 +37,6 @@ TABLE_ROWS = 50
     "--min-score", type=click.FloatRange(0, 100), help="At least this score, of the model's positive class."
 )
 @click.option(
-    "--min-score", type=click.FloatRange(0, 100), help="At least this score, of the model's positive class."
-)
-@click.option(
     "--status", type=click.Choice(["done", "failed", "pending", "cancelled"]), help="Of this status."
 )
 @click.option("--reason", help="Failed for this reason, such as 'truncated'.")
