@@ -88,7 +88,14 @@ def main() -> None:
     scores = predict_logits(trained.network, recipe.preprocessing, dataset, parts.validation)
     if regions is not None:
         figures["findings"] = {"file": regions.source.name, "images": regions.images}
-    maps = evaluate_cams(trained.network, dataset, parts.validation, recipe, version=arguments.version)
+    maps = evaluate_cams(
+        trained.network,
+        dataset,
+        parts.validation,
+        recipe,
+        version=arguments.version,
+        positive_class=arguments.positive,
+    )
     shutil.rmtree(arguments.out, ignore_errors=True)
     metadata = save_version(
         replace(trained, scores=scores),
@@ -142,7 +149,8 @@ def _describe_anew(
     pixels = np.stack(
         [preprocess(dataset.radiograph(index), metadata.preprocessing) for index in parts.validation]
     )
-    scales = heat_scales(metadata, network, pixels)
+    described = metadata.model_copy(update={"positive_class": positive or old.positive_class})
+    scales = heat_scales(described, network, pixels)
     new = old.model_copy(
         update={
             "training": {**old.training, **figures},

@@ -53,6 +53,7 @@ def evaluate_cams(
     before: Path | None = None,
     images: int = IMAGES,
     seconds: float = SECONDS,
+    positive_class: str | None = None,
     progress: Callable[[int, int], object] = lambda _done, _of: None,
 ) -> CamEvaluation:
     """Rank layers and methods of `network` on up to `images` of the images at `indices`, which it has not
@@ -72,7 +73,8 @@ def evaluate_cams(
     if repeated is not None:
         figures["repeatability"] = repeated
     more = _balanced(dataset, indices, SCALE_IMAGES)
-    scales = heat_scales(metadata, network, _pixels(dataset, more, recipe.preprocessing))
+    described = metadata.model_copy(update={"positive_class": positive_class})
+    scales = heat_scales(described, network, _pixels(dataset, more, recipe.preprocessing))
     return CamEvaluation(ranking.best.layer, ranking.best.method, figures, scales)
 
 

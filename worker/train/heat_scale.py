@@ -9,6 +9,7 @@ import numpy as np
 
 from worker.explain.cam import METHODS, MethodInput
 from worker.explain.explainer import Explainer
+from worker.explain.options import ARGMAX_TARGET
 from worker.images.preprocess import Pixels
 from worker.model.metadata import ModelMetadata
 
@@ -20,8 +21,12 @@ _BATCH = 16
 def heat_scales(
     metadata: ModelMetadata, network: Any, pixels: Pixels, layers: Sequence[str] = ()
 ) -> dict[str, float]:
-    """By `layer method` the QUANTILE of the heatmaps' maxima before scaling, each image explained for its
-    predicted class; `pixels` are uint8 (N, size, size), of images that were not learned from.
+    """By `layer method` the QUANTILE of the heatmaps' maxima before scaling.
+
+    `pixels` are uint8 (N, size, size), of images that were not learned from. They are explained for the
+    class that a run explains unless told otherwise: the version's positive class, without one the predicted
+    class. Maps of different classes differ in heat, so that maxima of another class would have all overlays
+    look weak, or strong.
 
     Of `layers`, without them of all that maps are usually of. Score-CAM, a minute an image, is left out, as
     are layers whose maps are blank: their overlays are scaled image by image.
@@ -29,9 +34,12 @@ def heat_scales(
     names = list(layers) or [layer.name for layer in metadata.layers if layer.is_cam_candidate]
     methods = [name for name, one in METHODS.items() if one.needs is not MethodInput.MASKED_SCORES]
     explainer = Explainer(metadata, network, names, methods)
+    positive = metadata.positive_class
+    target = ARGMAX_TARGET if positive is None else metadata.require_class(positive)
     maxima: dict[str, list[float]] = {panel.name: [] for panel in explainer.panels}
     for start in range(0, len(pixels), _BATCH):
-        for name, values in explainer.explain(pixels[start : start + _BATCH]).maxima.items():
+        batch = pixels[start : start + _BATCH]
+        for name, values in explainer.explain(batch, [target] * len(batch)).maxima.items():
             maxima[name].extend(float(value) for value in values)
     found = {name: float(f"{np.quantile(values, QUANTILE):.4g}") for name, values in maxima.items() if values}
     return {name: value for name, value in found.items() if value > 0}

@@ -94,6 +94,7 @@ class TrainingJob:
                 self.recipe,
                 version=version,
                 before=self._served(),
+                positive_class=self.options.positive,
                 progress=self._ranked,
             )
             self._enter_stage("input check")
