@@ -30,7 +30,10 @@ def copy_samples(folder: Path) -> int:
             )
         for file in wanted:
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(SAMPLES / file, folder / file)
+            target = folder / file
+            # What is there already keeps its time, so that a run does not take it for changed.
+            if not target.exists() or target.read_bytes() != (SAMPLES / file).read_bytes():
+                shutil.copyfile(SAMPLES / file, target)
     except (FileExistsError, NotADirectoryError):
         raise XraycamError(f"{folder} is a file: name a new or empty folder for the samples") from None
     except OSError as error:

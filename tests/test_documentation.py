@@ -40,6 +40,12 @@ def test_every_command_and_option_has_help(name: str, command: click.Command) ->
             assert parameter.help, f"{name} {parameter.opts[0]}"
 
 
+@pytest.mark.parametrize(("name", "command"), list(commands()))
+def test_no_option_is_given_twice_to_a_command(name: str, command: click.Command) -> None:
+    options = [option for parameter in command.params for option in parameter.opts]
+    assert len(options) == len(set(options)), name
+
+
 @pytest.mark.parametrize("name", [name for name, _ in commands() if " " not in name])
 def test_every_command_is_in_the_readme(name: str) -> None:
     table = README[README.index("| command |") : README.index("Exit status:")]

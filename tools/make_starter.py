@@ -149,7 +149,8 @@ def _describe_anew(
     pixels = np.stack(
         [preprocess(dataset.radiograph(index), metadata.preprocessing) for index in parts.validation]
     )
-    scales = heat_scales(metadata, network, pixels)
+    described = metadata.model_copy(update={"positive_class": positive or old.positive_class})
+    scales = heat_scales(described, network, pixels)
     new = old.model_copy(
         update={
             "training": {**old.training, **figures},

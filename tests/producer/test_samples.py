@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -44,6 +45,21 @@ def test_the_command_copies_them_whole_and_again_without_complaint(tmp_path: Pat
     for file in (*sample_files(), Path("NOTICE.txt")):
         assert (tmp_path / "new" / file).read_bytes() == (SAMPLES / file).read_bytes()
     assert sum(path.is_file() for path in (tmp_path / "new").rglob("*")) == len(sample_files()) + 1
+
+
+def test_copied_again_only_what_differs_is_written_so_that_a_run_has_nothing_to_do_again(
+    tmp_path: Path,
+) -> None:
+    copy_samples(tmp_path)
+    same, damaged = (tmp_path / file for file in sample_files()[:2])
+    for file in (same, damaged):
+        os.utime(file, (1, 1))
+    damaged.write_bytes(b"")
+
+    copy_samples(tmp_path)
+
+    assert same.stat().st_mtime == 1
+    assert damaged.read_bytes() == (SAMPLES / sample_files()[1]).read_bytes()
 
 
 @pytest.mark.parametrize("foreign", ["patient.png", "Normal/patient.png", "notes/a.txt"])

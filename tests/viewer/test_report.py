@@ -113,6 +113,17 @@ def test_axe_finds_nothing_in_list_summary_and_keys(session: Session, tmp_path: 
         assert found.violations_count == 0, found.generate_report()
 
 
+def test_the_summary_scrolls_below_its_head_and_the_page_does_not(
+    session: Session, tmp_path: Path, page: Any
+) -> None:
+    made = write_report(session, made_run(session.ledger, tmp_path), tmp_path / "report")
+    opened(page, made.index)
+    page.set_viewport_size({"width": 1280, "height": 300})
+    page.keyboard.press("m")
+    assert page.evaluate("document.querySelector('main.summary').scrollHeight") > 300
+    assert page.evaluate("document.scrollingElement.scrollHeight") == 300
+
+
 def test_a_report_of_20000_images_opens_within_3_seconds(session: Session, tmp_path: Path, page: Any) -> None:
     made = write_report(session, made_run(session.ledger, tmp_path), tmp_path / "report")
     data = made.index.parent / "data"

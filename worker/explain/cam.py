@@ -48,7 +48,7 @@ class GradCam(Method):
     Selvaraju et al. 2017, "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based
     Localization", arXiv 1610.02391, equations 1 and 2.
 
-    >>> GradCam().combine(tf.ones((1, 2, 2, 3)), tf.ones((1, 2, 2, 3))).numpy().tolist()
+    >>> GradCam().compute_cam(tf.ones((1, 2, 2, 3)), tf.ones((1, 2, 2, 3))).numpy().tolist()
     [[[3.0, 3.0], [3.0, 3.0]]]
     """
 
@@ -146,7 +146,7 @@ class ScoreCam(Method):
     """Score-CAM: sum_k w_k A_k with w = softmax over k of the score of the image masked by A_k.
 
     Wang et al. 2020, "Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural Networks",
-    arXiv 1910.01279, equations 2 to 5. A mask is A_k upsample to the image and scaled to 0..1 by its own
+    arXiv 1910.01279, equations 2 to 5. A mask is A_k upsampled to the image and scaled to 0..1 by its own
     least and greatest value. No gradients; as many forward passes as the layer has channels.
     """
 
