@@ -22,8 +22,11 @@ _BATCH = 16
 def heat_scales(
     metadata: ModelMetadata, network: Any, pixels: Pixels, layers: Sequence[str] = ()
 ) -> dict[str, float]:
-    """By `layer method` the QUANTILE of the heatmaps' maxima before scaling, each image explained for the
-    positive class, or without one for its predicted class; `pixels` are uint8 (N, size, size), of images that were not learned from.
+    """By `layer method` the QUANTILE of the heatmaps' maxima before scaling.
+
+    `pixels` are uint8 (N, size, size), of images that were not learned from. They are explained for the
+    class that a run explains unless told otherwise: the positive class, or without one the predicted class.
+    Maps of different classes differ in heat.
 
     Of `layers`, without them of all that maps are usually of. Score-CAM, a minute an image, is left out, as
     are layers whose maps are blank: their overlays are scaled image by image.
