@@ -54,7 +54,7 @@ def test_archives_are_explained_in_place_and_nothing_names_the_patient(installat
     (folder / "broken.zip").write_bytes((folder / "a.zip").read_bytes()[:3000])
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
 
-    done = installation.xraycam("run", folder, status=3)
+    done = installation.xraycam("run", folder, "--heatmaps", status=3)
 
     found = installation.xraycam("results", "--format", "csv")
     rows = {row["path"].removeprefix(f"{folder}/"): row for row in csv.DictReader(found.stdout.splitlines())}
@@ -78,7 +78,7 @@ def test_archives_are_explained_in_place_and_nothing_names_the_patient(installat
     assert not {"age", "sex"} & set(header)
     assert "1 image has text burned in" in done.stdout
 
-    again = installation.xraycam("run", folder, status=3)
+    again = installation.xraycam("run", folder, "--heatmaps", status=3)
     assert "0 new, 3 done already, 0 changed, 4 to retry" in again.stderr
     studies = installation.xraycam("results", "--per", "study", "--format", "jsonl")
     counted = [json.loads(line) for line in studies.stdout.splitlines()]
@@ -88,13 +88,15 @@ def test_archives_are_explained_in_place_and_nothing_names_the_patient(installat
         (4, "failed"),  # of the first study, a lateral view and a file that is cut are refused
     ]
     per_patient = installation.xraycam("results", "--per", "patient")
-    dry = installation.xraycam("run", folder / "a.zip", "--dry-run")
+    dry = installation.xraycam("run", folder / "a.zip", "--heatmaps", "--dry-run")
+    recoloured = installation.xraycam("recolour", "--colormap", "viridis")
+    assert "3 overlays of run 1 in viridis, 0 left" in recoloured.stdout
     assert "of 4 images found" in dry.stdout
 
     key = installation.home / "identity.key"
     assert key.stat().st_mode & 0o777 == 0o600
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before  # nothing was unpacked
-    said = [done, found, again, studies, per_patient, dry]
+    said = [done, found, again, studies, per_patient, dry, recoloured]
     everything = [text.encode() for one in said for text in (one.stdout, one.stderr)]
     everything += [file.read_bytes() for file in installation.home.rglob("*") if file.is_file()]
     for planted in PLANTED:
