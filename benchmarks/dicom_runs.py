@@ -4,7 +4,8 @@
 
 Radiographs of 3.6 megapixels that are drawn, each another, as uncompressed DICOM of 15 bits, as JPEG lossless
 and as the 8-bit PNG of what the reader makes of them. The parts are real: a private broker, a ledger, worker
-processes as `xraycam run` starts them, warm. The folders are done in turn; the median of the ratios counts.
+processes as `xraycam run` starts them, warm. The folders are done in turn, each round beginning with another; the
+median of the ratios counts.
 """
 
 from __future__ import annotations
@@ -56,8 +57,10 @@ def main(images: int, rounds: int) -> None:
         with _ready_fleet(settings, ledger) as fleet:
             images_per_second(fleet, ledger, folders[_PNG])
             for number in range(1, rounds + 1):
-                rates = {kind: images_per_second(fleet, ledger, folder) for kind, folder in folders.items()}
-                print(f"{number:5} " + "".join(f"{rate:16.2f}" for rate in rates.values()), flush=True)
+                kinds = list(folders)
+                order = kinds[number % len(kinds) :] + kinds[: number % len(kinds)]
+                rates = {kind: images_per_second(fleet, ledger, folders[kind]) for kind in order}
+                print(f"{number:5} " + "".join(f"{rates[kind]:16.2f}" for kind in kinds), flush=True)
                 for kind in _KINDS:
                     ratios[kind].append(rates[kind] / rates[_PNG])
         for kind, found in ratios.items():
