@@ -4,8 +4,9 @@
 
 Radiographs of 3.6 megapixels that are drawn, each another, as uncompressed DICOM of 15 bits, as JPEG lossless
 and as the 8-bit PNG of what the reader makes of them. The parts are real: a private broker, a ledger, worker
-processes as `xraycam run` starts them, warm. The folders are done in turn, each round beginning with another; the
-median of the ratios counts.
+processes as `xraycam run` starts them, warm. The folders are done in turn, each round beginning with
+another; the medians of the ratios count. Processor time, of all these processes, depends less on what else
+the machine does.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ import shutil
 import statistics
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import click
 import numpy as np
 
+from benchmarks.archive import family_of
 from benchmarks.dicom import SYNTAXES, drawn, written
 from benchmarks.throughput import _ready_fleet
 from db import runs
@@ -53,19 +56,25 @@ def main(images: int, rounds: int) -> None:
         migrate(ledger)
         ensure_current_model(ledger, store_of(settings))
         print("round " + "".join(f"{kind:>16}" for kind in folders) + "   images/s", flush=True)
-        ratios: dict[str, list[float]] = {kind: [] for kind in _KINDS}
+        rates: dict[str, list[float]] = {kind: [] for kind in folders}
+        costs: dict[str, list[float]] = {kind: [] for kind in folders}
         with _ready_fleet(settings, ledger) as fleet:
             images_per_second(fleet, ledger, folders[_PNG])
             for number in range(1, rounds + 1):
                 kinds = list(folders)
                 order = kinds[number % len(kinds) :] + kinds[: number % len(kinds)]
-                rates = {kind: images_per_second(fleet, ledger, folders[kind]) for kind in order}
-                print(f"{number:5} " + "".join(f"{rates[kind]:16.2f}" for kind in kinds), flush=True)
-                for kind in _KINDS:
-                    ratios[kind].append(rates[kind] / rates[_PNG])
-        for kind, found in ratios.items():
-            size = sum(file.stat().st_size for file in folders[kind].iterdir()) / images / 1e6
-            print(f"{kind}: {statistics.median(found):.2f} of PNG's images/s; {size:.1f} MB a file")
+                for kind in order:
+                    before = processor_seconds()
+                    rates[kind].append(images_per_second(fleet, ledger, folders[kind]))
+                    costs[kind].append((processor_seconds() - before) / images)
+                print(f"{number:5} " + "".join(f"{rates[kind][-1]:16.2f}" for kind in kinds), flush=True)
+        for kind, folder in folders.items():
+            size = sum(file.stat().st_size for file in folder.iterdir()) / images / 1e6
+            cost = statistics.median(costs[kind]) * 1000
+            print(
+                f"{kind}: {ratio(rates[kind], rates[_PNG]):.2f} of PNG's images/s, {cost:.0f} ms of processor "
+                f"an image, {ratio(costs[kind], costs[_PNG]):.2f} of PNG's; {size:.1f} MB a file"
+            )
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -83,6 +92,21 @@ def draw(folder: Path, images: int) -> dict[str, Path]:
             (folders[kind] / f"{number:03}.dcm").write_bytes(content)
         decode_dicom(content, "", Limits()).pixels.save(folders[_PNG] / f"{number:03}.png", compress_level=6)
     return folders
+
+
+def ratio(figures: list[float], others: list[float]) -> float:
+    """The median of their ratios, round by round."""
+    return statistics.median(one / other for one, other in zip(figures, others, strict=True))
+
+
+def processor_seconds() -> float:
+    """What this process and all below it took of the processors so far."""
+    ticks = 0
+    for process in family_of(os.getpid()):
+        with suppress(OSError):
+            fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def images_per_second(fleet: LocalWorkers, ledger: Ledger, folder: Path) -> float:
