@@ -72,8 +72,8 @@ def main(images: int, rounds: int) -> None:
             size = sum(file.stat().st_size for file in folder.iterdir()) / images / 1e6
             cost = statistics.median(costs[kind]) * 1000
             print(
-                f"{kind}: {ratio(rates[kind], rates[_PNG]):.2f} of PNG's images/s, {cost:.0f} ms of processor "
-                f"an image, {ratio(costs[kind], costs[_PNG]):.2f} of PNG's; {size:.1f} MB a file"
+                f"{kind}: {ratio(rates[kind], rates[_PNG]):.2f} of PNG's images/s, {cost:.0f} ms of "
+                f"processor an image, {ratio(costs[kind], costs[_PNG]):.2f} of PNG's; {size:.1f} MB a file"
             )
     finally:
         shutil.rmtree(work, ignore_errors=True)

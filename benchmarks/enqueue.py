@@ -42,7 +42,7 @@ def main() -> None:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="xraycam-enqueue-")))
         database = given.database or f"sqlite:///{work / 'home' / 'ledger.sqlite3'}"
         if given.postgres:
-            from tests.servers import Postgres
+            from tests.support.servers import Postgres
 
             server = Postgres()
             stack.callback(server.remove)

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from PIL import Image
 from pydantic import SecretStr
-from tests.servers import Postgres, Valkey
 
 from benchmarks.enqueue import PER_FOLDER, register_model
 from db.ledger import Ledger
 from db.workers import list_workers
+from tests.support.servers import Postgres, Valkey
 from worker.settings import Settings
 
 COMMAND = Path(sys.executable).with_name("xraycam")
