@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,8 @@ def family_of(process: int) -> list[int]:
     found = [process]
     for number in found:
         for task in Path(f"/proc/{number}/task").glob("*/children"):
-            found += map(int, task.read_text().split())
+            with suppress(OSError):  # a thread that ended meanwhile
+                found += map(int, task.read_text().split())
     return found
 
 
