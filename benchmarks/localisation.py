@@ -27,7 +27,7 @@ from worker.explain.attribution import mask_in_input
 from worker.explain.explainer import Explainer
 from worker.images.preprocess import preprocess
 from worker.map_evaluation.bootstrap import bootstrap_mean
-from worker.map_evaluation.localisation import locate
+from worker.map_evaluation.localisation import score_localisation
 from worker.map_evaluation.ranking import METHODS, centred_blobs, layers_to_rank, random_maps, rank
 from worker.train.annotations import FindingAnnotations, find_annotations
 from worker.train.cam_evaluation import unsaved_metadata
@@ -139,7 +139,7 @@ def _judge(
     maps["random map"], maps["centred blob"] = random_maps(len(marked), seed=1), centred_blobs(len(marked))
     for name, values in maps.items():
         for index, heatmap, area in zip(marked, values, seen, strict=True):
-            one = locate(heatmap, area)
+            one = score_localisation(heatmap, area)
             located[name][index] = (one.hit, one.energy, one.iou, one.area, float(not heatmap.any()))
     faithfulness = {
         row.name: row.faithfulness.faithfulness.value
