@@ -71,8 +71,9 @@ _OPTIONS = (
     click.option("--opacity", type=click.FloatRange(0, 1), default=0.5, show_default=True,
                  help="Share of colour where the heatmap is hottest."),
     click.option("--scale", type=click.Choice(SCALES), default="version", show_default=True,
-                 help="Where colours end: at the heat that the model version's strongest maps reach, so "
-                 "that weak evidence looks weak, or at each image's own maximum."),
+                 help="Where colours end: at the heat that the hottest quarter of the model version's "
+                 "validation images reach, so that weak evidence looks weak; or at each image's own "
+                 "maximum."),
     click.option("--no-caption", is_flag=True, help="No band under the picture, which keeps its own size."),
     click.option("--outlines", is_flag=True, help="Draw the outlines of what --masks marks."),
     click.option("--output-format", type=click.Choice(OUTPUT_FORMATS), default="jpeg", show_default=True,

@@ -23,7 +23,10 @@ def described(**changes: Any) -> ModelMetadata:
     """The starter's metadata as if its training had been another."""
     starter = read_metadata(STARTER)
     training = {k: v for k, v in starter.training.items() if k not in ("source", "cross_validation")}
-    return starter.model_copy(update={"training": training | changes})
+    assert starter.input_check is not None
+    figures = {k: v for k, v in starter.input_check.figures.items() if k != "elsewhere"}
+    check = starter.input_check.model_copy(update={"figures": figures})
+    return starter.model_copy(update={"training": training | changes, "input_check": check})
 
 
 def ranked(layer: str, value: float, blank: int) -> dict[str, Any]:
