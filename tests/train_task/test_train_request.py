@@ -97,6 +97,7 @@ def test_what_is_asked_for_is_kept_whole(
         group_by="^([a-z]+)",
         test=Path("test"),
         promote="never",
+        positive="Opaque",
         version="newer-1",
     )
     asked = request_training(known, settings, request)
@@ -109,6 +110,7 @@ def test_what_is_asked_for_is_kept_whole(
         "promote": "never",
         "tolerance": settings.promote_tolerance,
         "source": [],
+        "positive": "Opaque",
         "version": "newer-1",
     }
 

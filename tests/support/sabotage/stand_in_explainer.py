@@ -23,7 +23,14 @@ class Explainer:
     every_class = False
 
     def __init__(
-        self, description: Any, network: Any, layers: Any = (), method: Any = (), *, every_class: bool = False
+        self,
+        description: Any,
+        network: Any,
+        layers: Any = (),
+        method: Any = (),
+        *,
+        every_class: bool = False,
+        check: Any = None,
     ) -> None:
         self.metadata = description
         self.layers = (description.default_layer,)
