@@ -56,7 +56,7 @@ def main() -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="xraycam-ledger-")))
         url = f"sqlite:///{folder / 'ledger.sqlite3'}"
         if given.postgres:
-            from tests.servers import Postgres
+            from tests.support.servers import Postgres
 
             server = Postgres()
             stack.callback(server.remove)
