@@ -14,6 +14,7 @@ from producer.session import Session, ensure_output_file
 from producer.viewer.thumbnails import RunPictures
 from worker.errors import XraycamError
 from worker.file_names import printable
+from worker.images.archive import SEPARATOR
 from worker.images.reader import limits_of
 
 _COLUMNS = ("path", "class", "readers", "predicted", "notes", "reviewed_at")
@@ -70,7 +71,10 @@ def _write_csv(file: Path, agreed: list[tuple[str, list[Review]]]) -> None:
 def _write_folder(
     session: Session, run: Run, folder: Path, agreed: list[tuple[str, list[Review]]], *, copy: bool
 ) -> int:
-    """Link or copy each image below its class; how many could not be found."""
+    """Link or copy each image below its class; how many could not be found.
+
+    A member of an archive is written out, below a folder of the archive's name: nothing can link to it.
+    """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise XraycamError(f"{folder} exists and is not empty; name a new folder")
     for label in {label for label, _ in agreed}:
@@ -79,17 +83,27 @@ def _write_folder(
     pictures = RunPictures(run, limits_of(session.settings))
     missing = 0
     for label, reviews in agreed:
+        path = reviews[0].path
         try:
-            source = pictures.source(reviews[0].path)
-            if not source.is_file() or pictures.root not in source.parents:
-                raise XraycamError(f"{printable(reviews[0].path)} is not a file")
+            source = pictures.source(path)
+            content = pictures.member(path)
+            if pictures.root not in source.parents or (content is None and not source.is_file()):
+                raise XraycamError(f"{printable(path)} is not a file")
         except XraycamError:
             missing += 1
             continue
-        target = folder / label / source.relative_to(pictures.root)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if copy:
-            shutil.copyfile(source, target)
-        else:
-            target.symlink_to(source)
+        relative = source.relative_to(pictures.root)
+        target = (
+            folder / label / (relative if content is None else relative.as_posix().replace(SEPARATOR, "/"))
+        )
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if content is not None:
+                target.write_bytes(content)
+            elif copy:
+                shutil.copyfile(source, target)
+            else:
+                target.symlink_to(source)
+        except OSError as error:
+            raise XraycamError(f"{printable(target)} cannot be written: {error.strerror}") from error
     return missing

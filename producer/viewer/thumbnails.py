@@ -14,6 +14,7 @@ from db.runs import Run
 from worker.errors import ImageError, XraycamError
 from worker.explain.overlay import STRIP_PIXELS
 from worker.file_names import printable, unescape_path
+from worker.images.archive import member_path, read_member, split_member_path
 from worker.images.limits import Limits
 from worker.images.reader import read_radiograph
 from worker.safe_files import open_beneath
@@ -54,11 +55,43 @@ class RunPictures:
         return Thumbnail(_webp(picture), note)
 
     def source(self, path: str) -> Path:
-        """The file of an image by its path in the ledger. Raises ImageError outside the run's folder."""
+        """The file of an image by its path in the ledger, for a member of an archive `archive.zip!/x.dcm`.
+
+        Raises ImageError outside the run's folder.
+        """
+        archive, member = self._split(path)
+        file = Path(os.path.realpath(self.root / archive))
+        return file if member is None else Path(member_path(str(file), member))
+
+    def member(self, path: str) -> bytes | None:
+        """The content of an image that is a member of an archive; None where it is a file.
+
+        Raises ImageError where it cannot be read, or its archive lies outside the run's folder.
+        """
+        archive, member = self._split(path)
+        if member is None:
+            return None
+        shown = printable(path)
+        try:
+            descriptor = open_beneath(Path(os.path.realpath(self.root / archive)), self.root)
+            try:
+                return read_member(descriptor, member, shown, self._limits)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise ImageError("unreadable", f"{shown} cannot be read: {error.strerror}") from error
+
+    def _split(self, path: str) -> tuple[str, str | None]:
+        """A file below the run's folder, and of an archive the member."""
         way = PurePosixPath(path)
         if "\0" in path or ".." in way.parts or way.is_absolute():
             raise ImageError("outside-root", f"{printable(path)}: lies outside the folder of the run")
-        return Path(os.path.realpath(self.root / unescape_path(str(self.root), path)))
+        found = split_member_path(path, self.root)
+        if found is None:
+            return unescape_path(str(self.root), path), None
+        if str(PurePosixPath(found[1])) != found[1] or found[1].startswith("/"):
+            raise ImageError("outside-root", f"{printable(path)}: has a name that leads out of its archive")
+        return found
 
     def overlay(self, row: dict[str, Any], size: int) -> Thumbnail:
         """The overlay of a result: the part of the size of the radiograph, or all panels of a strip.

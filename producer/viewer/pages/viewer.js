@@ -114,7 +114,7 @@
     said(row) {
       const dot = make("span", { class: "swatch" });
       dot.style.background = xraycam.colourOf(this.facts.classes, row.class);
-      const value = row.score === undefined ? xraycam.probability(row.probability) : `score ${xraycam.score(row.score)}`;
+      const value = row.score === undefined ? xraycam.probability(row.probability) : scoreOf(row);
       return [dot, row.class, make("span", { class: "number" }, value)];
     }
 
@@ -212,6 +212,11 @@
         actions[event.key]();
       }
     }
+  }
+
+  function scoreOf(row) {
+    const threshold = row.threshold === undefined ? "" : `, threshold ${xraycam.score(row.threshold)}`;
+    return `score ${xraycam.score(row.score)}${threshold}`;
   }
 
   // The end of a long path tells more than its beginning.
