@@ -38,8 +38,8 @@ def test_several_methods_and_every_class_give_one_strip_with_a_panel_for_each(
         # EigenCAM, in which no class has a part, once a layer.
         assert strip.width == 7 * 128 + 6 * 4
     with np.load(output / "phantom-0001.png.npz") as kept:
-        assert "block_9_add eigencam Tuberculosis" in kept
-        assert len([name for name in kept if name.startswith("block_")]) == 8
+        assert "block_9_add eigencam" in kept
+        assert len([name for name in kept if name.startswith("block_")]) == 6
 
 
 def test_scorecam_runs_and_says_so(installation: Installation, xrays: Path) -> None:
