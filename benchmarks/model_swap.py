@@ -1,4 +1,4 @@
-"""A training publishes while a run goes on: is anything lost, and does the work stall?
+"""A training publishes while a run is in progress: is anything lost, and does the work stall?
 
     python -m benchmarks.model_swap ../shared/data/shenzhen --images 2000
     python -m benchmarks.model_swap                       # synthetic X-rays

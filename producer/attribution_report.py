@@ -79,4 +79,5 @@ def attribution_lines(found: list[ClassAttribution]) -> Iterator[str]:
                 f"{heat.marked_images} images"
             )
         if heat.blank:
-            yield f"{heat.class_name}: {heat.blank} maps are blank, drawn as the plain X-ray"
+            maps = "1 map is" if heat.blank == 1 else f"{heat.blank} maps are"
+            yield f"{heat.class_name}: {maps} blank, drawn as the plain X-ray"

@@ -32,6 +32,9 @@ def test_marked_areas_and_blank_maps_are_told_of() -> None:
         "Tuberculosis: 42% of the heat in the marked area, on average over 12 images",
         "Tuberculosis: 3 maps are blank, drawn as the plain X-ray",
     ]
+    assert list(attribution_lines([heat(0.3, 0.1, blank=1)])) == [
+        "Tuberculosis: 1 map is blank, drawn as the plain X-ray"
+    ]
 
 
 def test_versions_without_figures_are_silent_and_those_with_figures_speak() -> None:

@@ -1,4 +1,4 @@
-"""A mistake ends in one line that says what is wrong and how to mend it; never in a traceback."""
+"""A mistake ends in one line that says what is wrong and how to fix it; never in a traceback."""
 
 from __future__ import annotations
 

@@ -65,6 +65,11 @@ def broker_error(url: str, error: BaseException) -> BrokerUnreachable:
     for words, meaning in _REFUSALS:
         if words in cause.lower():
             return BrokerUnreachable(f"the broker {redact_url(url)} {meaning}")
+    if url.startswith("rediss:") and ("timeout" in cause.lower() or "ssl" in cause.lower()):
+        return BrokerUnreachable(
+            f"the broker {redact_url(url)} does not answer over TLS ({cause}); if it does not speak TLS, "
+            "write redis:// in XRAYCAM_BROKER_URL; otherwise check its address and certificate"
+        )
     return BrokerUnreachable(
         f"the broker {redact_url(url)} does not answer: {cause}; check XRAYCAM_BROKER_URL, "
         "and that the server runs"
