@@ -214,9 +214,11 @@
     }
   }
 
+  // With its threshold, as short as fits beside the name of a class.
   function scoreOf(row) {
-    const threshold = row.threshold === undefined ? "" : `, threshold ${xraycam.score(row.threshold)}`;
-    return `score ${xraycam.score(row.score)}${threshold}`;
+    const score = `score ${xraycam.score(row.score)}`;
+    if (row.threshold === undefined) return score;
+    return `${score} ${row.score >= row.threshold ? "≥" : "<"} ${xraycam.score(row.threshold)}`;
   }
 
   // The end of a long path tells more than its beginning.
