@@ -27,7 +27,7 @@ class Explainer:
         description: Any,
         network: Any,
         layers: Any = (),
-        method: Any = (),
+        methods: Any = (),
         *,
         every_class: bool = False,
         check: Any = None,
@@ -35,7 +35,8 @@ class Explainer:
         self.metadata = description
         self.layers = (description.default_layer,)
         self.methods = (SimpleNamespace(name="gradcam"),)
-        self.panels = (Panel(self.layers[0], self.methods[0], None, self.layers[0], self.layers[0]),)
+        layer, method = self.layers[0], self.methods[0]
+        self.panels = (Panel(layer, method, None, layer, f"{layer} {method.name}"),)
         self._seconds = float(os.environ["SABOTAGE_EXPLAINER"])
 
     def explain(self, batch: Any, targets: Any = None) -> Explanation:
