@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from db.deletion import delete_run
 from db.gone_files import IdSet, last_image, mark_gone
 from db.ingest import IngestStats, RunIngest, ScannedFile, compare_files
 from db.ledger import Ledger
@@ -108,8 +109,8 @@ def enqueue(
     if not first:
         raise XraycamError(nothing_found(request.folder, counts))
     ensure_output_dir(output_folder(settings, request))
-    run, is_new = ledger.write(
-        open_run,
+    run, is_new = _open_run(
+        ledger,
         root=str(folder.root),
         output=str(output_folder(settings, request)),
         options=options.model_dump(mode="json"),
@@ -132,6 +133,26 @@ def enqueue(
         gone += len(keys)
     intake.close()
     return Enqueued(run, is_new, counts, intake.counts, masks, gone)
+
+
+def _open_run(ledger: Ledger, **request: Any) -> tuple[Run, bool]:
+    """As `open_run`; the folder of a new run is made here and belongs to no run of another ledger, which
+    may count its runs below the same output folder."""
+    while True:
+        run, is_new = ledger.write(open_run, **request)
+        if not is_new:
+            return run, False
+        try:
+            Path(run.output).mkdir()
+        except FileExistsError:
+            ledger.write(delete_run, run.id)  # its number is not used again
+        except OSError as error:
+            ledger.write(delete_run, run.id)
+            raise XraycamError(
+                f"{run.output} cannot be made: {error.strerror}; check the output folder and try again"
+            ) from error
+        else:
+            return run, True
 
 
 @dataclass(frozen=True)

@@ -183,3 +183,16 @@ def test_benchmark_of_enqueuing_runs() -> None:
     assert done.returncode == 0, done.stderr
     assert "many again" in done.stdout
     assert "memory for 1,000 more files" in done.stdout
+
+
+@pytest.mark.usefixtures("model")
+def test_two_ledgers_with_one_output_folder_do_not_share_a_run_s_folder(
+    ledger: Ledger, settings: Settings, archive: Path, tmp_path: Path
+) -> None:
+    shared = tmp_path / "shared"
+    (shared / "run-000001").mkdir(parents=True)  # of a run of another ledger
+    enqueued = enqueue(ledger, settings, Request(archive, output=shared))
+    assert Path(enqueued.run.output) == shared / "run-000002"
+    assert [run.id for run in ledger.query(list_runs)] == [2]
+    again = enqueue(ledger, settings, Request(archive, output=shared))
+    assert (again.run.id, again.is_new) == (2, False)
