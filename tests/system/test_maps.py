@@ -92,7 +92,7 @@ def test_ranking_prints_a_table_and_keeps_picture_and_figures(
 
 
 def test_sanity_gives_a_plain_verdict(installation: Installation, xrays: Path) -> None:
-    done = installation.xraycam("sanity", xrays, "--images", 4)
+    done = installation.xraycam("sanity", xrays, "--images", 8)
     assert "passed: " in done.stdout or "failed: " in done.stdout
     assert "first convolution" in done.stdout
     folder = installation.home / "sanity" / "small"
