@@ -47,7 +47,7 @@ def test_every_image_ends_in_one_row_and_nothing_leaves_its_folders(distributed:
         forging = update(images).where(images.c.path == name).values(path=path)
         ledger.write(lambda connection, forging=forging: connection.execute(forging))
     output = distributed.home / "overlays" / "run-000001"
-    output.mkdir(parents=True)
+    output.mkdir(parents=True, exist_ok=True)
     (output / "linked").symlink_to(elsewhere)
     distributed.start("worker")
     distributed.wait_complete()
