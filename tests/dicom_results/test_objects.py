@@ -73,6 +73,7 @@ def objects(
     row: Mapping[str, Any] = ROW,
     kinds: frozenset[str] = frozenset(KINDS),
     predecessor: Predecessor | None = None,
+    options: Mapping[str, Any] | None = None,
     **how: Any,
 ) -> dict[str, ResultObject]:
     overlay = folder / "overlay.jpg"
@@ -85,7 +86,7 @@ def objects(
         image_sha256="5" * 64,
     )
     image = ExplainedImage(
-        Result.from_row(row), {"colormap": "inferno"}, overlay, folder / "maps.npz", "5" * 64
+        Result.from_row(row), options or {"colormap": "inferno"}, overlay, folder / "maps.npz", "5" * 64
     )
     made = list(make_objects(source, image, kinds, lambda _uid: predecessor, **how))
     assert [found.kind for found in made] == [kind for kind in ("capture", "map", "report") if kind in kinds]
@@ -105,6 +106,14 @@ def test_objects_are_valid(tmp_path: Path, more: dict[str, Any]) -> None:
     source = source_of(tmp_path)
     assert_valid(objects(source, tmp_path, ROW | more, predecessor=Predecessor("2.25.1", "2.25.2")), tmp_path)
     assert_valid(objects(source, tmp_path, ROW | more, frozenset({"capture"}), rle=True), tmp_path)
+
+
+def test_a_caption_is_drawn_where_the_overlay_has_none_and_never_twice(tmp_path: Path) -> None:
+    source, kinds = source_of(tmp_path), frozenset({"capture"})
+    plain = objects(source, tmp_path, kinds=kinds, options={"caption": False})["capture"].made.dataset
+    captioned = objects(source, tmp_path, kinds=kinds, options={"caption": True})["capture"].made.dataset
+    assert plain.Rows > source.rows
+    assert (captioned.Rows, captioned.Columns) == (source.rows, source.columns)
 
 
 @pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT, BIG_ENDIAN, DEFLATED])

@@ -15,7 +15,7 @@ from worker.errors import ModelError
 from worker.explain.explainer import Explainer
 from worker.explain.options import ExplainOptions
 from worker.explain.overlay import recolour
-from worker.explain.pipeline import ImageResult, ImageTask, Pipeline
+from worker.explain.pipeline import ImageResult, ImageTask, Pipeline, overlay_facts
 from worker.images.limits import Limits
 from worker.images.preprocess import preprocess
 from worker.images.reader import read_radiograph
@@ -220,3 +220,18 @@ def test_progress_is_called_after_each_batch_and_may_end_the_run(
 
 def test_no_items_give_no_outcomes(explainer: Explainer, pipeline: Pipeline) -> None:
     assert list(pipeline.run(explainer, [], OPTIONS)) == []
+
+
+def test_caption_tells_the_decision_that_the_ledger_gets(
+    tmp_path: Path, image_file: Callable[..., Path], model: tuple[ModelMetadata, Any], pipeline: Pipeline
+) -> None:
+    metadata = model[0].model_copy(update={"positive_class": "Normal"})
+    explainer = Explainer(metadata, model[1])
+    for threshold, told in ((0.0, "refer"), (100.0, "do-not-refer")):
+        options = ExplainOptions(output_format="png", threshold=threshold)
+        (outcome,) = pipeline.run(explainer, items_of([image_file()], tmp_path / "out"), options)
+        assert outcome.overlay is not None
+        facts = overlay_facts(outcome, explainer, options)
+        assert (facts.threshold, facts.decision) == (threshold, told)
+        with Image.open(outcome.overlay) as drawn:
+            assert told in " ".join(str(value) for value in drawn.info.values())

@@ -35,8 +35,11 @@ def read_overlay(file: Path) -> bytes:
         ) from error
 
 
-def make_capture(source: Source, result: Result, uids: tuple[str, str], overlay: bytes, rle: bool) -> Made:
-    """The capture of `overlay` (content of a JPEG, PNG or WebP file) with `uids` of series and instance.
+def make_capture(
+    source: Source, result: Result, uids: tuple[str, str], overlay: bytes, lines: list[str], rle: bool
+) -> Made:
+    """The capture of `overlay` (content of a JPEG, PNG or WebP file) with `uids` of series and instance, and
+    with a caption of `lines` below where there are any.
 
     RGB, one byte a sample, uncompressed or run-length coded. Raises ExportError `no-overlay` for a picture
     that cannot be read.
@@ -48,7 +51,7 @@ def make_capture(source: Source, result: Result, uids: tuple[str, str], overlay:
         encoding, picture = opened.format, opened.convert("RGB")
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise ExportError("no-overlay", f"its overlay cannot be read ({type(error).__name__})") from error
-    whole = captioned(picture, result.caption())
+    whole = captioned(picture, lines) if lines else picture
     if max(whole.size) > _LARGEST:
         raise ExportError(
             "too-large", f"an overlay of {whole.width} x {whole.height} pixels is more than DICOM holds"

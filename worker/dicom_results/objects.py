@@ -88,8 +88,10 @@ def _capture(source: Source, image: ExplainedImage, rle: bool) -> Made:
     if image.overlay is None:
         raise ExportError("no-overlay", "it has no overlay; run its folder again with --force")
     content = read_overlay(image.overlay)
-    said = {"picture": hashlib.sha256(content).hexdigest(), "caption": image.result.caption(), "rle": rle}
-    return make_capture(source, image.result, _uids(source, image, CAPTURE, said), content, rle)
+    # An overlay whose run drew a caption needs no other.
+    lines = [] if image.options.get("caption") else image.result.caption()
+    said = {"picture": hashlib.sha256(content).hexdigest(), "caption": lines, "rle": rle}
+    return make_capture(source, image.result, _uids(source, image, CAPTURE, said), content, lines, rle)
 
 
 def why_no_map(source: Source, image: ExplainedImage) -> ExportError | None:

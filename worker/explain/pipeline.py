@@ -18,6 +18,7 @@ from PIL import Image
 from worker.errors import ImageError, StorageError
 from worker.explain.attribution import AttributionShares, attribution_shares, mask_in_input
 from worker.explain.caption import OverlayFacts, map_facts
+from worker.explain.decision import decision
 from worker.explain.explainer import Explainer
 from worker.explain.names import ALL, AUTO, PREDICTED
 from worker.explain.options import ARGMAX_TARGET, ExplainOptions, Explanation, Panel
@@ -286,10 +287,10 @@ def overlay_facts(result: ImageResult, explainer: Explainer, options: ExplainOpt
         scale=options.scale,
         positive_class=positive,
         positive_probability=None if positive is None else result.probabilities[positive],
-        score=getattr(result, "score", None),
-        threshold=getattr(result, "threshold", None),
-        decision=getattr(result, "decision", None),
-        odd=getattr(result, "odd", None),
+        score=result.score,
+        threshold=options.threshold,
+        decision=decision(result.score, options.threshold, result.odd),
+        odd=result.odd,
         outlines=options.outlines,
     )
 

@@ -23,6 +23,7 @@ from db.leases import (
 from db.runs import Run
 from db.workers import update_worker
 from worker.errors import ImageError, XraycamError
+from worker.explain.decision import decision
 from worker.explain.explainer import Explainer
 from worker.explain.options import ExplainOptions
 from worker.explain.overlay import SUFFIXES
@@ -33,7 +34,6 @@ from worker.logs import log_context
 from worker.queue.startup import WorkerBroken
 from worker.safe_files import remove_temp_files
 from worker.serve.context import WorkerContext
-from worker.serve.decision import decision
 from worker.serve.guards import LeaseRenewer, Watchdog, watchdog
 from worker.serve.identity import identity_columns, load_identity_key
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from worker.serve.decision import decision
+from worker.explain.decision import decision
 
 
 @pytest.mark.parametrize(
