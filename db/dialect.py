@@ -13,6 +13,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Dialect,
+    Double,
     String,
     Table,
     any_,
@@ -69,6 +70,24 @@ def _now_sqlite(element: Any, compiler: Any, **options: Any) -> str:
 def _now_postgresql(element: Any, compiler: Any, **options: Any) -> str:
     seconds = compiler.process(element.clauses, **options)
     return f"clock_timestamp() + make_interval(secs => CAST({seconds} AS double precision))"
+
+
+class unindexed(FunctionElement[float]):  # noqa: N801 - reads as the SQL function it is
+    """A number that SQLite does not search an index by: it has no statistics, would choose that of the number
+    over that of the order, and read all that match to sort them."""
+
+    type = Double()
+    inherit_cache = True
+
+
+@compiles(unindexed, "sqlite")
+def _unindexed_sqlite(element: Any, compiler: Any, **options: Any) -> str:
+    return f"+({compiler.process(element.clauses, **options)})"
+
+
+@compiles(unindexed, "postgresql")
+def _unindexed_postgresql(element: Any, compiler: Any, **options: Any) -> str:
+    return str(compiler.process(element.clauses, **options))
 
 
 def in_array(column_: Column[Any], values: Sequence[Any], connection: Connection) -> ColumnElement[bool]:

@@ -76,14 +76,7 @@ class RunIngest:
 
     def close(self) -> None:
         """End the scan: the run is open for workers, unless it was cancelled meanwhile."""
-        state = case((runs.c.state == SCANNING, OPEN), else_=runs.c.state)
-
-        def work(connection: Connection) -> None:
-            connection.execute(
-                update(runs).where(runs.c.id == self.run.id).values(state=state, scanned_at=now())
-            )
-
-        self.ledger.write(work)
+        self.ledger.write(end_scan, self.run.id)
 
     def _add(
         self, connection: Connection, files: Sequence[ScannedFile]
@@ -139,6 +132,12 @@ class RunIngest:
             return numbers, replace(filling, filled=filling.filled + room)
         filled = (count - room - 1) % size + 1
         return numbers, replace(filling, number=numbers[-1], filled=filled, last=numbers[-1])
+
+
+def end_scan(connection: Connection, run_id: int) -> None:
+    """Open a run for workers, unless it was cancelled meanwhile."""
+    state = case((runs.c.state == SCANNING, OPEN), else_=runs.c.state)
+    connection.execute(update(runs).where(runs.c.id == run_id).values(state=state, scanned_at=now()))
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.postgresql import insert as insert_postgresql
 from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
-from db.dialect import now
+from db.dialect import now, unindexed
 from db.ledger import Ledger
 from db.runs import CANCELLED
 from db.schema import PREDICTION_COLUMNS, chunks, images, results, runs, select_predictions
@@ -174,7 +174,7 @@ def _of_result(wanted: Filter) -> Iterator[ColumnElement[bool]]:
     if wanted.class_name is not None:
         yield results.c["class"] == wanted.class_name
     if wanted.min_probability is not None:
-        yield results.c.probability >= wanted.min_probability
+        yield unindexed(results.c.probability) >= wanted.min_probability
     if wanted.min_score is not None:
         yield results.c.score >= wanted.min_score
     if wanted.reason is not None:

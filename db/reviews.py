@@ -21,7 +21,8 @@ LONGEST_NOTE = 4000
 
 @dataclass(frozen=True)
 class Review:
-    """`predicted` is the model's class; `label` what the reader says the image shows, None: not said."""
+    """`predicted` is the model's class; `label` what the reader says the image shows, None: not said.
+    `sha256`: of the file as it was explained, None where it could not be read."""
 
     image_id: int
     path: str
@@ -32,6 +33,7 @@ class Review:
     predicted: str | None
     created_at: datetime
     updated_at: datetime
+    sha256: str | None = None
 
     @property
     def label(self) -> str | None:
@@ -88,7 +90,7 @@ def remove_review(connection: Connection, run_id: int, image_id: int, reader: st
 def read_reviews(connection: Connection, run_id: int, reader: str | None = None) -> Iterator[Review]:
     """The reviews of a run, by image and reader; of one reader if named."""
     statement = (
-        select(reviews, images.c.path, results.c["class"].label("predicted"))
+        select(reviews, images.c.path, results.c["class"].label("predicted"), results.c.sha256)
         .join(images, images.c.id == reviews.c.image_id)
         .outerjoin(results, results.c.image_id == reviews.c.image_id)
         .where(reviews.c.run_id == run_id)
@@ -100,7 +102,7 @@ def read_reviews(connection: Connection, run_id: int, reader: str | None = None)
         found = row._mapping
         yield Review(
             found["image_id"], found["path"], found["reader"], found["verdict"], found["class"],
-            found["note"], found["predicted"], found["created_at"], found["updated_at"],
+            found["note"], found["predicted"], found["created_at"], found["updated_at"], found["sha256"],
         )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -45,15 +46,17 @@ def export_labels(
             left_out["readers name different classes" if labels else "no class named, or unsure"] += 1
     if output.suffix.lower() == ".csv":
         _write_csv(ensure_output_file(output), agreed)
-        missing = 0
+        missing = changed = 0
     else:
-        missing = _write_folder(session, run, output.expanduser().absolute(), agreed, copy=copy)
+        missing, changed = _write_folder(session, run, output.expanduser().absolute(), agreed, copy=copy)
     for name, count in sorted(Counter(label for label, _ in agreed).items()):
         yield f"{name}: {count}"
     for why, count in sorted(left_out.items()):
         yield f"left out: {count} ({why})"
     if missing:
         yield f"left out: {missing} (the file cannot be read below the folder of the run)"
+    if changed:
+        yield f"left out: {changed} (the file has changed since it was explained)"
     yield f"written: {output}"
 
 
@@ -70,8 +73,8 @@ def _write_csv(file: Path, agreed: list[tuple[str, list[Review]]]) -> None:
 
 def _write_folder(
     session: Session, run: Run, folder: Path, agreed: list[tuple[str, list[Review]]], *, copy: bool
-) -> int:
-    """Link or copy each image below its class; how many could not be found.
+) -> tuple[int, int]:
+    """Link or copy each image below its class; how many could not be found, and how many have changed.
 
     A member of an archive is written out, below a folder of the archive's name: nothing can link to it.
     """
@@ -81,7 +84,7 @@ def _write_folder(
         if "/" in label or label in (".", "..") or label.startswith("."):
             raise XraycamError(f"a class called {label!r} cannot be a folder; write a CSV file")
     pictures = RunPictures(run, limits_of(session.settings))
-    missing = 0
+    missing = changed = 0
     for label, reviews in agreed:
         path = reviews[0].path
         try:
@@ -91,6 +94,10 @@ def _write_folder(
                 raise XraycamError(f"{printable(path)} is not a file")
         except XraycamError:
             missing += 1
+            continue
+        explained = reviews[0].sha256
+        if explained is not None and explained != _sha256(source, content):
+            changed += 1
             continue
         relative = source.relative_to(pictures.root)
         target = (
@@ -106,4 +113,12 @@ def _write_folder(
                 target.symlink_to(source)
         except OSError as error:
             raise XraycamError(f"{printable(target)} cannot be written: {error.strerror}") from error
-    return missing
+    return missing, changed
+
+
+def _sha256(source: Path, content: bytes | None) -> str:
+    """Of a member's `content`, or of the file `source`."""
+    if content is not None:
+        return hashlib.sha256(content).hexdigest()
+    with source.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

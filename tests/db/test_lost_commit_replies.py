@@ -291,7 +291,14 @@ WRITES: dict[str, tuple[Callable[[Ledger], Any], Callable[[Ledger, Any], Any]]] 
 
 
 # Steps of the writes above, never a transaction of their own.
-STEPS = {"create_schema", "delete_empty_chunks", "refresh_counters", "release_leases", "upsert_results"}
+STEPS = {
+    "create_schema",
+    "delete_empty_chunks",
+    "end_scan",
+    "refresh_counters",
+    "release_leases",
+    "upsert_results",
+}
 STATEMENTS = {"insert", "insert_rows", "update", "delete"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import zipfile
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from sqlalchemy import update
 
 from db.ingest import ScannedFile
 from db.leases import record_results
@@ -17,6 +19,7 @@ from db.ledger import Ledger
 from db.migrate import migrate
 from db.reviews import save_review
 from db.runs import Run
+from db.schema import results
 from producer.session import Session, open_session
 from producer.viewer.labels import export_labels
 from producer.viewer.report import ReportOptions, write_report
@@ -153,6 +156,22 @@ def test_a_member_that_is_gone_is_left_out_of_the_labels_and_counted(
     (Path(run.root) / "set.zip").unlink()
     said = list(export_labels(session, run, tmp_path / "labels"))
     assert "left out: 1 (the file cannot be read below the folder of the run)" in said
+
+
+def test_an_image_that_has_changed_since_it_was_explained_gets_no_label(
+    session: Session, tmp_path: Path
+) -> None:
+    run = archive_run(session.ledger, tmp_path)
+    known = ids(session.ledger, run)
+    for path in (MEMBERS[0], "plain.png"):
+        session.ledger.write(save_review, run.id, known[path], "first", "agree", None, None)
+    explained = {"sha256": hashlib.sha256(png(80)).hexdigest()}
+    with_hash = update(results).where(results.c.image_id == known["plain.png"]).values(explained)
+    session.ledger.write(lambda connection: connection.execute(with_hash))
+    (Path(run.root) / "plain.png").write_bytes(png(99))
+    said = list(export_labels(session, run, tmp_path / "labels"))
+    assert "left out: 1 (the file has changed since it was explained)" in said
+    assert not (tmp_path / "labels" / "Normal" / "plain.png").exists()
 
 
 def test_two_runs_of_one_folder_stand_side_by_side(session: Session, tmp_path: Path) -> None:

@@ -116,6 +116,7 @@ def _can_fold(layer: Any, norm: Any) -> bool:
         and getattr(layer, "groups", 1) == 1
         and getattr(layer, "depth_multiplier", 1) == 1
         and tuple(layer.dilation_rate) == (1, 1)
+        and norm.axis in (-1, 3)
         and norm.center
         and norm.scale
     )

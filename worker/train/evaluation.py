@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from db.models import Model
+from worker.counted_words import counted
 from worker.explain.forward import scale
 from worker.images.preprocess import Pixels, preprocess
 from worker.images.reader import limits_of
@@ -101,6 +102,10 @@ def measured(
     )
 
 
+# With 20 images of each class the 95% interval of an AUC of 0.9 is 0.2 wide (Hanley and McNeil, 1982).
+FEW_IMAGES = 20
+
+
 def evaluate_model(
     settings: Settings,
     model: Model,
@@ -124,6 +129,10 @@ def evaluate_model(
         on_message(f"left out: {item.message}")
     for line in dataset.passed_over:
         on_message(line)
+    for name, number in dataset.counts().items():
+        if number < FEW_IMAGES:
+            few = counted(number, "image")
+            on_message(f"{name}: only {few}; the figures are uncertain, see the intervals")
     total = len(dataset)
     step = max(1, total // 10)
     seen = 0
