@@ -85,7 +85,7 @@ def test_everything_is_there_once_after_refusals_and_a_killed_pacs(
     installation.set(pacs_timeout=4, dicomweb_token=secret)
     with refusing_proxy(orthanc.http) as proxy:
         # 503 is waited out; a batch that is too large, or refused as a whole, is sent in parts.
-        proxy.answers, proxy.largest = [503, 429, 409], 300_000
+        proxy.answers, proxy.largest = [503, 429, 409], 600_000
         first = installation.xraycam("export-dicom", 1, "--output", proxy.url)
         assert f"{count} objects sent" in first.stdout
         assert {503, 429, 409, 413} <= set(proxy.refused)

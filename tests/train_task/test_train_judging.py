@@ -162,7 +162,8 @@ def test_the_figures_of_a_version_are_those_of_its_stored_weights(
     names = {file.name for file in folder.iterdir()}
     pictures = {"roc.png", "confusion.png", "reliability.png", "worst_mistakes.png"}
     assert names == {
-        "model.json", "weights.safetensors", "MODEL_CARD.md", "metrics.json", "learning_curves.png",
+        "model.json", "weights.safetensors", "input_check.safetensors", "MODEL_CARD.md", "metrics.json",
+        "learning_curves.png",
         *pictures, *(f"test_{name}" for name in pictures),
     }  # fmt: skip
     assert known.query(get_model, "mine").metrics["auc"] == metrics["validation"]["auc"]
