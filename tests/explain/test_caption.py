@@ -73,7 +73,7 @@ def test_caption_tells_class_score_decision_oddness_map_and_purpose() -> None:
     for part in (
         "Tuberculosis: probability 0.973",
         "score of Tuberculosis: 96.2 of 100",
-        "decision: refer (threshold 50)",
+        "decision: refer (threshold 50.0)",
         "odd: inverted, rotated",
         "map of Tuberculosis: block_12_add gradcam",
         "model starter-1",

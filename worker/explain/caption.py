@@ -67,10 +67,10 @@ class OverlayFacts:
         elif self.positive_probability is not None and self.positive_class != self.predicted:
             lines.append(f"{self.positive_class}: probability {self.positive_probability:.3f}")
         if self.decision:
-            limit = "" if self.threshold is None else f" (threshold {self.threshold:g})"
+            limit = "" if self.threshold is None else f" (threshold {self.threshold:.1f})"
             lines.append(f"decision: {self.decision}{limit}")
         elif self.threshold is not None:
-            lines.append(f"threshold: {self.threshold:g}")
+            lines.append(f"threshold: {self.threshold:.1f}")
         if self.odd:
             lines.append(f"odd: {self.odd.replace(',', ', ')}")
         blank = [one.label for one in self.maps if one.maximum <= 0]
