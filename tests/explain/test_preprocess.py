@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -51,3 +54,22 @@ def test_scaling_by_hand(name: str, expected: list[float]) -> None:
     assert scaled.dtype == np.float32
     for channel in range(3):
         np.testing.assert_allclose(scaled[0, 0, :3, channel], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"), [("unit", None), ("symmetric", "tf"), ("imagenet", "torch"), ("imagenet-bgr", "caffe")]
+)
+def test_scales_are_those_of_keras_applications(name: Any, mode: str | None) -> None:
+    gray = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
+    channels = np.repeat(gray[..., np.newaxis].astype(np.float32), 3, axis=-1)
+    wanted = channels / 255.0
+    if mode is not None:
+        wanted = keras.applications.imagenet_utils.preprocess_input(channels.copy(), mode=mode)
+    found = scale(gray, Preprocessing(size=32, scale=name))
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4)
+
+
+def test_pixels_are_left_as_they_are() -> None:
+    gray = np.array([[[0, 255]]], np.uint8)
+    found = scale(gray, Preprocessing(size=32, scale="pixels"))
+    assert found.numpy().tolist() == [[[[0.0] * 3, [255.0] * 3]]]

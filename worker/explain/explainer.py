@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from worker.errors import ModelError
 from worker.explain.cam import Method, MethodInput, require_method
-from worker.explain.forward import Step, Values, inference_steps, scale
+from worker.explain.forward import Step, Values, inference_steps, probabilities_of, scale
 from worker.explain.names import AUTO
 from worker.explain.options import ARGMAX_TARGET, Explanation, Indices, Panel
 from worker.images.preprocess import Pixels
@@ -230,7 +230,7 @@ def _compile(
             evidence = gradients[panel.class_index][panel.layer] if panel.method.needs_gradients else None
             maps[panel.name] = _scaled(panel.method.compute_cam(activation, evidence))
         features = tf.zeros((tf.shape(images)[0], 0)) if checked is None else pool(values[checked])
-        return scores, tf.nn.softmax(scores / metadata.temperature), target_index, maps, needed, features
+        return scores, probabilities_of(scores, metadata), target_index, maps, needed, features
 
     # Not with XLA (jit_compile), which makes MobileNetV2 3 to 10 times slower on a CPU.
     return tf.function(

@@ -11,17 +11,32 @@ import keras
 import tensorflow as tf
 
 from worker.errors import ModelError
-from worker.model.metadata import Preprocessing
+from worker.model.metadata import ModelMetadata, Preprocessing
 
 
 def scale(batch: Any, preprocessing: Preprocessing) -> Any:
     """Gray (B, size, size) in 0..255, uint8 or float32, as the network's input: float32 (B, size, size, 3).
 
-    `unit` gives 0..1, `symmetric` -1..1. Usable inside `tf.function` and `tf.data`.
+    `unit` gives 0..1, `symmetric` -1..1, `pixels` 0..255. `imagenet` is (x / 255 - mean) / standard deviation
+    and `imagenet-bgr` x - mean in the order blue, green, red, as `keras.applications.imagenet_utils` has them
+    in its modes `torch` and `caffe`. Usable inside `tf.function` and `tf.data`.
     """
     gray = tf.cast(batch, tf.float32)
-    gray = gray / 255.0 if preprocessing.scale == "unit" else gray / 127.5 - 1.0
-    return tf.repeat(gray[..., tf.newaxis], 3, axis=-1)
+    if preprocessing.scale in ("unit", "imagenet"):
+        gray = gray / 255.0
+    elif preprocessing.scale == "symmetric":
+        gray = gray / 127.5 - 1.0
+    channels = tf.repeat(gray[..., tf.newaxis], 3, axis=-1)
+    if preprocessing.scale == "imagenet":
+        return (channels - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    return channels - [103.939, 116.779, 123.68] if preprocessing.scale == "imagenet-bgr" else channels
+
+
+def probabilities_of(scores: Any, metadata: ModelMetadata) -> Any:
+    """Calibrated probabilities, float32 (B, K), of the network's scores (B, K): over the classes of a softmax
+    model they sum to 1; each finding of a sigmoid model has its own."""
+    scaled = scores / metadata.temperature
+    return tf.nn.softmax(scaled) if metadata.output == "softmax" else tf.sigmoid(scaled)
 
 
 Values = dict[int, Any]

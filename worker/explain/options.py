@@ -80,7 +80,7 @@ ARGMAX_TARGET = -1
 class Explanation:
     """What the network says of a batch of B images, of K classes, and where the scores came from.
 
-    `probabilities` (B, K) is the softmax of `scores` (B, K) over the model's temperature; `target_index` (B,)
+    `probabilities` (B, K) are those of `probabilities_of` for `scores` (B, K); `target_index` (B,)
     is the class index each heatmap is of, or with every class explained the predicted one. `heatmaps` holds
     by the explainer's `names` (B, h, w) in 0..1, each image divided by its own maximum; `maxima` (B,) those
     maxima. A maximum of 0 says that the map is blank: it is 0 everywhere. `odd` has for each image what the

@@ -51,7 +51,11 @@ class Preprocessing(_Part):
     size: int = Field(224, ge=32, le=2048, description="side of the square input, pixels")
     margin: float = Field(0.0, ge=0.0, lt=0.4, description="share cut off each edge before resizing")
     resize: Literal["bilinear"] = "bilinear"
-    scale: Literal["unit", "symmetric"] = Field("symmetric", description="0..255 to 0..1 or to -1..1")
+    scale: Literal["unit", "symmetric", "pixels", "imagenet", "imagenet-bgr"] = Field(
+        "symmetric",
+        description="0..255 to 0..1, to -1..1, as it is, less ImageNet's mean over its standard deviation, "
+        "or less ImageNet's mean in the order blue, green, red",
+    )
 
     def box(self, width: int, height: int) -> tuple[float, float, float, float]:
         """The part of a `width` x `height` image the network sees: (left, upper, right, lower), pixels."""
@@ -86,6 +90,13 @@ class Weights(_Part):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
+class NetworkRecord(_Part):
+    """The configuration of an imported network, checked layer by layer when it is read."""
+
+    file: str = Field("network.json", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
 class InputCheckRecord(_Part):
     """The check of whether an image is one that the model can be asked about, see `worker/input_check`."""
 
@@ -102,7 +113,13 @@ class ModelMetadata(_Part):
 
     format: Literal[1] = 1
     version: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
-    architecture: Literal["mobilenetv2"] = "mobilenetv2"
+    architecture: Literal["mobilenetv2", "keras"] = Field(
+        "mobilenetv2", description="keras: an imported network, rebuilt from `network`"
+    )
+    network: NetworkRecord | None = None
+    output: Literal["softmax", "sigmoid"] = Field(
+        "softmax", description="one class of an image, or each class a finding that is there or not"
+    )
     alpha: float = Field(1.0, ge=0.05, le=1.4)
     classes: tuple[Name, ...] = Field(min_length=2, max_length=10_000)
     positive_class: Name | None = Field(None, description="the class that `score` is of, if any")
@@ -133,16 +150,19 @@ class ModelMetadata(_Part):
     def _names_agree(self) -> ModelMetadata:
         if len(set(self.classes)) != len(self.classes):
             raise ValueError(f"class names must differ, got {str(list(self.classes))[:200]}")
-        if self.input_check is not None:
-            if self.input_check.layer not in {layer.name for layer in self.layers}:
-                raise ValueError(f"input_check.layer {self.input_check.layer!r} is not among the layers")
-            if self.input_check.file in (self.weights.file, METADATA_FILE):
-                raise ValueError("input_check.file is that of something else")
+        if (self.network is not None) != (self.architecture == "keras"):
+            raise ValueError("an imported network, architecture 'keras', and no other has a network file")
+        files = [part.file for part in (self.weights, self.network, self.input_check) if part is not None]
+        if len({METADATA_FILE, *files}) != len(files) + 1:
+            raise ValueError("weights, network and input_check need files of their own")
+        known = {layer.name for layer in self.layers}
+        if self.input_check is not None and self.input_check.layer not in known:
+            raise ValueError(f"input_check.layer {self.input_check.layer!r} is not among the layers")
         if self.positive_class is not None and self.positive_class not in self.classes:
             raise ValueError(f"positive_class {self.positive_class[:100]!r} is not among the classes")
         if any(scale <= 0 for scale in self.heat_scales.values()):
             raise ValueError("heat_scales must be greater than 0")
-        if self.default_layer not in {layer.name for layer in self.layers}:
+        if self.default_layer not in known:
             raise ValueError(f"default_layer {self.default_layer!r} is not among the layers")
         return self
 
@@ -240,7 +260,7 @@ def check_folder(folder: Path, digest: str | None = None, *, origin: str | None 
             raise ModelError(
                 f"{model}/{METADATA_FILE} was changed since it was published; restore or import it again"
             )
-        for part in (metadata.weights, metadata.input_check):
+        for part in (metadata.weights, metadata.network, metadata.input_check):
             if part is not None:
                 _check_file(folder, part, model)
     except OSError as error:
@@ -248,7 +268,7 @@ def check_folder(folder: Path, digest: str | None = None, *, origin: str | None 
     return metadata
 
 
-def _check_file(folder: Path, part: Weights | InputCheckRecord, model: str) -> None:
+def _check_file(folder: Path, part: Weights | NetworkRecord | InputCheckRecord, model: str) -> None:
     file = folder / part.file
     if not file.is_file():
         raise ModelError(f"{model}/{part.file} is missing; restore or import it again")
