@@ -25,12 +25,15 @@ from worker.train.options import TrainOptions, is_taken
 from worker.train.recipe import RECIPES, Recipe, RecipeError, recipe_named
 
 
-def recipe_from(given: str, changes: Sequence[str] = ()) -> Recipe:
-    """The recipe called `given`, or that of the JSON file `given`, changed by such as `stages.0.epochs=3`.
+def recipe_from(given: str, changes: Sequence[str] = (), architecture: str | None = None) -> Recipe:
+    """The recipe called `given`, or that of the JSON file `given`, for `architecture`, changed by such as
+    `stages.0.epochs=3`.
 
     A changed recipe is no longer called as before. Raises RecipeError naming what does not fit.
     """
     base = recipe_named(given).model_dump(mode="json") if given in RECIPES else _from_file(given)
+    if architecture is not None:
+        base = _validated(base, f"--recipe {given}").of_architecture(architecture).model_dump(mode="json")
     for change in changes:
         _apply(base, change)
     if changes and base["name"] in RECIPES:
@@ -103,6 +106,7 @@ class TrainingRefused(XraycamError):
 class TrainingRequest:
     dataset: Path
     recipe: str = "default"
+    architecture: str | None = None
     changes: Sequence[str] = ()
     init_weights: str | None = None
     group_by: str | None = None
@@ -118,7 +122,7 @@ def request_training(ledger: Ledger, settings: Settings, request: TrainingReques
 
     Raises XraycamError for what cannot be trained.
     """
-    recipe = recipe_from(request.recipe, request.changes)
+    recipe = recipe_from(request.recipe, request.changes, request.architecture)
     dataset = request.dataset.expanduser().absolute()
     counts = _class_counts(dataset, "DATASET")
     _refuse_small(dataset, counts, recipe)

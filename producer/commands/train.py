@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from worker.model.architectures import ARCHITECTURES
+
 if TYPE_CHECKING:
     from db.trainings import Training
     from producer.session import Session
@@ -20,6 +22,11 @@ if TYPE_CHECKING:
     show_default=True,
     metavar="NAME|FILE",
     help="How to train: default, or a JSON file; reference and reference-tuned are for comparison only.",
+)
+@click.option(
+    "--architecture",
+    type=click.Choice(list(ARCHITECTURES)),
+    help="The network; without it that of the recipe, mobilenetv2.",
 )
 @click.option(
     "--set",
@@ -76,6 +83,7 @@ def train_command(dataset: Path | None, resume: int | None, wait: bool, gpus: st
     Examples:
       xraycam train ./dataset --wait
       xraycam train ./dataset --set stages.1.epochs=40 --init-weights shenzhen-3
+      xraycam train ./dataset --architecture densenet121 --init-weights imagenet
       xraycam train --resume 7 --wait
     """
     from producer.local_run import train_locally

@@ -31,7 +31,7 @@ class ScoreCamForward:
     def __init__(self, network: Any, preprocessing: Preprocessing, memory: int = MEMORY) -> None:
         """`memory` (bytes) bounds what one chunk of copies takes, but for a chunk of one."""
         self._preprocessing = preprocessing
-        largest = max(math.prod(layer.output.shape[1:]) for layer in network.layers)
+        largest = max(math.prod(layer.output.shape[1:]) for layer in network.operations)
         self.chunk = int(max(1, min(64, memory // (4 * largest * _TENSORS_AT_ONCE))))
         steps = inference_steps(network, keep=())
         self._source, self._sink = id(network.inputs[0]), id(network.outputs[0])

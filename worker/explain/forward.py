@@ -90,7 +90,8 @@ def inference_steps(network: Any, keep: Collection[str]) -> list[Step]:
 
 
 def _in_order(network: Any) -> list[Any]:
-    waiting = [layer for layer in network.layers if not isinstance(layer, keras.layers.InputLayer)]
+    # Operations: some networks add tensors without a layer for it.
+    waiting = [layer for layer in network.operations if not isinstance(layer, keras.layers.InputLayer)]
     known = {id(network.inputs[0])}
     ordered = []
     while waiting:
@@ -113,6 +114,8 @@ def _inputs(layer: Any) -> tuple[int, ...]:
 
 
 def _plain(layer: Any) -> Callable[..., Any]:
+    if not isinstance(layer, keras.layers.Layer):
+        return layer  # type: ignore[no-any-return]
     options = {"training": False} if "training" in inspect.signature(layer.call).parameters else {}
 
     def call(*tensors: Any) -> Any:
@@ -126,7 +129,6 @@ def _can_fold(layer: Any, norm: Any) -> bool:
         type(layer) in (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
         and isinstance(norm, keras.layers.BatchNormalization)
         and layer.data_format == "channels_last"
-        and not layer.use_bias
         and layer.activation is keras.activations.linear
         and getattr(layer, "groups", 1) == 1
         and getattr(layer, "depth_multiplier", 1) == 1
@@ -138,13 +140,14 @@ def _can_fold(layer: Any, norm: Any) -> bool:
 
 
 def _folded(layer: Any, norm: Any) -> Callable[..., Any]:
-    """gamma (k*x - mean) / sqrt(variance + epsilon) + beta as one convolution with a bias."""
+    """gamma (k*x + b - mean) / sqrt(variance + epsilon) + beta as one convolution with a bias."""
     padding = layer.padding.upper()
     depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
 
     def call(tensor: Any) -> Any:
         factor = norm.gamma.value * tf.math.rsqrt(norm.moving_variance.value + norm.epsilon)
-        bias = norm.beta.value - norm.moving_mean.value * factor
+        mean = norm.moving_mean.value - layer.bias.value if layer.use_bias else norm.moving_mean.value
+        bias = norm.beta.value - mean * factor
         kernel = layer.kernel.value
         if depthwise:
             kernel = kernel * factor[:, tf.newaxis]

@@ -17,6 +17,11 @@ from worker.map_evaluation.similarity import similarity, unrelated
 from worker.model.metadata import ModelMetadata
 from worker.model.network import SCORE_LAYER, build_network
 
+# Blocks and what follows the last one, by the names of the architectures.
+_BLOCK = re.compile(
+    r"block_\d+|expanded_conv|block\d[a-z]|conv\d_block\d+|pool\d|convnext_tiny_(stage_\d_block_\d|downsampling_block_\d)"
+)
+_LAST = ("Conv_1", "top_", "bn", "layer_normalization")
 _BATCH = 16
 _MEASURED_ON = 32
 
@@ -39,7 +44,13 @@ def check_sanity(
     and where they are random the statistics of `pixels` (32 at most), so that the signal does not die out
     and a blank map does not pass for a changed one. `progress` is told how many stages are done, of how many.
     """
-    copy = build_network(metadata.preprocessing.size, len(metadata.classes), metadata.head, metadata.alpha)
+    copy = build_network(
+        metadata.preprocessing.size,
+        len(metadata.classes),
+        metadata.head,
+        metadata.alpha,
+        metadata.architecture,
+    )
     copy.set_weights(network.get_weights())
     given = (metadata, copy, () if layer is None else (layer,), () if method is None else method)
     explainer = Explainer(*given)
@@ -91,10 +102,10 @@ def _stage_of(name: str) -> str:
         return "scores"
     if name.startswith("head_"):
         return "head"
-    block = re.match(r"block_\d+|expanded_conv", name)
+    block = _BLOCK.match(name)
     if block:
         return block.group(0).replace("expanded_conv", "block_0")
-    return "last convolution" if name.startswith("Conv_1") else "first convolution"
+    return "last layers" if name.startswith(_LAST) else "first layers"
 
 
 def _randomise(layers: Sequence[Any], random: np.random.Generator) -> None:

@@ -113,9 +113,9 @@ class ModelMetadata(_Part):
 
     format: Literal[1] = 1
     version: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
-    architecture: Literal["mobilenetv2", "keras"] = Field(
-        "mobilenetv2", description="keras: an imported network, rebuilt from `network`"
-    )
+    architecture: Literal[
+        "mobilenetv2", "efficientnetv2-b0", "densenet121", "resnet50", "convnext-tiny", "keras"
+    ] = Field("mobilenetv2", description="keras: an imported network, rebuilt from `network`")
     network: NetworkRecord | None = None
     output: Literal["softmax", "sigmoid"] = Field(
         "softmax", description="one class of an image, or each class a finding that is there or not"

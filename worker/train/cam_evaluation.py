@@ -97,9 +97,10 @@ def unsaved_metadata(
     positive_class: str | None = None,
 ) -> ModelMetadata:
     """What an `Explainer` must know of a network that is in no folder yet."""
-    layers = spatial_layers(network)
+    layers = spatial_layers(network, recipe.architecture)
     return ModelMetadata(
         version=version,
+        architecture=recipe.architecture,
         alpha=recipe.alpha,
         classes=tuple(classes),
         positive_class=positive_class,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from worker.map_evaluation.reports import BLANK_ALLOWED
+from worker.model.architectures import ARCHITECTURES
 from worker.model.metadata import ModelMetadata
 from worker.train.dataset import LabelledDataset, Split
 from worker.train.held_out import pack_digests
@@ -54,11 +55,6 @@ _PREAMBLE = """\
 where the score came from, not where the disease is.
 """
 
-_NETWORK_SOURCE = """\
-- M. Sandler, A. Howard, M. Zhu, A. Zhmoginov, L.-C. Chen: MobileNetV2: Inverted residuals and linear
-  bottlenecks. CVPR 2018.
-"""
-
 
 def model_card(metadata: ModelMetadata) -> str:
     """The card of a version as Markdown, from its `training` record."""
@@ -81,7 +77,7 @@ def model_card(metadata: ModelMetadata) -> str:
         "## Limits",
         _limits(metadata),
         "## Sources",
-        _sources(training.get("source", [])),
+        _sources(training.get("source", []), metadata.architecture),
     ]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
@@ -89,11 +85,16 @@ def model_card(metadata: ModelMetadata) -> str:
 def _network(metadata: ModelMetadata) -> str:
     side = metadata.preprocessing.size
     return (
-        f"MobileNetV2 (alpha {metadata.alpha}) with global average pooling and a head of "
+        f"{_architecture(metadata)} with global average pooling and a head of "
         f"{metadata.head.units} units; input {side} x {side} pixels, gray; classes "
         f"{' and '.join(metadata.classes)}. Made {metadata.created}, starting from "
         f"{metadata.training['started_from']}. Weights: SHA-256 `{metadata.weights.sha256}`."
     )
+
+
+def _architecture(metadata: ModelMetadata) -> str:
+    known = ARCHITECTURES[metadata.architecture]
+    return known.constructor + (f" (alpha {metadata.alpha})" if known.has_alpha else "")
 
 
 def _data(data: dict[str, Any]) -> str:
@@ -308,11 +309,11 @@ def _limits(metadata: ModelMetadata) -> str:
     )
 
 
-def _sources(given: Sequence[str]) -> str:
+def _sources(given: Sequence[str], architecture: str) -> str:
     lines = [f"- {line}" for line in given] or [
         "- Images: the source was not given to the training (`--source`)."
     ]
-    return "\n".join(lines) + "\n" + _NETWORK_SOURCE
+    return "\n".join([*lines, f"- {ARCHITECTURES[architecture].sources}"])
 
 
 def _changed(one: dict[str, Any]) -> str:

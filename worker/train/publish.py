@@ -75,6 +75,7 @@ def save_version(
         folder,
         metadata={
             "version": version,
+            "architecture": recipe.architecture,
             "alpha": recipe.alpha,
             "classes": dataset.classes,
             "positive_class": positive_class,
@@ -89,7 +90,7 @@ def save_version(
             ),
             "preprocessing": recipe.preprocessing,
             "head": recipe.head,
-            "layers": spatial_layers(trained.network),
+            "layers": spatial_layers(trained.network, recipe.architecture),
             "default_layer": default_layer,
             "default_method": default_method,
             "heat_scales": heat_scales or {},

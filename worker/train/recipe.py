@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from worker.errors import XraycamError
+from worker.model.architectures import ARCHITECTURES, MOBILENETV2
 from worker.model.metadata import Head, Preprocessing
 
 
@@ -74,6 +75,9 @@ class Recipe(_Part):
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
+    architecture: Literal["mobilenetv2", "efficientnetv2-b0", "densenet121", "resnet50", "convnext-tiny"] = (
+        "mobilenetv2"
+    )
     preprocessing: Preprocessing = Preprocessing()
     alpha: float = Field(1.0, gt=0.0, le=1.4, description="width of MobileNetV2")
     head: Head = Head()
@@ -120,6 +124,33 @@ class Recipe(_Part):
         if self.patience and self.monitor == "last":
             raise ValueError("patience needs a monitor: val_loss, val_auc or val_accuracy")
         return self
+
+    @model_validator(mode="after")
+    def _architecture_has_its_scale(self) -> Recipe:
+        known = ARCHITECTURES[self.architecture]
+        if known is not MOBILENETV2 and self.preprocessing.scale != known.scale:
+            raise ValueError(
+                f"{self.architecture} takes preprocessing.scale {known.scale}, not "
+                f"{self.preprocessing.scale}: --architecture {self.architecture} sets it"
+            )
+        return self
+
+    def of_architecture(self, name: str) -> Recipe:
+        """This recipe for another network, with the scale and layers of that. Raises RecipeError for a recipe
+        that reproduces the reference, which is MobileNetV2's."""
+        known = ARCHITECTURES[name]
+        if name == self.architecture:
+            return self
+        if self.name.startswith("reference"):
+            raise RecipeError(f"recipe {self.name} is MobileNetV2's; use --recipe default for {name}")
+        changed = {
+            "architecture": name,
+            "preprocessing": self.preprocessing.model_copy(update={"scale": known.scale}),
+            "freeze_until": known.freeze_until,
+            "localisation_layers": (known.last_layer,),
+            "alpha": 1.0,
+        }
+        return Recipe.model_validate(self.model_dump() | changed)
 
     @property
     def epochs(self) -> int:

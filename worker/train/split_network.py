@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from worker.errors import XraycamError
 from worker.explain.forward import scale
+from worker.model.architectures import ARCHITECTURES, MOBILENETV2, Architecture
 from worker.model.metadata import METADATA_FILE
-from worker.model.network import SCORE_LAYER, load_model
+from worker.model.network import SCORE_LAYER, build_base, layer_named, load_model, named_weights
 from worker.train.recipe import Recipe, RecipeError
 
 LOCALISATION = "localisation_"
@@ -89,7 +90,7 @@ def split_at_layer(network: Any, recipe: Recipe, localisation_layers: tuple[str,
             layers=tuple(inner.layers),
         )
     try:
-        middle = network.get_layer(recipe.freeze_until).output
+        middle = layer_named(network, recipe.freeze_until).output
         trainable = keras.Model(middle, outputs)
         return SplitNetwork(
             network,
@@ -102,13 +103,13 @@ def split_at_layer(network: Any, recipe: Recipe, localisation_layers: tuple[str,
     except ValueError as error:
         raise RecipeError(
             f"freeze_until is {recipe.freeze_until!r}; it must be the end of a block, "
-            "such as block_9_add or block_12_add"
+            f"such as {ARCHITECTURES[recipe.architecture].freeze_until}"
         ) from error
 
 
 def _localisation_logits(network: Any, name: str) -> Any:
     try:
-        values = network.get_layer(name).output
+        values = layer_named(network, name).output
     except ValueError as error:
         raise RecipeError(f"localisation_layers has {name!r}, which the network has not") from error
     bias = keras.initializers.Constant(-3.0)  # marked areas are small
@@ -122,17 +123,19 @@ def _set_statistics(norm: Any, values: NDArray[np.float32]) -> None:
     norm.moving_variance.assign(values.var(0))
 
 
-def load_initial_weights(network: Any, source: str, *, alpha: float) -> str:
+def load_initial_weights(
+    network: Any, source: str, architecture: Architecture = MOBILENETV2, *, alpha: float = 1.0
+) -> str:
     """Set the weights of `network` from `source` and say in a few words which they are.
 
-    `imagenet`: Keras's download, without its classifier. A file `*.weights.h5` or `*.h5`: MobileNetV2
+    `imagenet`: Keras's download, without its classifier. A file `*.weights.h5` or `*.h5`: `architecture`
     without top, of the same `alpha`. A model folder: all of it, but the head only where it fits. `none`:
     random weights, as they are. Raises InitialWeightsError.
     """
     if source == "none":
         return "random weights"
     if source == "imagenet":
-        _copy_weights(network, _imagenet(alpha))
+        _copy_weights(network, _imagenet(architecture, alpha))
         return "ImageNet (Keras's download)"
     path = Path(source)
     if (path / METADATA_FILE).is_file():
@@ -140,9 +143,9 @@ def load_initial_weights(network: Any, source: str, *, alpha: float) -> str:
     if not path.is_file():
         raise InitialWeightsError(
             f"{_START_FROM} is {source!r}, which is no file and no model folder; "
-            "give imagenet, a MobileNetV2 .weights.h5 file without top, or a model folder"
+            f"give imagenet, a {architecture.constructor} .weights.h5 file without top, or a model folder"
         )
-    base = _headless(alpha)
+    base = build_base(architecture, _KERAS_SIZE, alpha)
     try:
         with warnings.catch_warnings():
             # What a file lacks, Keras leaves at random values and merely warns.
@@ -151,28 +154,30 @@ def load_initial_weights(network: Any, source: str, *, alpha: float) -> str:
     except Exception as error:  # h5py and Keras raise many kinds for a file that does not fit
         cause = " ".join(str(error).split())[:200]
         raise InitialWeightsError(
-            f"{_START_FROM} is {source!r}, which does not hold MobileNetV2 weights without top "
-            f"(alpha {alpha}): {cause}"
+            f"{_START_FROM} is {source!r}, which does not hold {architecture.constructor} weights without "
+            f"top{_width(architecture, alpha)}: {cause}"
         ) from error
     _copy_weights(network, base)
     return f"the file {path.name}"
 
 
-def _headless(alpha: float, weights: str | None = None) -> Any:
-    # At 224, the size Keras keeps its files under; the weights do not depend on the size.
-    return keras.applications.MobileNetV2(
-        input_shape=(224, 224, 3), alpha=alpha, include_top=False, weights=weights
-    )
+# The size Keras keeps its files under; the weights do not depend on the size.
+_KERAS_SIZE = 224
 
 
-def _imagenet(alpha: float) -> Any:
+def _width(architecture: Architecture, alpha: float) -> str:
+    return f" (alpha {alpha})" if architecture.has_alpha else ""
+
+
+def _imagenet(architecture: Architecture, alpha: float) -> Any:
     try:
-        return _headless(alpha, "imagenet")
+        return build_base(architecture, _KERAS_SIZE, alpha, "imagenet")
     except Exception as error:  # urllib, ssl, h5py or Keras, depending on where the download breaks
         cause = " ".join(str(error).split())[:200]
         raise InitialWeightsError(
-            f"the ImageNet weights for alpha {alpha} cannot be downloaded ({cause}); "
-            f"fetch a MobileNetV2 .weights.h5 file without top elsewhere and give it with {_START_FROM}"
+            f"the ImageNet weights of {architecture.constructor}{_width(architecture, alpha)} cannot be "
+            f"downloaded ({cause}); fetch a .weights.h5 file of it without top elsewhere and give it with "
+            f"{_START_FROM}"
         ) from error
 
 
@@ -184,20 +189,18 @@ def _copy_weights(network: Any, base: Any) -> None:
 
 def _from_version(network: Any, folder: Path) -> str:
     description, other = load_model(folder)
-    values = {variable.path: variable for variable in other.variables}
+    values = dict(named_weights(other))
     left = []
-    for variable in network.variables:
-        if "seed_generator" in variable.path:
-            continue
-        value = values.get(variable.path)
+    for name, variable in named_weights(network):
+        value = values.get(name)
         if value is not None and tuple(value.shape) == tuple(variable.shape):
             variable.assign(value)
         else:
-            left.append(variable.path)
+            left.append(name)
     outside = [path for path in left if not path.startswith(("head_", "score"))]
     if outside:
         raise InitialWeightsError(
-            f"{_START_FROM} is {str(folder)!r}, version {description.version} (alpha {description.alpha}), "
-            f"which does not fit the recipe's network at {outside[0]}"
+            f"{_START_FROM} is {str(folder)!r}, version {description.version} ({description.architecture}, "
+            f"alpha {description.alpha}), which does not fit the recipe's network at {outside[0]}"
         )
     return f"version {description.version}" + (" without its head" if left else "")

@@ -14,6 +14,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from sklearn.utils.class_weight import compute_sample_weight
 
+from worker.model.architectures import ARCHITECTURES
 from worker.model.network import SCORE_LAYER, build_network
 from worker.train.annotations import FindingAnnotations
 from worker.train.dataset import LabelledDataset, Split
@@ -70,9 +71,11 @@ class Trainer:
         keras.utils.set_random_seed(recipe.seed)
         tf.config.experimental.enable_op_determinism()
         self.network = build_network(
-            recipe.preprocessing.size, len(dataset.classes), recipe.head, recipe.alpha
+            recipe.preprocessing.size, len(dataset.classes), recipe.head, recipe.alpha, recipe.architecture
         )
-        self.started_from = load_initial_weights(self.network, init_weights, alpha=recipe.alpha)
+        self.started_from = load_initial_weights(
+            self.network, init_weights, ARCHITECTURES[recipe.architecture], alpha=recipe.alpha
+        )
         # Keras's random layers do not tell where they move a marked area.
         moves_areas = isinstance(recipe.augmentation, ChestAugmentation)
         self.regions = regions if recipe.localisation_loss_weight and moves_areas else None
