@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,8 +22,10 @@ from worker.model.store import ModelStore
 from worker.settings import PREFIX, load_settings
 
 TESTS = Path(__file__).parent
-# Rooms whose tests start workers, train or kill servers. They are begun first, since they mostly wait.
+# Rooms whose tests start workers, train or kill servers. They are begun first, since they take longest.
 SLOW = ("faults", "system", "train_task", "train", "trust", "containers", "hostile", "pacs")
+# Rooms whose long tests share nothing dear with their file: each goes to whichever process is free.
+SINGLE = ("faults", "system", "train_task", "train")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -48,6 +51,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if room(item) == "faults":
             item.add_marker(pytest.mark.faults)
     items.sort(key=lambda item: SLOW.index(room(item)) if room(item) in SLOW else len(SLOW))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """`--dist=loadfile` as ever, but for the rooms in SINGLE, which go test by test, and in our order: xdist
+    would begin with the files of most tests, and end with one process at work on the slowest file."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduler(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = str(super()._split_scope(nodeid))
+            return nodeid if any(f"/{room}/" in f"/{file}" for room in SINGLE) else file
+
+    config.option.loadscopereorder = False
+    return Scheduler(config, log)
 
 
 @pytest.fixture(autouse=True)

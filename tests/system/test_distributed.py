@@ -78,7 +78,7 @@ def test_cancelled_run_stops_and_resume_completes_it(distributed: Installation) 
     assert distributed.counts() == {"images": 150, "done": 150}
 
 
-def test_watch_ends_on_ctrl_c_and_the_run_goes_on(distributed: Installation) -> None:
+def test_watch_ends_on_ctrl_c_and_the_run_continues(distributed: Installation) -> None:
     xrays = draw_many(distributed.folder / "xrays", 20)
     distributed.xraycam("enqueue", xrays)
     watch = distributed.start("watch", 1)

@@ -86,7 +86,7 @@ def test_idle_workers_load_a_promoted_model_within_ten_seconds_and_a_late_one_st
     wait_until(lambda: all_hold(distributed, "small", 2), 10, "the old model within 10 s")
 
 
-def test_a_damaged_model_is_refused_and_the_old_one_goes_on_serving(
+def test_a_damaged_model_is_refused_and_the_old_one_keeps_serving(
     distributed: Installation, newer: Path
 ) -> None:
     distributed.start("worker")
