@@ -59,6 +59,11 @@ class Installation:
         for name, value in how.items():
             self.environment[f"SABOTAGE_{name.upper()}"] = str(value)
 
+    def without_tensorflow(self, seconds: float = 0.0) -> None:
+        """Have a stand-in explain, in workers started from now on, so many seconds an image: for tests that
+        are about queue, ledger and files. A worker starts in a quarter of the processor time."""
+        self.sabotage(explainer=seconds)
+
     @property
     def ledger(self) -> Ledger:
         ours = URL.create("sqlite", database=str(self.home / "ledger.sqlite3"))
