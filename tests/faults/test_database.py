@@ -13,8 +13,8 @@ from tests.support.fault_runs import (
     run_under_way,
     seconds_until_more_done,
 )
-from tests.support.installation import Installation
-from tests.support.servers import Postgres
+from tests.support.installation import Installation, is_connected
+from tests.support.servers import Postgres, wait_until
 
 OUTAGE_SECONDS = 10.0
 
@@ -26,7 +26,7 @@ def test_postgres_stopped_for_ten_seconds(
     xrays = draw_xrays_of(distributed)
     run_under_way(distributed, xrays)
     watch = distributed.start("watch", 1)
-    time.sleep(1.5)  # until it has connected
+    wait_until(lambda: is_connected(watch.pid, postgres.port), 30, "watch reads the ledger")
 
     postgres.stop()
     time.sleep(OUTAGE_SECONDS)
