@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -168,14 +169,25 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model folder with random weights, made by another process: this one stays free of TensorFlow."""
-    folder = tmp_path_factory.mktemp("model") / "small"
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
-    made = subprocess.run(
-        [sys.executable, "-m", "tests.support.small_model", str(folder)],
-        cwd=TESTS.parent, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert made.returncode == 0, made.stderr
+    """A model folder with random weights, made by another process: this one stays free of TensorFlow.
+
+    Made once for all processes of xdist, whose folders lie in one. Not to be changed.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder = shared / "model" / "small"
+    with (shared / "model.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            unfinished = tmp_path_factory.mktemp("model")
+            environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+            made = subprocess.run(
+                [sys.executable, "-m", "tests.support.small_model", str(unfinished / folder.name)],
+                cwd=TESTS.parent, env=environment, capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            assert made.returncode == 0, made.stderr
+            unfinished.rename(folder.parent)
     return folder
 
 
