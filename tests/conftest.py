@@ -26,7 +26,7 @@ TESTS = Path(__file__).parent
 # Rooms whose tests start workers, train or kill servers. They are begun first, since they take longest.
 SLOW = ("faults", "system", "train_task", "train", "trust", "containers", "hostile", "pacs")
 # Rooms whose long tests share nothing dear with their file: each goes to whichever process is free.
-SINGLE = ("faults", "system", "train_task")
+SINGLE = ("faults", "system", "train_task", "train")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -61,7 +61,7 @@ class Installation:
 
     def without_tensorflow(self, seconds: float = 0.0) -> None:
         """Have a stand-in explain, in workers started from now on, so many seconds an image: for tests that
-        are about queue, ledger and files. A worker starts in a quarter of the processor time."""
+        are about queue, ledger and files. The process that explains starts in a sixth of the time."""
         self.sabotage(explainer=seconds)
 
     @property

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import keras
@@ -13,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from worker.model.network import build_network
-from worker.train.dataset import LabelledDataset, Split, train_val_split
+from worker.train.dataset import LabelledDataset, Split, load_labelled_folder, train_val_split
 from worker.train.metrics import softmax
 from worker.train.recipe import REFERENCE, KerasAugmentation, Recipe, RecipeError, Stage
 from worker.train.split_network import split_at_layer
@@ -27,25 +26,13 @@ from worker.train.training import (
 )
 from worker.train.training_callbacks import CheckpointError, EvaluateEpoch, EvaluationData
 
-
-@dataclass
-class Finished:
-    """A training with the tiny recipe, run to its end, and what it told on its way."""
-
-    result: TrainingResult
-    told: list[Epoch]
-    checkpoint: Path
-    weights: list[np.ndarray]
+MakeFolder = Callable[..., Path]
 
 
-@pytest.fixture(scope="module")
-def finished(
-    data: tuple[LabelledDataset, Split], tiny_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory
-) -> Finished:
-    told: list[Epoch] = []
-    checkpoint = tmp_path_factory.mktemp("training") / "training.safetensors"
-    result = fit(*data, tiny_recipe, init_weights="none", progress=told.append, checkpoint=checkpoint)
-    return Finished(result, told, checkpoint, weights_of(result))
+@pytest.fixture
+def data(make_folder: MakeFolder) -> tuple[LabelledDataset, Split]:
+    dataset = load_labelled_folder(make_folder(Clear=14, Opaque=14), min_per_class=4)
+    return dataset, train_val_split(dataset, share=0.25, seed=0)
 
 
 def weights_of(trained: TrainingResult) -> list[np.ndarray]:
@@ -72,9 +59,13 @@ def test_a_training_learns_an_obvious_difference(
     assert trained.scores.shape == (len(data[1].validation), 2)
 
 
-def test_progress_tells_of_every_epoch_and_stage(finished: Finished) -> None:
-    assert tuple(finished.told) == finished.result.history
-    assert [(e.stage, e.epoch, e.epochs) for e in finished.told] == [
+def test_progress_tells_of_every_epoch_and_stage(
+    data: tuple[LabelledDataset, Split], tiny_recipe: Recipe
+) -> None:
+    told: list[Epoch] = []
+    trained = fit(*data, tiny_recipe, init_weights="none", progress=told.append)
+    assert tuple(told) == trained.history
+    assert [(e.stage, e.epoch, e.epochs) for e in told] == [
         ("head", 1, 3),
         ("network", 2, 3),
         ("network", 3, 3),
@@ -82,10 +73,12 @@ def test_progress_tells_of_every_epoch_and_stage(finished: Finished) -> None:
 
 
 def test_same_seed_and_data_give_the_same_weights(
-    data: tuple[LabelledDataset, Split], tiny_recipe: Recipe, finished: Finished
+    data: tuple[LabelledDataset, Split], tiny_recipe: Recipe
 ) -> None:
-    again = fit(*data, tiny_recipe, init_weights="none")
-    for a, b in zip(finished.weights, weights_of(again), strict=True):
+    first = fit(*data, tiny_recipe, init_weights="none")
+    kept = weights_of(first)
+    second = fit(*data, tiny_recipe, init_weights="none")
+    for a, b in zip(kept, weights_of(second), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -132,10 +125,10 @@ def test_two_splits_of_one_trainer_do_not_touch_each_other(
 
 
 def test_a_checkpoint_of_another_training_is_refused(
-    data: tuple[LabelledDataset, Split], tiny_recipe: Recipe, finished: Finished, tmp_path: Path
+    data: tuple[LabelledDataset, Split], tiny_recipe: Recipe, tmp_path: Path
 ) -> None:
     checkpoint = tmp_path / "training.safetensors"
-    shutil.copy(finished.checkpoint, checkpoint)
+    fit(*data, tiny_recipe, init_weights="none", checkpoint=checkpoint)
     other = tiny_recipe.model_copy(update={"label_smoothing": 0.2})
     with pytest.raises(CheckpointError, match="other data, recipe or first weights"):
         fit(*data, other, init_weights="none", checkpoint=checkpoint)
@@ -144,10 +137,10 @@ def test_a_checkpoint_of_another_training_is_refused(
         fit(*data, tiny_recipe, init_weights="none", checkpoint=checkpoint)
 
 
-def test_frozen_layers_keep_their_weights(
-    data: tuple[LabelledDataset, Split], tiny_recipe: Recipe, finished: Finished
-) -> None:
-    end = {v.path: np.asarray(v) for v in finished.result.network.variables}
+def test_frozen_layers_keep_their_weights(data: tuple[LabelledDataset, Split], tiny_recipe: Recipe) -> None:
+    start: dict[str, np.ndarray] = {}
+    trained = fit(*data, tiny_recipe, init_weights="none")
+    end = {v.path: np.asarray(v) for v in trained.network.variables}
     head_only = tiny_recipe.model_copy(update={"stages": tiny_recipe.stages[:1]})
     again = fit(*data, head_only, init_weights="none")
     start = {v.path: np.asarray(v) for v in again.network.variables}
@@ -158,10 +151,12 @@ def test_frozen_layers_keep_their_weights(
 
 
 def test_features_that_do_not_fit_into_memory_give_the_same_result(
-    data: tuple[LabelledDataset, Split], tiny_recipe: Recipe, finished: Finished
+    data: tuple[LabelledDataset, Split], tiny_recipe: Recipe
 ) -> None:
+    kept = fit(*data, tiny_recipe, init_weights="none")
+    scores = kept.scores
     anew = fit(*data, tiny_recipe, init_weights="none", memory=0)
-    np.testing.assert_allclose(softmax(anew.scores), softmax(finished.result.scores), atol=1e-5)
+    np.testing.assert_allclose(softmax(anew.scores), softmax(scores), atol=1e-5)
 
 
 def test_the_best_epoch_is_kept_and_patience_ends_the_training_resumed_or_not(
