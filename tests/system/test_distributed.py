@@ -73,7 +73,7 @@ def test_a_worker_that_explains_loads_tensorflow_and_neither_scikit_learn_nor_ma
 
 def test_cancelled_run_stops_and_resume_completes_it(distributed: Installation) -> None:
     distributed.set(chunk_size=8)
-    distributed.without_tensorflow(0.02)
+    distributed.without_tensorflow(0.1)
     xrays = draw_many(distributed.folder / "xrays", 150)
     distributed.start("worker")
     distributed.xraycam("enqueue", xrays)

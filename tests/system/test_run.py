@@ -103,7 +103,7 @@ def test_failed_images_are_tried_again_on_demand(installation: Installation) -> 
 def test_an_interrupted_run_ends_cleanly_and_resumes(installation: Installation) -> None:
     xrays = draw_many(installation.folder / "xrays", 200)
     installation.set(chunk_size=8)
-    installation.without_tensorflow(0.02)
+    installation.without_tensorflow(0.05)
     process = installation.start("run", xrays)
     wait_until(lambda: installation.home.exists() and installation.some_done(16), 60, "some images done")
 
