@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,8 +23,10 @@ from worker.model.store import ModelStore
 from worker.settings import PREFIX, load_settings
 
 TESTS = Path(__file__).parent
-# Rooms whose tests start workers, train or kill servers. They are begun first, since they mostly wait.
+# Rooms whose tests start workers, train or kill servers. They are begun first, since they take longest.
 SLOW = ("faults", "system", "train_task", "train", "trust", "containers", "hostile", "pacs")
+# Rooms whose long tests share nothing dear with their file: each goes to whichever process is free.
+SINGLE = ("faults", "system", "train_task", "train")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -48,6 +52,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if room(item) == "faults":
             item.add_marker(pytest.mark.faults)
     items.sort(key=lambda item: SLOW.index(room(item)) if room(item) in SLOW else len(SLOW))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """`--dist=loadfile` as ever, but for the rooms in SINGLE, which go test by test, and in our order: xdist
+    would begin with the files of most tests, and end with one process at work on the slowest file."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduler(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = str(super()._split_scope(nodeid))
+            return nodeid if any(f"/{room}/" in f"/{file}" for room in SINGLE) else file
+
+    config.option.loadscopereorder = False
+    return Scheduler(config, log)
 
 
 @pytest.fixture(autouse=True)
@@ -148,14 +169,25 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model folder with random weights, made by another process: this one stays free of TensorFlow."""
-    folder = tmp_path_factory.mktemp("model") / "small"
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
-    made = subprocess.run(
-        [sys.executable, "-m", "tests.support.small_model", str(folder)],
-        cwd=TESTS.parent, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert made.returncode == 0, made.stderr
+    """A model folder with random weights, made by another process: this one stays free of TensorFlow.
+
+    Made once for all processes of xdist, whose folders lie in one. Not to be changed.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder = shared / "model" / "small"
+    with (shared / "model.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            unfinished = tmp_path_factory.mktemp("model")
+            environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+            made = subprocess.run(
+                [sys.executable, "-m", "tests.support.small_model", str(unfinished / folder.name)],
+                cwd=TESTS.parent, env=environment, capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            assert made.returncode == 0, made.stderr
+            unfinished.rename(folder.parent)
     return folder
 
 

@@ -11,11 +11,11 @@ import pytest
 from tests.support.fault_runs import (
     NoteFault,
     assert_each_once,
-    both_databases,
     children,
     draw_xrays_of,
     enqueue,
-    going_on,
+    on_postgres,
+    run_under_way,
     seconds_until_more_done,
 )
 from tests.support.installation import Installation, children_of, draw_many
@@ -23,11 +23,11 @@ from tests.support.servers import Valkey, wait_until
 from worker.queue.messages import EXPLAIN_QUEUE
 
 
-@both_databases
+@on_postgres
 def test_killed_broker_comes_back_and_the_run_completes_by_itself(
     distributed: Installation, xrays: Path, valkey: Valkey, note_fault: NoteFault
 ) -> None:
-    going_on(distributed, xrays)
+    run_under_way(distributed, xrays)
 
     valkey.kill()
     said = distributed.xraycam("watch", "--once").stdout
@@ -47,11 +47,11 @@ def test_killed_broker_comes_back_and_the_run_completes_by_itself(
     )
 
 
-@pytest.mark.parametrize("distributed", ["postgres"], indirect=True)
-def test_wiped_broker_is_mended_by_the_workers_themselves(
+@on_postgres
+def test_wiped_broker_is_refilled_by_the_workers_themselves(
     distributed: Installation, xrays: Path, valkey: Valkey, note_fault: NoteFault
 ) -> None:
-    going_on(distributed, xrays)
+    run_under_way(distributed, xrays)
 
     valkey.client().flushall()
 
@@ -72,7 +72,7 @@ def test_wiped_broker_is_mended_by_the_workers_themselves(
     )
 
 
-def test_wiped_broker_without_workers_is_mended_as_watch_says(
+def test_wiped_broker_without_workers_is_refilled_as_watch_says(
     distributed: Installation, xrays: Path, valkey: Valkey
 ) -> None:
     enqueue(distributed, xrays)
@@ -125,7 +125,7 @@ def test_full_broker_makes_the_producer_wait_and_workers_survive(
 def test_broker_that_fills_up_in_mid_run_loses_nothing(
     distributed: Installation, xrays: Path, valkey: Valkey, note_fault: NoteFault
 ) -> None:
-    going_on(distributed, xrays)
+    run_under_way(distributed, xrays)
     client = valkey.client()
     client.config_set("maxmemory-policy", "noeviction")
     client.config_set("maxmemory", "1")

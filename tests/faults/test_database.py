@@ -5,29 +5,28 @@ from __future__ import annotations
 import sqlite3
 import time
 
-import pytest
-
 from tests.support.fault_runs import (
     NoteFault,
     assert_each_once,
     draw_xrays_of,
-    going_on,
+    on_postgres,
+    run_under_way,
     seconds_until_more_done,
 )
-from tests.support.installation import Installation
-from tests.support.servers import Postgres
+from tests.support.installation import Installation, is_connected
+from tests.support.servers import Postgres, wait_until
 
 OUTAGE_SECONDS = 10.0
 
 
-@pytest.mark.parametrize("distributed", ["postgres"], indirect=True)
+@on_postgres
 def test_postgres_stopped_for_ten_seconds(
     distributed: Installation, postgres: Postgres, note_fault: NoteFault
 ) -> None:
     xrays = draw_xrays_of(distributed)
-    going_on(distributed, xrays)
+    run_under_way(distributed, xrays)
     watch = distributed.start("watch", 1)
-    time.sleep(1.5)  # until it has connected
+    wait_until(lambda: is_connected(watch.pid, postgres.port), 30, "watch reads the ledger")
 
     postgres.stop()
     time.sleep(OUTAGE_SECONDS)
@@ -47,7 +46,7 @@ def test_postgres_stopped_for_ten_seconds(
 
 def test_sqlite_locked_for_ten_seconds(distributed: Installation, note_fault: NoteFault) -> None:
     xrays = draw_xrays_of(distributed)
-    going_on(distributed, xrays)
+    run_under_way(distributed, xrays)
     other = sqlite3.connect(distributed.home / "ledger.sqlite3", isolation_level=None, timeout=30)
 
     other.execute("BEGIN IMMEDIATE")

@@ -6,7 +6,7 @@ import random
 import subprocess
 from pathlib import Path
 
-from tests.support.fault_runs import IMAGES, NoteFault, assert_each_once, both_databases, enqueue
+from tests.support.fault_runs import IMAGES, NoteFault, assert_each_once, enqueue, on_postgres
 from tests.support.installation import Installation
 from tests.support.servers import Valkey
 from worker.queue.messages import EXPLAIN_QUEUE
@@ -19,7 +19,7 @@ def at_once(installation: Installation, *arguments: object) -> list[subprocess.P
     return started
 
 
-@both_databases
+@on_postgres
 def test_every_message_twice_and_out_of_order(
     distributed: Installation, xrays: Path, valkey: Valkey, note_fault: NoteFault
 ) -> None:
@@ -40,7 +40,6 @@ def test_every_message_twice_and_out_of_order(
     note_fault("every message delivered twice, in random order", "the second finds its chunk done", None)
 
 
-@both_databases
 def test_two_people_enqueue_one_folder_at_once(
     distributed: Installation, xrays: Path, note_fault: NoteFault
 ) -> None:
@@ -54,7 +53,7 @@ def test_two_people_enqueue_one_folder_at_once(
     note_fault("one folder enqueued twice at the same time", "both get the same run", None)
 
 
-@both_databases
+@on_postgres
 def test_two_people_resume_one_run_at_once(
     distributed: Installation, xrays: Path, valkey: Valkey, note_fault: NoteFault
 ) -> None:

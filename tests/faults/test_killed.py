@@ -9,20 +9,19 @@ from tests.support.fault_runs import (
     IMAGES,
     NoteFault,
     assert_each_once,
-    both_databases,
     children,
     enqueue,
-    going_on,
-    in_hand,
+    leased_chunks,
     lose_machine,
     nodes,
+    on_postgres,
+    run_under_way,
     seconds_until_finished,
 )
 from tests.support.installation import Installation, draw_many
 from tests.support.servers import wait_until
 
 
-@both_databases
 def test_killed_worker_child_is_replaced_and_its_chunk_done_again(
     distributed: Installation, note_fault: NoteFault
 ) -> None:
@@ -30,9 +29,9 @@ def test_killed_worker_child_is_replaced_and_its_chunk_done_again(
     distributed.set(chunk_size=8, lease_timeout=5)
     distributed.sabotage(seconds=0.01)
     xrays = draw_many(distributed.folder / "xrays", IMAGES)
-    going_on(distributed, xrays)
-    wait_until(lambda: in_hand(distributed), 30, "a chunk in hand")
-    held = in_hand(distributed)
+    run_under_way(distributed, xrays)
+    wait_until(lambda: leased_chunks(distributed), 30, "a leased chunk")
+    held = leased_chunks(distributed)
     (child,) = children(distributed)
 
     distributed.kill(child)
@@ -51,9 +50,9 @@ def test_killed_worker_child_is_replaced_and_its_chunk_done_again(
 def test_killed_worker_process_is_restarted_by_its_launcher(
     distributed: Installation, xrays: Path, note_fault: NoteFault
 ) -> None:
-    going_on(distributed, xrays)
-    wait_until(lambda: in_hand(distributed), 30, "a chunk in hand")
-    held = in_hand(distributed)
+    run_under_way(distributed, xrays)
+    wait_until(lambda: leased_chunks(distributed), 30, "a leased chunk")
+    held = leased_chunks(distributed)
     (node,) = nodes(distributed)
 
     distributed.kill(node)
@@ -68,7 +67,6 @@ def test_killed_worker_process_is_restarted_by_its_launcher(
     )
 
 
-@both_databases
 def test_fleet_finishes_what_a_machine_that_vanished_held(
     distributed: Installation, xrays: Path, note_fault: NoteFault
 ) -> None:
@@ -89,13 +87,13 @@ def test_fleet_finishes_what_a_machine_that_vanished_held(
     )
 
 
-@both_databases
+@on_postgres
 def test_whole_fleet_killed_then_worker_and_resume_complete_the_run(
     distributed: Installation, xrays: Path, note_fault: NoteFault
 ) -> None:
-    going_on(distributed, xrays)
-    wait_until(lambda: in_hand(distributed), 30, "a chunk in hand")
-    held = in_hand(distributed)
+    run_under_way(distributed, xrays)
+    wait_until(lambda: leased_chunks(distributed), 30, "a leased chunk")
+    held = leased_chunks(distributed)
 
     for process in distributed.processes():
         distributed.kill(process)

@@ -20,7 +20,7 @@ from tests.support.fault_runs import (
     children,
     draw_xrays_of,
     enqueue,
-    in_hand,
+    leased_chunks,
     seconds_until_finished,
 )
 from tests.support.installation import COMMAND, Installation, InstallModel, draw_many, unavailable
@@ -118,12 +118,12 @@ def test_chunk_of_a_machine_that_is_cut_off_is_done_by_another_and_it_works_agai
 
     # What is sent again queues behind what waits: with little there, it is the lease that is measured.
     wait_until(lambda: broker.client().llen(EXPLAIN_QUEUE) <= 3, 60, "little left in the queue")
-    before = in_hand(shared, lost.name)
-    wait_until(lambda: in_hand(shared, lost.name) not in ([], before), 10, "a chunk just begun")
+    before = leased_chunks(shared, lost.name)
+    wait_until(lambda: leased_chunks(shared, lost.name) not in ([], before), 10, "a chunk just begun")
     processes = children(shared)
     lost.cut()
     start = time.monotonic()
-    held = in_hand(shared, lost.name)
+    held = leased_chunks(shared, lost.name)
     assert held
     until_done = seconds_until_finished(shared, held, within=CUT_SECONDS - 1)
     assert done_by(shared, held).keys() == {other.name}
@@ -152,7 +152,7 @@ def test_chunk_of_a_machine_that_is_cut_off_is_done_by_another_and_it_works_agai
     )
     note_fault(
         "the network of that machine is back",
-        "its worker, the same process as before, takes chunks again; what it had in hand counts once",
+        "its worker, the same process as before, takes chunks again; what it had leased counts once",
         until_back,
         since="until a new chunk is done",
     )

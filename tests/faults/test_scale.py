@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from sqlalchemy import func, select
 
 from db.schema import results
-from tests.support.fault_runs import assert_each_once, children, draw_xrays_of, enqueue
+from tests.support.fault_runs import assert_each_once, children, draw_xrays_of, enqueue, on_postgres
 from tests.support.installation import Installation
 from tests.support.servers import Valkey, wait_until
 from worker.queue.messages import EXPLAIN_QUEUE
@@ -20,7 +19,7 @@ def memory_of(process: int) -> float:
     return int(status.partition("VmRSS:")[2].split()[0]) / 1e3
 
 
-@pytest.mark.parametrize("distributed", ["postgres"], indirect=True)
+@on_postgres
 def test_sixteen_accelerators_share_a_folder(distributed: Installation) -> None:
     xrays = draw_xrays_of(distributed, 640, chunk_size=4)
     distributed.sabotage(explainer=0.1)

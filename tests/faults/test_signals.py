@@ -1,4 +1,7 @@
-"""SIGTERM and Ctrl-C, to each command in each stage: a clean end, and the work resumes where it stopped."""
+"""SIGTERM or Ctrl-C, to each command in each stage: a clean end, and the work resumes where it stopped.
+
+One handler answers both; only before it is there does Python treat them differently.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from tests.support.fault_runs import (
     children,
     draw_xrays_of,
     enqueue,
-    in_hand,
+    leased_chunks,
 )
 from tests.support.installation import Installation, command_of
 from tests.support.servers import Valkey, wait_until
@@ -27,7 +30,7 @@ from worker.queue.messages import EXPLAIN_QUEUE
 
 Stage = Callable[[Installation], object]
 
-either_signal = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["TERM", "INT"])
+TERM, INT = signal.SIGTERM, signal.SIGINT
 
 
 def state(installation: Installation) -> str | None:
@@ -56,7 +59,7 @@ def starting_workers(installation: Installation) -> bool:
 
 
 def explaining(installation: Installation) -> bool:
-    return installation.some_done(16) and bool(in_hand(installation))
+    return installation.some_done(16) and bool(leased_chunks(installation))
 
 
 def assert_stopped(
@@ -84,8 +87,10 @@ def assert_clean(installation: Installation) -> None:
     assert "Traceback" not in said or "init_import_site" in said
 
 
-@either_signal
-@pytest.mark.parametrize("stage", [started, scanning, starting_workers, explaining])
+@pytest.mark.parametrize(
+    ("stage", "number"),
+    [(started, TERM), (started, INT), (scanning, INT), (starting_workers, TERM), (explaining, INT)],
+)
 def test_run_stopped(installation: Installation, number: signal.Signals, stage: Stage) -> None:
     xrays = draw_xrays_of(installation)
     if stage is scanning:
@@ -103,17 +108,16 @@ def test_run_stopped(installation: Installation, number: signal.Signals, stage: 
     assert_each_once(installation, attempts=1)
 
 
-@either_signal
 def test_enqueue_stopped_while_the_queue_is_full(
-    distributed: Installation, valkey: Valkey, number: signal.Signals, note_fault: NoteFault
+    distributed: Installation, valkey: Valkey, note_fault: NoteFault
 ) -> None:
     xrays = draw_xrays_of(distributed, max_queued_messages=10)
     process = distributed.start("enqueue", xrays)
     wait_until(lambda: valkey.client().llen(EXPLAIN_QUEUE) == 10, 30, "a full queue")
 
-    process.send_signal(number)
+    process.send_signal(TERM)
 
-    assert_stopped(process, number)
+    assert_stopped(process, TERM)
     assert "'xraycam resume 1' sends the rest" in (distributed.folder / "stderr.txt").read_text()
     assert_clean(distributed)
     distributed.start("worker")
@@ -150,8 +154,7 @@ def test_enqueue_interrupted_after_its_scan_ends_wherever_it_is(
     assert "sends the rest" in said or "the same command continues it" in said
 
 
-@either_signal
-@pytest.mark.parametrize("stage", [started, scanning])
+@pytest.mark.parametrize(("stage", "number"), [(started, TERM), (scanning, INT)])
 def test_enqueue_stopped_before_it_sends(
     distributed: Installation, number: signal.Signals, stage: Stage
 ) -> None:
@@ -172,25 +175,24 @@ def test_enqueue_stopped_before_it_sends(
     assert_each_once(distributed, attempts=1)
 
 
-@either_signal
-def test_watch_stopped(distributed: Installation, number: signal.Signals) -> None:
+def test_watch_stopped(distributed: Installation) -> None:
+    """By SIGTERM; `tests/system/test_distributed.py` has Ctrl-C."""
     xrays = draw_xrays_of(distributed)
     enqueue(distributed, xrays)
     watch = distributed.start("watch", 1)
     with pytest.raises(subprocess.TimeoutExpired):
         watch.wait(2)
 
-    watch.send_signal(number)
+    watch.send_signal(TERM)
 
-    assert_stopped(watch, number)
+    assert_stopped(watch, TERM)
     assert_clean(distributed)
     distributed.start("worker")
     distributed.wait_complete()
     assert_each_once(distributed, attempts=1)
 
 
-@either_signal
-@pytest.mark.parametrize("stage", [started, children, explaining])
+@pytest.mark.parametrize(("stage", "number"), [(started, TERM), (children, INT), (explaining, TERM)])
 def test_worker_stopped(
     distributed: Installation, valkey: Valkey, number: signal.Signals, stage: Stage, note_fault: NoteFault
 ) -> None:
@@ -219,7 +221,7 @@ def test_worker_told_to_stop_twice_still_ends_cleanly(distributed: Installation)
     enqueue(distributed, xrays)
     worker = distributed.start("worker")
     wait_until(lambda: explaining(distributed), 30, "explaining")
-    worker.send_signal(signal.SIGINT)
-    worker.send_signal(signal.SIGINT)
+    worker.send_signal(INT)
+    worker.send_signal(INT)
     assert worker.wait(40) == 0
     assert_clean(distributed)

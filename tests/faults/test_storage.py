@@ -7,15 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from db.workers import list_workers
 from tests.support.fault_runs import (
     NoteFault,
     assert_each_once,
     draw_xrays_of,
     enqueue,
-    going_on,
+    run_under_way,
     seconds_until_more_done,
 )
 from tests.support.installation import Installation, unavailable
@@ -90,10 +88,9 @@ def test_output_folder_becomes_read_only(distributed: Installation, note_fault: 
     )
 
 
-@pytest.mark.parametrize("distributed", ["sqlite", "postgres"], indirect=True)
 def test_share_with_the_images_goes_away(distributed: Installation, note_fault: NoteFault) -> None:
     xrays = draw_xrays_of(distributed)
-    going_on(distributed, xrays)
+    run_under_way(distributed, xrays)
 
     away = xrays.rename(xrays.with_name("unmounted"))
     xrays.mkdir()  # as an empty mount point

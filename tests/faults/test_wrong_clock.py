@@ -15,6 +15,7 @@ from tests.support.fault_runs import (
     draw_xrays_of,
     enqueue,
     lose_machine,
+    on_postgres,
 )
 from tests.support.installation import Installation, unavailable
 
@@ -27,7 +28,7 @@ def faketime() -> Path:
     raise AssertionError
 
 
-@pytest.mark.parametrize("distributed", ["postgres"], indirect=True)
+@on_postgres
 @pytest.mark.parametrize("hours", [1, -1])
 def test_clock_of_one_machine_an_hour_off(
     distributed: Installation, note_fault: NoteFault, hours: int

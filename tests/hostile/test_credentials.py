@@ -47,6 +47,7 @@ def test_passwords_appear_nowhere(
     broker = f"redis://:{QUOTED}@127.0.0.1:{guarded.port}/0"
     made.set(broker_url=broker, database_url=postgres.new_database(), log_level="DEBUG", log_format="json")
     made.set(chunk_size=5)
+    made.without_tensorflow()
     migrate(made.ledger)
     model_store(made.ledger, made.home)
     port, pages = free_port(), []

@@ -17,6 +17,7 @@ def test_forged_messages_are_refused_and_leave_the_worker_as_it_was(
 ) -> None:
     trace = distributed.folder / "unpickled"
     xrays = draw_many(distributed.folder / "xrays", 40)
+    distributed.without_tensorflow()
     distributed.set(chunk_size=8, log_level="INFO", lease_timeout=5)
     distributed.xraycam("enqueue", xrays)
     # So that one message is held back and sent again by the worker itself.

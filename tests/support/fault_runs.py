@@ -26,10 +26,11 @@ def draw_xrays_of(installation: Installation, count: int = IMAGES, **settings: A
     return draw_many(installation.folder / "xrays", count)
 
 
-both_databases = pytest.mark.parametrize("distributed", ["sqlite", "postgres"], indirect=True)
+# A fault test runs on one database, SQLite unless marked; `tests/db` holds the ledger's promises on both.
+on_postgres = pytest.mark.parametrize("distributed", ["postgres"], indirect=True)
 
 
-def going_on(installation: Installation, xrays: Path) -> None:
+def run_under_way(installation: Installation, xrays: Path) -> None:
     """Start a worker, enqueue, and wait until forty images are done."""
     installation.start("worker")
     enqueue(installation, xrays)
@@ -37,14 +38,14 @@ def going_on(installation: Installation, xrays: Path) -> None:
 
 
 def lose_machine(installation: Installation, launcher: int) -> float:
-    """Kill a launcher and all its workers together, with a chunk in hand; seconds until others did that.
+    """Kill a launcher and all its workers together, with a leased chunk; seconds until others did that.
 
-    Nobody is left there to send anything again: its lease must end (5 s), a sweep find it, a worker do it.
+    Nobody is left there to send anything again: its lease must end (5 s), a reaper find it, a worker do it.
     """
-    wait_until(lambda: in_hand(installation, f"-{launcher}@"), 60, "both at work")
+    wait_until(lambda: leased_chunks(installation, f"-{launcher}@"), 60, "both at work")
     installation.wait_done(40)
-    wait_until(lambda: in_hand(installation, f"-{launcher}@"), 60, "a chunk in hand")
-    held = in_hand(installation, f"-{launcher}@")
+    wait_until(lambda: leased_chunks(installation, f"-{launcher}@"), 60, "a leased chunk")
+    held = leased_chunks(installation, f"-{launcher}@")
     for process in family_of(launcher):
         installation.kill(process)
     seconds = seconds_until_finished(installation, held)
@@ -107,7 +108,7 @@ def family_of(process: int) -> list[int]:
     return found
 
 
-def in_hand(installation: Installation, of: str = "") -> list[int]:
+def leased_chunks(installation: Installation, of: str = "") -> list[int]:
     """Chunks that are leased, to workers whose name holds `of`."""
     with installation.ledger.read() as connection:
         held = connection.execute(

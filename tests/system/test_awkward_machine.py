@@ -20,6 +20,7 @@ from worker.file_names import NAME_MAX, fitting_path
 
 
 def test_names_as_long_as_a_file_system_takes_get_an_overlay(installation: Installation) -> None:
+    installation.without_tensorflow()
     xrays = draw_many(installation.folder / "xrays", 6)
     for number, image in enumerate(sorted(xrays.iterdir())):
         length = 250 + number
@@ -51,6 +52,7 @@ def test_a_long_or_odd_tmpdir_does_not_keep_the_private_server_from_starting(
 ) -> None:
     folder = installation.folder / name
     folder.mkdir()
+    installation.without_tensorflow()
     installation.environment["TMPDIR"] = str(folder)
     installation.xraycam("run", draw_many(installation.folder / "xrays", 2))
     assert installation.counts() == {"images": 2, "done": 2}
@@ -74,6 +76,7 @@ def test_a_database_that_is_not_utf8_is_refused_in_a_line(postgres: Postgres, en
 def test_output_that_is_not_utf8_is_escaped(installation: Installation) -> None:
     xrays = installation.folder / "Röntgen"
     draw_many(xrays, 1)
+    installation.without_tensorflow()
     installation.environment |= {"PYTHONIOENCODING": "ascii"}
     done = installation.xraycam("run", xrays)
     assert "Traceback" not in done.stderr
@@ -83,6 +86,7 @@ def test_output_that_is_not_utf8_is_escaped(installation: Installation) -> None:
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&- <&-"])
 def test_closed_streams_do_no_harm(installation: Installation, closed: str) -> None:
     xrays = draw_many(installation.folder / "xrays", 1)
+    installation.without_tensorflow()
     script = f"exec {COMMAND} run {xrays} {closed}"
     done = subprocess.run(
         ["sh", "-c", script], env=installation.environment, cwd=installation.folder, capture_output=True,

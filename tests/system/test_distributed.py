@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from pyarrow import parquet
 
+from tests.support.fault_runs import children
 from tests.support.installation import Installation, draw_many, draw_xrays
 from tests.support.servers import Valkey, free_port, wait_until
 from worker.queue.messages import EXPLAIN_QUEUE
@@ -57,9 +58,22 @@ def test_enqueued_folder_is_worked_on_elsewhere_and_queried_in_every_format(
     assert "explain" in distributed.xraycam("workers").stdout
 
 
+def test_a_worker_that_explains_loads_tensorflow_and_neither_scikit_learn_nor_matplotlib(
+    distributed: Installation,
+) -> None:
+    """By the shared libraries in its memory; `tests/explain/test_light_worker.py` goes by modules."""
+    distributed.start("worker", "--gpus", "none")
+    distributed.xraycam("enqueue", draw_xrays(distributed.folder / "xrays", 2), "--colormap", "turbo")
+    distributed.wait_complete()
+    (child,) = children(distributed)
+    mapped = Path(f"/proc/{child}/maps").read_text()
+    loaded = {name for name in ("tensorflow", "sklearn", "matplotlib", "pandas") if f"/{name}/" in mapped}
+    assert loaded == {"tensorflow"}
+
+
 def test_cancelled_run_stops_and_resume_completes_it(distributed: Installation) -> None:
     distributed.set(chunk_size=8)
-    distributed.sabotage(seconds=0.02)
+    distributed.without_tensorflow(0.1)
     xrays = draw_many(distributed.folder / "xrays", 150)
     distributed.start("worker")
     distributed.xraycam("enqueue", xrays)
@@ -78,13 +92,14 @@ def test_cancelled_run_stops_and_resume_completes_it(distributed: Installation) 
     assert distributed.counts() == {"images": 150, "done": 150}
 
 
-def test_watch_ends_on_ctrl_c_and_the_run_goes_on(distributed: Installation) -> None:
+def test_watch_ends_on_ctrl_c_and_the_run_continues(distributed: Installation) -> None:
     xrays = draw_many(distributed.folder / "xrays", 20)
     distributed.xraycam("enqueue", xrays)
     watch = distributed.start("watch", 1)
     wait_until(lambda: has_open(watch.pid, "ledger.sqlite3"), 30, "watching")
     watch.send_signal(signal.SIGINT)
     assert watch.wait(20) == 130
+    distributed.without_tensorflow()
     distributed.start("worker")
     distributed.wait_complete()
 
@@ -92,6 +107,7 @@ def test_watch_ends_on_ctrl_c_and_the_run_goes_on(distributed: Installation) -> 
 def test_flower_shows_workers_and_tasks_a_person_can_read(distributed: Installation) -> None:
     """Also tasks that were sent before Flower started."""
     xrays = draw_many(distributed.folder / "xrays", 20)
+    distributed.without_tensorflow()
     distributed.set(chunk_size=5)
     distributed.xraycam("enqueue", xrays)
     port = free_port()
@@ -136,6 +152,7 @@ def test_workers_of_two_devices_each_see_only_their_own(distributed: Installatio
     """With a stand-in for GPUs: the list of devices that the environment allows."""
     distributed.environment["CUDA_VISIBLE_DEVICES"] = "0,1"
     xrays = draw_many(distributed.folder / "xrays", 40)
+    distributed.without_tensorflow()
     distributed.set(chunk_size=4)
     distributed.start("worker", "--gpus", "all")
     distributed.xraycam("enqueue", xrays)

@@ -128,7 +128,7 @@ def test_a_cancelled_training_leaves_no_version_and_can_go_on(
     distributed.xraycam("cancel", "--training", 1)
 
 
-def test_a_killed_trainer_is_seen_within_the_lease_and_its_training_goes_on_from_the_last_epoch(
+def test_a_killed_trainer_is_seen_within_the_lease_and_its_training_continues_from_the_last_epoch(
     distributed: Installation, make_folder: MakeFolder, recipe_file: Path
 ) -> None:
     data = make_folder("data", Clear=10, Opaque=10)

@@ -120,7 +120,7 @@ def test_a_done_or_running_training_is_not_resumed(ledger: Ledger) -> None:
         ledger.write(requeue_training, 7)
 
 
-def test_what_a_stopped_trainer_had_in_hand_waits_for_another(ledger: Ledger) -> None:
+def test_what_a_stopped_trainer_had_leased_waits_for_another(ledger: Ledger) -> None:
     first, second = ask(ledger), ask(ledger)
     training = start(ledger, first.id)
     assert ledger.write(requeue_trainings_of, "nobody") == 0

@@ -2,7 +2,7 @@
 
 SABOTAGE_SECONDS    makes the decoder slow, by so much per image
 SABOTAGE_SCAN       makes the listing of folders slow, by so much per PNG file
-SABOTAGE_POISON     makes it deadly (`kill`) or endless (`hang`) for an image of 77 x 77 pixels: a stand-in
+SABOTAGE_CRASH      makes it deadly (`kill`) or endless (`hang`) for an image of 77 x 77 pixels: a stand-in
                     for what native decoders do to malicious files
 SABOTAGE_SIGNAL     has a command interrupt itself (SIGINT) at the third call, `call Redis.__del__ 3`,
                     or as a function returns: `return RunIngest.close 1`
@@ -21,6 +21,7 @@ from pathlib import Path
 STAND_INS = {
     "worker.explain.explainer": "stand_in_explainer.py",
     "worker.model.network": "stand_in_network.py",
+    "worker.tensorflow_import": "stand_in_tensorflow.py",
 }
 
 
@@ -40,9 +41,9 @@ def sabotage_decoder():
         image = image_open(*arguments, **options)
         time.sleep(float(os.environ.get("SABOTAGE_SECONDS", "0")))
         if image.size == (77, 77):
-            if os.environ.get("SABOTAGE_POISON") == "kill":
+            if os.environ.get("SABOTAGE_CRASH") == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
-            while os.environ.get("SABOTAGE_POISON") == "hang":
+            while os.environ.get("SABOTAGE_CRASH") == "hang":
                 time.sleep(1)
         return image
 
@@ -89,5 +90,5 @@ if "SABOTAGE_SCAN" in os.environ:
     SCANDIR, os.scandir = os.scandir, SlowListing
 if "SABOTAGE_EXPLAINER" in os.environ:
     sys.meta_path.insert(0, StandIns())
-if "SABOTAGE_SECONDS" in os.environ or "SABOTAGE_POISON" in os.environ:
+if "SABOTAGE_SECONDS" in os.environ or "SABOTAGE_CRASH" in os.environ:
     sabotage_decoder()

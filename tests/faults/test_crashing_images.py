@@ -1,4 +1,4 @@
-"""An image that takes down the process that decodes it is found and given up; its chunk-mates are done."""
+"""An image that crashes its worker fails after three attempts; the other images of its chunk are done."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from tests.support.servers import wait_until
 
 
 @pytest.mark.parametrize(
-    ("poison", "happens"),
+    ("crash", "happens"),
     [
         ("kill", "its worker dies three times, then it is `failed: crashed-worker`; all others are done"),
         ("hang", "a watchdog ends the worker (here after 4 s), three times; all others are done"),
     ],
 )
-def test_poison_image_fails_after_three_attempts_and_its_neighbours_are_done(
-    distributed: Installation, note_fault: NoteFault, poison: str, happens: str
+def test_crashing_image_fails_after_three_attempts_and_its_neighbours_are_done(
+    distributed: Installation, note_fault: NoteFault, crash: str, happens: str
 ) -> None:
     xrays = draw_xrays_of(distributed, chunk_size=32, image_timeout=4)
-    distributed.sabotage(poison=poison)
-    Image.linear_gradient("L").resize((77, 77)).save(xrays / "image-0150-poison.png")
+    distributed.sabotage(crash=crash)
+    Image.linear_gradient("L").resize((77, 77)).save(xrays / "image-0150-crashing.png")
     distributed.start("worker")
     start = time.monotonic()
     enqueue(distributed, xrays)
@@ -41,10 +41,10 @@ def test_poison_image_fails_after_three_attempts_and_its_neighbours_are_done(
             .join(results, results.c.image_id == images.c.id)
             .where(results.c.status == "failed")
         ).all()
-    assert failed == [("image-0150-poison.png", 3, "crashed-worker")]
+    assert failed == [("image-0150-crashing.png", 3, "crashed-worker")]
     wait_until(lambda: len(children(distributed)) == 1, 30, "a healthy worker")
-    (xrays / "image-0150-poison.png").unlink()
+    (xrays / "image-0150-crashing.png").unlink()
     Image.linear_gradient("L").resize((32, 32)).save(xrays / "later.png")
     distributed.xraycam("enqueue", xrays)
     wait_until(lambda: distributed.counts()["done"] == IMAGES + 1, 60, "the worker works on")
-    note_fault(f"image that {poison}s its decoder", happens, seconds, "for the whole run")
+    note_fault(f"image that {crash}s its decoder", happens, seconds, "for the whole run")

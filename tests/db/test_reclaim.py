@@ -1,4 +1,4 @@
-"""Chunks nobody works on: found by the database's clock, each given to one sweeper."""
+"""Chunks nobody works on: found by the database's clock, each given to one reaper."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_finished_and_cancelled_chunks_are_left_alone(ledger: Ledger, run_of_ten
     assert reclaim_expired(ledger) == claim_unpublished(ledger, 30.0) == []
 
 
-def test_six_sweepers_at_once_share_the_chunks(ledger: Ledger) -> None:
+def test_six_reapers_at_once_share_the_chunks(ledger: Ledger) -> None:
     take(ledger, some_files(60), chunk_size=2, batch=100)
     let_pass(ledger, 60)
     url = ledger.url.render_as_string(hide_password=False)
