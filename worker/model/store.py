@@ -103,7 +103,7 @@ class ModelStore:
             if files.exists(f"{root}/{version}"):
                 files.rm(f"{root}/{version}", recursive=True)
         for kept in self.cache.glob(f"{version}-*"):
-            if re.fullmatch(re.escape(version) + "-[0-9a-f]{12}", kept.name):
+            if re.fullmatch(re.escape(version) + r"-[0-9a-f]{12}(\.compiled)?", kept.name):
                 shutil.rmtree(kept, ignore_errors=True)
 
     def _missing(self, version: str) -> ModelError:
