@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sqlalchemy import Connection, case, delete, exists, func, select
-from sqlalchemy.dialects.postgresql import insert as insert_postgresql
-from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
-from db.dialect import in_array, now
+from db.dialect import in_array, insert_of, now
 from db.schema import chunks, images, results, runs
 
 
@@ -42,7 +40,7 @@ def last_chunk(connection: Connection, run_id: int) -> int:
 
 def refresh_counters(connection: Connection, run_id: int, numbers: Sequence[int]) -> None:
     """Set the counts of these chunks from their images; one whose last image has a result is finished."""
-    insert = insert_sqlite if connection.dialect.name == "sqlite" else insert_postgresql
+    insert = insert_of(connection.dialect.name)
     status = results.c.status
     counted = (
         select(

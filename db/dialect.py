@@ -1,4 +1,7 @@
-"""What SQLite and Postgres write differently: the database's clock, and many values in one statement."""
+"""What SQLite and Postgres write differently: the database's clock, and many values in one statement.
+
+Each dialect is imported where it is used: a command pays for that of its own ledger alone.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,6 @@ from sqlalchemy import (
     literal,
     select,
 )
-from sqlalchemy.dialects.postgresql import TIMESTAMP, insert
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
@@ -36,6 +38,8 @@ class Timestamp(TypeDecorator[datetime]):
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         if dialect.name == "postgresql":
+            from sqlalchemy.dialects.postgresql import TIMESTAMP
+
             return dialect.type_descriptor(TIMESTAMP(timezone=True))
         return dialect.type_descriptor(String(23))
 
@@ -90,6 +94,17 @@ def _unindexed_postgresql(element: Any, compiler: Any, **options: Any) -> str:
     return str(compiler.process(element.clauses, **options))
 
 
+def insert_of(dialect: str) -> Any:
+    """The `insert` of a dialect, `sqlite` or `postgresql`, which can say what is done on a conflict."""
+    if dialect == "sqlite":
+        from sqlalchemy.dialects.sqlite import insert
+
+        return insert
+    from sqlalchemy.dialects.postgresql import insert as insert_postgresql
+
+    return insert_postgresql
+
+
 def in_array(column_: Column[Any], values: Sequence[Any], connection: Connection) -> ColumnElement[bool]:
     """`column IN values` as one parameter, however many values there are."""
     if connection.dialect.name == "sqlite":
@@ -110,6 +125,7 @@ def insert_rows(
         literal([row[place] for row in rows], ARRAY(table.c[name].type)) for place, name in enumerate(names)
     ]
     listed = func.unnest(*arrays).table_valued(*[column(name) for name in names]).render_derived()
+    insert = insert_of("postgresql")
     statement = insert(table).from_select(list(names), select(listed)).on_conflict_do_nothing()
     options = {"preserve_rowcount": True}
     return int(connection.execute(statement, execution_options=options).rowcount)

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, func, select
-from sqlalchemy.dialects.postgresql import insert as insert_postgresql
-from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
-from db.dialect import now
+from db.dialect import insert_of, now
 from db.schema import exports, images, results
 
 SENT, REFUSED, RETRY = "sent", "refused", "retry"
@@ -35,7 +33,7 @@ def select_exportable(
 def upsert_exports(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
     """Record the fate of objects; each row has `run_id`, `image_id`, `kind`, `target`, `instance_uid`,
     `series_uid`, `source_sha256`, `model_version`, `state` and `answer`. What was sent once stays `sent`."""
-    insert = insert_sqlite if connection.dialect.name == "sqlite" else insert_postgresql
+    insert = insert_of(connection.dialect.name)
     for row in rows:
         statement = insert(exports).values(**row, attempts=1, recorded_at=now())
         new = statement.excluded

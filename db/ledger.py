@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +12,6 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
-from tenacity import Retrying, retry_if_exception, stop_before_delay, wait_random_exponential
 
 from db.errors import DatabaseUnavailable
 
@@ -125,7 +125,7 @@ class Ledger:
         between.
         """
         try:
-            connection = self._retrying()(self.engine.connect)
+            connection = self._retried(self.engine.connect)
         except DBAPIError as error:
             raise self._translate_error(error) from error
         with connection:
@@ -165,17 +165,28 @@ class Ledger:
                 return result
 
         try:
-            return self._retrying()(attempt)
+            return self._retried(attempt)
         except DBAPIError as error:
             raise self._translate_error(error) from error
 
-    def _retrying(self) -> Retrying:
+    def _retried(self, attempt: Callable[[], T]) -> T:
+        """What `attempt` returns, tried again for `retry_timeout` where it fails by what passes."""
+        start = time.monotonic()
+        try:
+            return attempt()
+        except DBAPIError as error:
+            if not is_transient(error):
+                raise
+        # Imported by those who have to wait: it takes longer than most queries.
+        from tenacity import Retrying, retry_if_exception, stop_before_delay, wait_random_exponential
+
+        time.sleep(random.uniform(0, 0.05))  # noqa: S311 - no secret
         return Retrying(
             retry=retry_if_exception(lambda error: isinstance(error, DBAPIError) and is_transient(error)),
             wait=wait_random_exponential(multiplier=0.05, max=2),
-            stop=stop_before_delay(self.retry_timeout),
+            stop=stop_before_delay(self.retry_timeout - (time.monotonic() - start)),
             reraise=True,
-        )
+        )(attempt)
 
     def _is_committed(self, connection: Connection, number: int, end: float) -> bool:
         """Whether the transaction of this number was committed; waits while it is in progress.

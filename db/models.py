@@ -7,10 +7,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, select, update
-from sqlalchemy.dialects.postgresql import insert as insert_postgresql
-from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
-from db.dialect import now
+from db.dialect import insert_of, now
 from db.errors import ModelNotFound
 from db.schema import models
 
@@ -41,7 +39,7 @@ def add_model(
 
     `created_at`: when the model was made; None: now.
     """
-    insert = insert_sqlite if connection.dialect.name == "sqlite" else insert_postgresql
+    insert = insert_of(connection.dialect.name)
     values = {
         "version": version,
         "digest": digest,

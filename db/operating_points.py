@@ -7,10 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, select
-from sqlalchemy.dialects.postgresql import insert as insert_postgresql
-from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
-from db.dialect import now
+from db.dialect import insert_of, now
 from db.schema import operating_points
 
 
@@ -29,7 +27,7 @@ def save_site_threshold(
     connection: Connection, *, site: str, model_version: str, threshold: float, figures: dict[str, Any]
 ) -> None:
     """Note the threshold of a site for a version, in place of an earlier one of the same two."""
-    insert = insert_sqlite if connection.dialect.name == "sqlite" else insert_postgresql
+    insert = insert_of(connection.dialect.name)
     changed = {"threshold": threshold, "figures": figures, "created_at": now()}
     statement = insert(operating_points).values(site=site, model_version=model_version, **changed)
     connection.execute(

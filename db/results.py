@@ -20,11 +20,8 @@ from sqlalchemy import (
     func,
     select,
 )
-from sqlalchemy.dialects import sqlite
-from sqlalchemy.dialects.postgresql import insert as insert_postgresql
-from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
-from db.dialect import now, unindexed
+from db.dialect import insert_of, now, unindexed
 from db.ledger import Ledger
 from db.runs import CANCELLED
 from db.schema import PREDICTION_COLUMNS, chunks, images, results, runs, select_predictions
@@ -47,7 +44,7 @@ def upsert_results(connection: Connection, run_id: int, chunk: int, rows: Sequen
         same = constants | {"run": run_id, "chunk": chunk}
         connection.exec_driver_sql(statement, [same | _flat(row) for row in plain.values()])
     else:
-        connection.execute(_POSTGRES_UPSERT, {"rows": list(plain.values()), "run": run_id, "chunk": chunk})
+        connection.execute(_postgres_upsert(), {"rows": list(plain.values()), "run": run_id, "chunk": chunk})
 
 
 def _sanitise(value: Any) -> Any:
@@ -87,25 +84,25 @@ def _of_chunk(values: Sequence[Any]) -> Select[Any]:
     )
 
 
+@lru_cache(maxsize=1)
 def _postgres_upsert() -> Insert:
+    """For Postgres, the rows in one parameter: less to send and to parse than each value by itself."""
     listed = (
         func.json_to_recordset(bindparam("rows", type_=JSON))
         .table_valued(*[column(given.name, given.type) for given in _GIVEN])
         .render_derived(with_types=True)
     )
-    return _upsert(insert_postgresql, _of_chunk(list(listed.c)))
-
-
-# For Postgres, the rows in one parameter: less to send and to parse than each value by itself.
-_POSTGRES_UPSERT = _postgres_upsert()
+    return _upsert(insert_of("postgresql"), _of_chunk(list(listed.c)))
 
 
 @lru_cache(maxsize=1)
 def _sqlite_upsert() -> tuple[str, dict[str, Any]]:
     """For SQLite, the statement for one row and what a row need not give: its driver repeats it fast."""
+    from sqlalchemy.dialects import sqlite
+
     named = [bindparam(given.name, None, given.type) for given in _GIVEN]
     dialect = sqlite.dialect(paramstyle="named")
-    compiled = _upsert(insert_sqlite, _of_chunk(named)).compile(dialect=dialect)
+    compiled = _upsert(insert_of("sqlite"), _of_chunk(named)).compile(dialect=dialect)
     return str(compiled), dict(compiled.params)
 
 

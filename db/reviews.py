@@ -8,10 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, delete, select
-from sqlalchemy.dialects.postgresql import insert as insert_postgresql
-from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
-from db.dialect import now
+from db.dialect import insert_of, now
 from db.schema import images, results, reviews
 
 AGREE, DISAGREE, UNSURE = "agree", "disagree", "unsure"
@@ -71,7 +69,7 @@ def save_review(
     if note is not None and len(note) > LONGEST_NOTE:
         raise ValueError(f"a note has at most {LONGEST_NOTE:,} characters")
     changed: dict[str, Any] = {"verdict": verdict, "class": class_name, "note": note, "updated_at": now()}
-    insert = insert_sqlite if connection.dialect.name == "sqlite" else insert_postgresql
+    insert = insert_of(connection.dialect.name)
     statement = insert(reviews).values(
         {"image_id": image_id, "reader": reader, "run_id": run_id, "created_at": now()} | changed
     )

@@ -11,10 +11,8 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, case, func, or_, select, update
-from sqlalchemy.dialects.postgresql import insert as insert_postgresql
-from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
-from db.dialect import now
+from db.dialect import insert_of, now
 from db.errors import RunNotFound
 from db.schema import chunks, images, results, runs
 
@@ -82,7 +80,7 @@ def open_run(
     which the run's own folder is named.
     """
     signature = request_hash(root, output, model_version, options)
-    insert = insert_sqlite if connection.dialect.name == "sqlite" else insert_postgresql
+    insert = insert_of(connection.dialect.name)
     newest = connection.execute(
         select(runs).where(runs.c.signature == signature).order_by(runs.c.repeat.desc()).limit(1)
     ).first()

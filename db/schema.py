@@ -70,8 +70,7 @@ chunks = Table(
     Column("published_at", Timestamp, comment="when a message for it was last published"),
     Column("finished_at", Timestamp),
 )
-Index("chunks_unfinished", chunks.c.run_id, chunks.c.number, sqlite_where=chunks.c.finished_at.is_(None),
-      postgresql_where=chunks.c.finished_at.is_(None))  # fmt: skip
+Index("chunks_unfinished", chunks.c.run_id, chunks.c.number, info={"where": chunks.c.finished_at.is_(None)})
 
 images = Table(
     "images",
@@ -88,8 +87,7 @@ images = Table(
     UniqueConstraint("run_id", "path", name="images_path"),
     Index("images_chunk", "run_id", "chunk"),
 )
-Index("images_gone", images.c.run_id, sqlite_where=images.c.gone_at.is_not(None),
-      postgresql_where=images.c.gone_at.is_not(None))  # fmt: skip
+Index("images_gone", images.c.run_id, info={"where": images.c.gone_at.is_not(None)})
 
 results = Table(
     "results",
@@ -174,7 +172,7 @@ exports = Table(
 for _name in ("score", "probability", "cam_corner_fraction"):
     Index(
         f"results_by_{_name}", results.c.run_id, results.c[_name], results.c.image_id,
-        sqlite_where=results.c[_name].is_not(None), postgresql_where=results.c[_name].is_not(None),
+        info={"where": results.c[_name].is_not(None)},
     )  # fmt: skip
 
 reviews = Table(
@@ -291,6 +289,11 @@ predictions = table("predictions", *(column(name, value.type) for name, value in
 
 def create_schema(connection: Connection) -> None:
     """Create all tables, and the view `predictions`."""
+    for made in metadata.tables.values():
+        for index in made.indexes:
+            if "where" in index.info:
+                # Told here: an index that names a dialect has it imported by every command.
+                index.dialect_options[connection.dialect.name]["where"] = index.info["where"]
     metadata.create_all(connection)
     every_image = images.join(runs, runs.c.id == images.c.run_id).outerjoin(
         results, results.c.image_id == images.c.id

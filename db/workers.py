@@ -7,10 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, delete, select, update
-from sqlalchemy.dialects.postgresql import insert as insert_postgresql
-from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
-from db.dialect import now
+from db.dialect import insert_of, now
 from db.schema import workers
 
 
@@ -33,7 +31,7 @@ def register_worker(
     connection: Connection, *, name: str, host: str, pid: int, device: str, queues: str
 ) -> None:
     """Note that a worker starts."""
-    insert = insert_sqlite if connection.dialect.name == "sqlite" else insert_postgresql
+    insert = insert_of(connection.dialect.name)
     values: dict[str, Any] = {
         "name": name,
         "host": host,

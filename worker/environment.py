@@ -47,6 +47,9 @@ HARMLESS_PYTHON = (
 _TERMINAL = ("TERM", "COLORTERM", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "PAGER", "_XRAYCAM_COMPLETE")
 _OURS = ("XRAYCAM_*",)
 
+# Without it pydantic looks through all installed packages for plugins that would change how it behaves.
+_NO_PLUGINS = {"PYDANTIC_DISABLE_PLUGINS": "__all__"}
+
 _ALLOWED = _OURS + _SYSTEM + _DEVICES + _SERVERS + HARMLESS_PYTHON
 
 
@@ -62,10 +65,14 @@ def kept_by_request(environ: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def clean_environment(environ: MutableMapping[str, str] = os.environ) -> list[str]:
-    """Remove from this process's variables those that are not for us; returns their names."""
+    """Remove from this process's variables those that are not for us; returns their names.
+
+    Call it before anything imports pydantic.
+    """
     foreign = [name for name in environ if not is_kept(name, environ, terminal=True)]
     for name in foreign:
         del environ[name]
+    environ.update(_NO_PLUGINS)
     return foreign
 
 
@@ -83,6 +90,7 @@ def child_environment(settings: Settings, **more: str) -> dict[str, str]:
     """
     allowed = {name: value for name, value in os.environ.items() if is_kept(name, os.environ)}
     ours = {"KERAS_BACKEND": "tensorflow", "KERAS_HOME": str(_keras_home(settings)), "MPLBACKEND": "agg"}
+    ours |= _NO_PLUGINS
     return allowed | ours | settings.as_environment() | more
 
 

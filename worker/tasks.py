@@ -47,9 +47,9 @@ def load_model_in_child(**_: Any) -> None:
         child_is_ready()
         return  # a trainer makes its model, and wants all the memory for that
     try:
-        from worker.tensorflow_import import import_tensorflow
+        from worker.tensorflow_import import import_tensorflow_when_used
 
-        import_tensorflow()
+        import_tensorflow_when_used()
         from worker.serve.context import station
 
         station().models.start()

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from worker.environment import child_environment
 from worker.settings import Settings
@@ -32,6 +38,58 @@ def import_tensorflow() -> None:
     finally:
         for name in hidden:
             del sys.modules[name]
+
+
+class _ImportedWhenUsed(ModuleType):
+    """Stands for a package of which parts are imported by themselves; the whole is, once it is used."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        _import_whole()
+        return getattr(sys.modules[self.__name__], name)
+
+
+_stand_ins: dict[str, _ImportedWhenUsed] = {}
+_lock = threading.RLock()
+
+
+def import_tensorflow_when_used() -> None:
+    """Have TensorFlow and Keras imported when their first name is used, rather than now, on a CPU.
+
+    What runs a compiled pass (`worker/explain/compiled_pass.py`) needs a tenth of TensorFlow's modules, and
+    no Keras. Where accelerators may have to be found, or parts cannot be imported, all is imported now.
+    """
+    if os.environ.get("CUDA_VISIBLE_DEVICES") != "-1" or {"tensorflow", "keras"} & set(sys.modules):
+        import_tensorflow()
+        return
+    found = importlib.util.find_spec("tensorflow")
+    folders = list(found.submodule_search_locations or ()) if found is not None else []
+    if not folders or any((Path(folder).parent / "tensorflow-plugins").exists() for folder in folders):
+        import_tensorflow()
+        return
+    for name in ("tensorflow", "keras"):
+        stand_in = _ImportedWhenUsed(name)
+        stand_in.__path__ = folders if name == "tensorflow" else []
+        sys.modules[name] = _stand_ins[name] = stand_in
+    try:
+        importlib.import_module("tensorflow.python.eager.execute")
+    except Exception:
+        _import_whole()
+
+
+def _import_whole() -> None:
+    with _lock:
+        if not _stand_ins:
+            return
+        stand_ins = dict(_stand_ins)
+        _stand_ins.clear()
+        for name in stand_ins:
+            del sys.modules[name]
+        import_tensorflow()
+        for name, stand_in in stand_ins.items():
+            # For modules that have imported it already.
+            stand_in.__dict__.update(sys.modules[name].__dict__)
 
 
 @contextmanager

@@ -74,7 +74,6 @@ def results_command(
 
     from db.results import Filter
     from producer import formats
-    from producer.run_summary import gone_note
     from producer.session import ensure_output_file, open_session
 
     session = open_session()
@@ -87,7 +86,7 @@ def results_command(
     chosen = Filter(run=chosen_run.id, limit=limit, **wanted)
     _check_known(session, chosen)
     output = None if output is None else ensure_output_file(output)
-    if (note := gone_note(session, chosen_run)) is not None:
+    if (note := _gone_note(session, chosen_run)) is not None:
         session.tell(note)
     if output_format == "table" and output is None:
         from producer.agreement import agreement_lines
@@ -116,6 +115,21 @@ def results_command(
         else:
             with output.open("w", encoding="utf-8", newline="") as text:
                 write(session.ledger, chosen, text)
+
+
+def _gone_note(session: Session, run: Run) -> str | None:
+    """What to say beside a run's results of files deleted since; None where there is none."""
+    from db.gone_files import count_gone
+    from worker.counted_words import counted
+
+    with session.ledger.read() as connection:
+        count = sum(count_gone(connection, run.id).values())
+    if not count:
+        return None
+    return (
+        f"{counted(count, 'image')} of run {run.id} {'is' if count == 1 else 'are'} no longer in "
+        f"{run.root}: their rows have gone_at set"
+    )
 
 
 def _write_per(

@@ -16,6 +16,7 @@ from worker.odd_words import FLAG, ODD_CHOICES
 if TYPE_CHECKING:
     from db.ingest import IngestStats
     from db.runs import Run
+    from producer.early_start import EarlyStart
     from producer.enqueue import Enqueued, Request
     from producer.session import Session
     from worker.folder_walk import WalkCounts
@@ -247,6 +248,21 @@ def run_command(gpus: str, no_report: bool, dry_run: bool, dicom_results: str | 
     Example:
       xraycam run ./xrays --layer block_15_add --layer out_relu
     """
+    from producer.early_start import early_start
+    from worker.settings import load_settings
+
+    with early_start(load_settings(), gpus, "" if dry_run else given["folder"]) as early:
+        raise SystemExit(_run(gpus, no_report, dry_run, dicom_results, given, early))
+
+
+def _run(
+    gpus: str,
+    no_report: bool,
+    dry_run: bool,
+    dicom_results: str | None,
+    given: dict[str, Any],
+    early: EarlyStart | None,
+) -> int:
     from producer.cli import INTERRUPTED, SOME_FAILED
     from producer.commands.pacs import check_target, send_results
     from producer.enqueue import enqueue
@@ -259,7 +275,7 @@ def run_command(gpus: str, no_report: bool, dry_run: bool, dicom_results: str | 
     request = request_from(given)
     if dry_run:
         report_dry_run(session, request)
-        return
+        return 0
     check_target(session, dicom_results)
     devices_for(gpus)  # refused before a run is opened
     if session.settings.broker is not None:
@@ -274,12 +290,12 @@ def run_command(gpus: str, no_report: bool, dry_run: bool, dicom_results: str | 
             )
     except KeyboardInterrupt:
         click.echo("stopped while scanning; the same command continues it", err=True)
-        raise SystemExit(INTERRUPTED) from None
+        return INTERRUPTED
     report_enqueued(enqueued)
-    status_here = run_locally(session, enqueued.run, gpus, with_report=not no_report)
+    status_here = run_locally(session, enqueued.run, gpus, with_report=not no_report, early=early)
     if dicom_results is not None and status_here != INTERRUPTED:
         status_here = max(status_here, send_results(session, enqueued.run, dicom_results))
-    raise SystemExit(max(status_here, SOME_FAILED if missing else 0))
+    return max(status_here, SOME_FAILED if missing else 0)
 
 
 @click.command("enqueue")

@@ -83,8 +83,8 @@ def assert_clean(installation: Installation) -> None:
         ).scalars()
         assert set(pending) <= {0}
     said = (installation.folder / "stderr.txt").read_text()
-    # Python's own words where it was interrupted while it imported `site`, before any code of ours.
-    assert "Traceback" not in said or "init_import_site" in said
+    # Python's own words where it was interrupted while it started, before any code of ours.
+    assert "Traceback" not in said or "Fatal Python error: init_" in said
 
 
 @pytest.mark.parametrize(

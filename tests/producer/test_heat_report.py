@@ -47,13 +47,13 @@ def test_versions_without_figures_are_silent_and_those_with_figures_speak() -> N
         weights=Weights(sha256="0" * 64),
         created="2025-01-01T00:00:00Z",
     )
-    assert list(occlusion_lines(plain)) == []
+    assert list(occlusion_lines(plain.training)) == []
     hidden = {place: {"lost": 0.1, "changed": 0.0} for place in REGIONS}
     hidden["bottom left corner"] = {"lost": 0.9, "changed": 0.7}
     one = {"class_name": "Normal", "images": 9, "hidden": hidden}
-    (line,) = occlusion_lines(plain.model_copy(update={"training": {"reliance": [one]}}))
+    (line,) = occlusion_lines({"reliance": [one]})
     assert (
         "looks at the bottom left corner: masking it cuts the Normal margin by 90%, and 6 of 9 images" in line
     )
     damaged = plain.model_copy(update={"training": {"reliance": [{"class_name": 3}]}})
-    assert list(occlusion_lines(damaged)) == []
+    assert list(occlusion_lines(damaged.training)) == []

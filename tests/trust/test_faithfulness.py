@@ -10,7 +10,7 @@ import pytest
 
 from worker.images.preprocess import Pixels
 from worker.map_evaluation.curves import CELL, Curves, pixel_ranking
-from worker.map_evaluation.faithfulness import FRACTIONS, FaithfulnessTest
+from worker.map_evaluation.faithfulness import FRACTIONS, TWO_PLACES, FaithfulnessTest
 from worker.map_evaluation.ranking import BLOB, RANDOM, baseline_maps, centred_blobs
 from worker.model.metadata import ModelMetadata, Preprocessing
 
@@ -110,3 +110,13 @@ def test_figures_of_an_image_do_not_depend_on_the_others(
 
 def test_fractions_are_tenths() -> None:
     assert FRACTIONS == (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+def test_two_places_give_the_area_and_the_mean_of_a_curve_of_the_third_degree() -> None:
+    def curve(share: Any) -> Any:
+        return 1 + 2 * share - 5 * share**2 + 3 * share**3
+
+    area = sum(curve(np.array(TWO_PLACES.area))) / 2
+    assert area == pytest.approx(1 + 2 / 2 - 5 / 3 + 3 / 4)
+    fine = (np.arange(9000) + 0.5) / 10000 + 0.05
+    assert sum(curve(np.array(TWO_PLACES.mean))) / 2 == pytest.approx(curve(fine).mean(), abs=1e-6)

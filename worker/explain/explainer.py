@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ import tensorflow as tf
 
 from worker.errors import ModelError
 from worker.explain.cam import Method, MethodInput, require_method
+from worker.explain.compiled_pass import KeptPass, keep
 from worker.explain.forward import Step, Values, inference_steps, probabilities_of, scale
 from worker.explain.names import AUTO
 from worker.explain.options import ARGMAX_TARGET, Explanation, Indices, Panel
@@ -88,9 +91,12 @@ class Explainer:
         *,
         every_class: bool = False,
         check: InputCheck | None = None,
+        kept: Callable[[tuple[str, ...]], KeptPass | None] | None = None,
     ) -> None:
-        """`layers` and `method` by name, one or several; none, or 'auto': the model's defaults.
+        """`network`: a `keras.Model`, or a function that gives one where it is needed. `layers` and `method`
+        by name, one or several; none, or 'auto': the model's defaults.
         `every_class`: a map of each class instead of the target's. `check`: that of the version, if any.
+        `kept`: gives the pass compiled earlier for panels of these names, if any.
 
         Raises ModelError for an unknown layer, with near names, and XraycamError for an unknown method."""
         names = [metadata.default_layer if name == AUTO else name for name in layers or (AUTO,)]
@@ -103,9 +109,17 @@ class Explainer:
         self.every_class = every_class
         self.panels = _panels(metadata, self.layers, self.methods, every_class)
         self.check = check
-        self._compiled = _compile(metadata, network, self.panels, None if check is None else check.layer)
         by_masks = [panel for panel in self.panels if panel.method.needs is MethodInput.MASKED_SCORES]
-        self._score_cam_forward = ScoreCamForward(network, metadata.preprocessing) if by_masks else None
+        self._compiled: Any = None
+        if kept is not None and not by_masks:
+            self._compiled = kept(tuple(panel.name for panel in self.panels))
+        self.is_kept = self._compiled is not None
+        self._score_cam_forward = None
+        if not self.is_kept:
+            network = network() if inspect.isfunction(network) else network
+            self._compiled = _compile(metadata, network, self.panels, None if check is None else check.layer)
+            if by_masks:
+                self._score_cam_forward = ScoreCamForward(network, metadata.preprocessing)
 
     @property
     def needs_per_channel_passes(self) -> bool:
@@ -122,8 +136,8 @@ class Explainer:
         wanted = np.full(count, ARGMAX_TARGET) if targets is None else np.asarray(targets)
         filling = -count % BLOCK
         scores, probabilities, target_index, maps, activations, features = self._compiled(
-            tf.constant(np.pad(batch, ((0, filling), (0, 0), (0, 0))), tf.uint8),
-            tf.constant(np.pad(wanted, (0, filling)), tf.int32),
+            np.pad(np.asarray(batch, np.uint8), ((0, filling), (0, 0), (0, 0))),
+            np.pad(wanted.astype(np.int32), (0, filling)),
         )
         classes = target_index.numpy()[:count]
         if self._score_cam_forward is not None:
@@ -147,6 +161,12 @@ class Explainer:
         """Compile now rather than at the first batch."""
         side = self.metadata.preprocessing.size
         self.explain(np.zeros((1 if self.needs_per_channel_passes else batch_size, side, side), np.uint8))
+
+    def keep(self, file: Path, network: Any) -> bool:
+        """Keep the compiled pass in `file` for the next process; whether it could be. Not for Score-CAM."""
+        if self._score_cam_forward is not None:
+            return False
+        return keep(file, self._compiled, network, [panel.name for panel in self.panels])
 
     def _score_cam(self, batch: Pixels, classes: Indices, activations: dict[str, Any]) -> dict[str, Any]:
         """Heatmaps and maxima of the panels that need the scores of masked images, by panel name."""

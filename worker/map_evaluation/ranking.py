@@ -13,7 +13,7 @@ import numpy as np
 from worker.explain.explainer import Explainer
 from worker.images.preprocess import Pixels
 from worker.map_evaluation.curves import Curves
-from worker.map_evaluation.faithfulness import FaithfulnessTest
+from worker.map_evaluation.faithfulness import TENTHS, FaithfulnessTest, Shares
 from worker.map_evaluation.localisation import Localisation, localisation
 from worker.map_evaluation.reports import Ranked, Ranking
 from worker.map_evaluation.sample import UNKNOWN, Sample
@@ -70,17 +70,19 @@ def rank(
     methods: Sequence[str] = METHODS,
     marked: Sample | None = None,
     seconds: float = math.inf,
+    shares: Shares = TENTHS,
     progress: Callable[[int, int], object] = lambda _done, _of: None,
 ) -> Ranking:
     """Rank all pairs of `layers` and `methods` on `pixels`, uint8 (N, size, size).
 
     `marked` adds localisation on its images, all of which have an area. After `seconds` no further images
-    are taken, but for the first eight. `progress` is told how many images are done, of how many. Raises
-    ModelError and XraycamError as `Explainer` does.
+    are taken, but for the first eight. `shares`: at how many shares of the picture the curves are looked at.
+    `progress` is told how many images are done, of how many. Raises ModelError and XraycamError as
+    `Explainer` does.
     """
     started = time.monotonic()
     explainer = Explainer(metadata, network, layers or layers_to_rank(metadata), methods)
-    test = FaithfulnessTest(network, metadata.preprocessing)
+    test = FaithfulnessTest(network, metadata.preprocessing, shares)
     knowing_nothing = baseline_maps(len(pixels))
     curves: dict[str, list[Curves]] = defaultdict(list)
     blank: dict[str, int] = defaultdict(int)

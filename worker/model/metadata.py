@@ -14,10 +14,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from worker.errors import ModelError
 from worker.file_names import printable
+from worker.model.kept_copy import METADATA_FILE as METADATA_FILE
 from worker.model.score_reference import Distribution, OperatingPoint
 from worker.odd_words import ODD_WORDS
 
-METADATA_FILE = "model.json"
 # What else a version that was trained here brings along, for people to read.
 CARD_FILE = "MODEL_CARD.md"
 METRICS_FILE = "metrics.json"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from db.ledger import Ledger
 from db.models import Model, add_model, current_model
 from worker.errors import ModelError
+from worker.model.kept_copy import copies_folder, copy_folder
 from worker.model.metadata import METADATA_FILE, check_folder, digest_of, read_metadata
 from worker.queue.broker import redact_url
 from worker.safe_files import apply_umask
@@ -77,7 +78,7 @@ class ModelStore:
         `digest` is that of its model.json, from the ledger. Raises ModelError when the version is not in
         the store, or is not what was published.
         """
-        kept = self.cache / f"{version}-{digest[:12]}"
+        kept = copy_folder(self.cache, version, digest)
         if kept.is_dir():
             try:
                 check_folder(kept, digest)
@@ -102,7 +103,7 @@ class ModelStore:
             if files.exists(f"{root}/{version}"):
                 files.rm(f"{root}/{version}", recursive=True)
         for kept in self.cache.glob(f"{version}-*"):
-            if re.fullmatch(re.escape(version) + "-[0-9a-f]{12}", kept.name):
+            if re.fullmatch(re.escape(version) + r"-[0-9a-f]{12}(\.compiled)?", kept.name):
                 shutil.rmtree(kept, ignore_errors=True)
 
     def _missing(self, version: str) -> ModelError:
@@ -132,7 +133,7 @@ class ModelStore:
 
 def store_of(settings: Settings) -> ModelStore:
     """The store that the settings name."""
-    return ModelStore(settings.model_store, settings.home / "model-cache")
+    return ModelStore(settings.model_store, copies_folder(settings))
 
 
 def ensure_current_model(ledger: Ledger, store: ModelStore) -> Model:

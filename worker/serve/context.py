@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections import OrderedDict
@@ -16,13 +17,14 @@ from db.models import Model, get_model
 from db.runs import Run
 from db.workers import update_worker
 from worker.errors import ModelError
+from worker.explain.compiled_pass import KeptPass, key_of, load_kept
 from worker.explain.explainer import Explainer
 from worker.explain.options import ExplainOptions
 from worker.explain.pipeline import Pipeline
 from worker.images.reader import limits_of
 from worker.input_check.check import InputCheck, load_check
 from worker.logs import worker_name
-from worker.model.metadata import ModelMetadata
+from worker.model.metadata import ModelMetadata, read_metadata
 from worker.model.network import load_model
 from worker.model.store import ModelStore, ensure_current_model, store_of
 from worker.queue.reload import request_reload, wait_for_reload
@@ -144,15 +146,37 @@ class ModelManager:
         return explainer
 
     def _build(self, model: Model, choice: _Choice) -> Explainer:
-        held = self._networks.get(model.version)
-        if held is None:
-            folder = self._store.fetch(model.version, model.digest)
-            description, network = load_model(folder)
-            held = self._networks[model.version] = description, network, load_check(folder, description)
-        (description, network, check), (layers, methods, every_class) = held, choice
-        explainer = Explainer(description, network, layers, methods, every_class=every_class, check=check)
+        folder = self._store.fetch(model.version, model.digest)
+        (layers, methods, every_class), held = choice, self._networks.get(model.version)
+        # A copy that lies here and was checked just now needs no network to be built: a pass may be kept.
+        description = read_metadata(folder) if held is None else held[0]
+        check = load_check(folder, description) if held is None else held[2]
+        loaded: list[Any] = [] if held is None else [held[1]]
+
+        def network() -> Any:
+            if not loaded:
+                loaded.append(load_model(folder)[1])
+            return loaded[0]
+
+        file = folder.with_name(f"{folder.name}.compiled") / key_of(model.digest, choice)
+
+        def kept(panels: tuple[str, ...]) -> KeptPass | None:
+            return load_kept(file, folder / description.weights.file, panels) if _may_keep() else None
+
+        explainer = Explainer(
+            description, network, layers, methods, every_class=every_class, check=check, kept=kept
+        )
         explainer.warm_up(self._batch_size)
+        if loaded:
+            self._networks[model.version] = description, loaded[0], check
+        if not explainer.is_kept and _may_keep():
+            explainer.keep(file, network())
         return explainer
+
+
+def _may_keep() -> bool:
+    """Whether passes are kept: on a CPU; it was not measured on a GPU, which compiles by itself."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES") == "-1"
 
 
 class WorkerContext:

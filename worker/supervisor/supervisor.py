@@ -10,7 +10,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,13 +20,13 @@ from db.leases import release_leases_of
 from db.ledger import Ledger
 from db.trainings import requeue_trainings_of
 from db.workers import list_workers, register_worker, remove_worker, update_worker
-from worker.environment import child_environment, is_alive, python_command
+from worker.environment import is_alive
 from worker.file_names import printable
-from worker.queue.messages import TRAIN_QUEUE
 from worker.queue.startup import CANNOT_START
 from worker.settings import Settings
 from worker.supervisor.devices import Device
 from worker.supervisor.reaper import ALL_WORK, Reaper, ReaperScope
+from worker.supervisor.spawn import SpawnedWorker, node_name, spawn_worker
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class Supervisor:
     """The workers of this machine.
 
     `log_folder`: where each worker's log goes; None: to our own standard error. `scope`: whose lost work is
-    sent again.
+    sent again. `spawned`: workers that were started early, by name.
     Call `start`, then `tick` about once a second (or `run_until_stopped`), then `stop`.
     """
 
@@ -69,19 +69,21 @@ class Supervisor:
         queues: Sequence[str],
         log_folder: Path | None = None,
         scope: ReaperScope = ALL_WORK,
+        spawned: Mapping[str, SpawnedWorker] | None = None,
     ) -> None:
         self.settings = settings
         self.ledger = ledger
         self.log_folder = log_folder
         self.host = socket.gethostname()
         self.nodes = [
-            _WorkerSlot(f"{queue}-{device.name}-{os.getpid()}@{self.host}", device, queue)
-            for queue in queues
-            for device in devices
+            _WorkerSlot(node_name(queue, device), device, queue) for queue in queues for device in devices
         ]
         self._stopping = threading.Event()
         self._next_heartbeat = 0.0
         self._reaper = Reaper(settings, ledger, scope)
+        for node in self.nodes:
+            if spawned is not None and node.name in spawned:
+                self._adopt(node, spawned[node.name])
 
     @property
     def restarts(self) -> int:
@@ -108,7 +110,8 @@ class Supervisor:
                 device=node.device.name,
                 queues=node.queue,
             )
-            self._spawn(node)
+            if node.process is None:
+                self._spawn(node)
 
     def run_until_stopped(self) -> None:
         """Supervise until `request_stop`, then stop."""
@@ -137,17 +140,15 @@ class Supervisor:
             except LedgerError as error:
                 log.warning("no heartbeat: %s", error)
 
-    def stop(self) -> None:
+    def stop(self, *, idle: bool = False) -> None:
         """Stop all: first let each finish its chunk, then have it give the chunk back, then kill.
 
-        A training is not finished: it stops after a batch, and another trainer continues it.
+        A training is not finished: it stops after a batch, and another trainer continues it. `idle`: there is
+        no work left for them, all results are recorded, and they are ended at once.
         """
         self._return_trainings()
-        stages = (
-            (signal.SIGTERM, self.settings.shutdown_grace_period),
-            (signal.SIGQUIT, 10.0),
-            (signal.SIGKILL, 10.0),
-        )
+        politely = ((signal.SIGTERM, self.settings.shutdown_grace_period), (signal.SIGQUIT, 10.0))
+        stages = (*(() if idle else politely), (signal.SIGKILL, 10.0))
         for number, seconds in stages:
             alive = [node.process for node in self.nodes if node.process and node.process.poll() is None]
             for process in alive:
@@ -194,42 +195,10 @@ class Supervisor:
         return printable(found[-1])[:300] if found else ""
 
     def _spawn(self, node: _WorkerSlot) -> None:
-        options = [
-            "--hostname", node.name, "--queues", node.queue, "--loglevel", self.settings.log_level,
-            "--without-gossip", "--without-mingle", "--task-events",
-        ]  # fmt: skip
-        if node.queue == TRAIN_QUEUE:
-            # TensorFlow gives memory back, on a GPU above all, only when its process ends.
-            # One that waits is not to wait for a busy trainer while another is free.
-            options += ["--max-tasks-per-child", "1", "--disable-prefetch"]
-        environment = child_environment(
-            self.settings,
-            CUDA_VISIBLE_DEVICES=node.device.visible,
-            XRAYCAM_WORKER_NAME=node.name,
-            XRAYCAM_WORKER_QUEUE=node.queue,
-            TF_CPP_MIN_LOG_LEVEL=os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"),
-        )
-        file = self.log_of(node)
-        stream = None
-        if file is not None:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            stream = file.open("ab")
-            node.log_start = stream.tell()
-        try:
-            node.process = subprocess.Popen(
-                [*python_command("worker.supervisor.worker_process"), *options],
-                env=environment,
-                # Our packages, not what happens to be called `worker` where the user stands.
-                cwd=Path(__file__).resolve().parents[2],
-                stdin=subprocess.PIPE,
-                stdout=stream,
-                stderr=subprocess.STDOUT if stream else None,
-                # Ctrl-C in a terminal reaches us alone; we tell the workers how to stop.
-                start_new_session=True,
-            )
-        finally:
-            if stream is not None:
-                stream.close()
+        self._adopt(node, spawn_worker(self.settings, node.name, node.queue, node.device, self.log_of(node)))
+
+    def _adopt(self, node: _WorkerSlot, spawned: SpawnedWorker) -> None:
+        node.process, node.log_start = spawned.process, spawned.log_start
         node.started = time.monotonic()
 
     def _on_worker_exit(self, node: _WorkerSlot, moment: float) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from worker.errors import XraycamError
 from worker.explain.explainer import Explainer
 from worker.images.preprocess import Pixels, preprocess
+from worker.map_evaluation.faithfulness import TWO_PLACES
 from worker.map_evaluation.occlusion import occlusion_sensitivity
 from worker.map_evaluation.ranking import rank
 from worker.map_evaluation.reports import Ranking
@@ -64,7 +65,7 @@ def evaluate_cams(
     chosen = _balanced(dataset, indices, images)
     metadata = unsaved_metadata(network, dataset.classes, recipe, version, positive_class)
     pixels = _pixels(dataset, chosen, recipe.preprocessing)
-    ranking = rank(metadata, network, pixels, seconds=seconds, progress=progress)
+    ranking = rank(metadata, network, pixels, seconds=seconds, shares=TWO_PLACES, progress=progress)
     figures: dict[str, Any] = {
         "ranking": ranking.model_dump(mode="json"),
         "reliance": _occlusion(metadata, network, pixels),

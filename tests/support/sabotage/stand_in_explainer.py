@@ -21,6 +21,7 @@ SIDE = 7
 class Explainer:
     needs_per_channel_passes = False
     every_class = False
+    is_kept = True  # it has nothing to compile
 
     def __init__(
         self,
@@ -31,6 +32,7 @@ class Explainer:
         *,
         every_class: bool = False,
         check: Any = None,
+        kept: Any = None,
     ) -> None:
         self.metadata = description
         self.layers = (description.default_layer,)
