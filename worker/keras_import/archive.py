@@ -58,7 +58,9 @@ def open_keras_file(path: Path) -> Iterator[KerasFile]:
             with _hdf5(extracted, shown) as weights:
                 yield KerasFile(model, weights, legacy=False, keras=keras)
     else:
-        raise ModelError(f"{shown} is neither a .keras nor an .h5 file; write one by model.save('model.keras')")
+        raise ModelError(
+            f"{shown} is neither a .keras nor an .h5 file; write one by model.save('model.keras')"
+        )
 
 
 def _of_folder(path: Path) -> str:
@@ -163,8 +165,10 @@ def _check_members(members: list[zipfile.ZipInfo], shown: str) -> None:
             raise ModelError(f"{shown} is encrypted; give it without a password")
         limit = LARGEST_FILE if member.filename == "model.weights.h5" else LARGEST_CONFIGURATION
         bomb = member.file_size > 10_000_000 and member.file_size > _LARGEST_RATIO * member.compress_size
-        if bomb or (member.filename in ("config.json", "metadata.json", "model.weights.h5")
-                    and member.file_size > limit):
+        if bomb or (
+            member.filename in ("config.json", "metadata.json", "model.weights.h5")
+            and member.file_size > limit
+        ):
             raise ModelError(f"{shown}: {name} would be {member.file_size:,} bytes when unpacked; refused")
 
 

@@ -13,15 +13,12 @@ from worker.file_names import printable
 Check = Callable[[Any], Any]
 
 ACTIVATIONS = frozenset(
-    "linear relu relu6 sigmoid softmax tanh elu selu silu swish gelu hard_sigmoid hard_silu hard_swish "
-    "leaky_relu softplus softsign exponential mish".split()
+    ["linear", "relu", "relu6", "sigmoid", "softmax", "tanh", "elu", "selu", "silu", "swish", "gelu", "hard_sigmoid", "hard_silu", "hard_swish", "leaky_relu", "softplus", "softsign", "exponential", "mish"]
 )
 
 # What acts in training alone passes its input on when an image is explained.
 IN_TRAINING_ONLY = frozenset(
-    "Dropout SpatialDropout2D GaussianDropout AlphaDropout GaussianNoise ActivityRegularization "
-    "StochasticDepth RandomFlip RandomRotation RandomZoom RandomContrast RandomTranslation RandomBrightness "
-    "Identity".split()
+    ["Dropout", "SpatialDropout2D", "GaussianDropout", "AlphaDropout", "GaussianNoise", "ActivityRegularization", "StochasticDepth", "RandomFlip", "RandomRotation", "RandomZoom", "RandomContrast", "RandomTranslation", "RandomBrightness", "Identity"]
 )
 
 
@@ -151,7 +148,11 @@ LAYERS: dict[str, dict[str, Check]] = {
     "GlobalMaxPooling2D": _GLOBAL,
     "ZeroPadding2D": {"padding": _edges, "data_format": _LAST},
     "Cropping2D": {"cropping": _edges, "data_format": _LAST},
-    "UpSampling2D": {"size": _pair(1, 64), "data_format": _LAST, "interpolation": _one_of("nearest", "bilinear")},
+    "UpSampling2D": {
+        "size": _pair(1, 64),
+        "data_format": _LAST,
+        "interpolation": _one_of("nearest", "bilinear"),
+    },
     "Flatten": {"data_format": _LAST},
     "Reshape": {"target_shape": _list(_whole(-1, 10_000_000), 4)},
     "Add": {},
@@ -175,8 +176,7 @@ _WHAT_TO_DO = {
 
 # Settings of layers that do not change what a trained layer puts out.
 _WITHOUT_EFFECT = frozenset(
-    "name trainable batch_input_shape batch_shape momentum seed noise_shape rate renorm_clipping "
-    "renorm_momentum init_values input_dim input_length".split()
+    ["name", "trainable", "batch_input_shape", "batch_shape", "momentum", "seed", "noise_shape", "rate", "renorm_clipping", "renorm_momentum", "init_values", "input_dim", "input_length"]
 )
 # Settings that are known at one value only.
 _ONLY: dict[str, tuple[Any, ...]] = {

@@ -63,7 +63,9 @@ def read_graph(model: dict[str, Any], keras: int) -> Graph:
     found = _Found(keras)
     output = _open(model, found, key="", source=None, place="", group="", depth=0)
     if found.shape is None:
-        raise ModelError("the model does not say the shape of its input; build it with an Input and save again")
+        raise ModelError(
+            "the model does not say the shape of its input; build it with an Input and save again"
+        )
     nodes = {
         key: replace(node, inputs=tuple(_resolved(one, found) for one in node.inputs))
         for key, node in found.nodes.items()
@@ -103,7 +105,9 @@ def _ordered(nodes: dict[str, Node], output: str) -> list[str]:
     while stack:
         key = stack[-1]
         if key not in nodes and key != INPUT:
-            raise ModelError(f"layer {printable(key)[:60]} is used in the model but not in its list of layers")
+            raise ModelError(
+                f"layer {printable(key)[:60]} is used in the model but not in its list of layers"
+            )
         if state.get(key, 0) == 0:
             state[key] = 1
             for one in nodes[key].inputs:
@@ -157,7 +161,9 @@ def _open(
         this = prefix + own
         if inner_kind == "InputLayer":
             if source is None:
-                _take_shape(_settings(layer).get("batch_shape", _settings(layer).get("batch_input_shape")), found)
+                _take_shape(
+                    _settings(layer).get("batch_shape", _settings(layer).get("batch_input_shape")), found
+                )
             found.same[this] = source or INPUT
             continue
         inputs, constants = ([before], []) if kind == "Sequential" else _calls(layer, own, prefix)
@@ -207,7 +213,7 @@ def _operation(kind: str, inputs: list[Any], constants: list[Any], where: str) -
             raise ModelError(f"{where} divides tensors, which cannot be imported; use a layer of Keras")
         return kind, {}
     place, number = constants[0]
-    if place == 0 and kind in ("TrueDivide", "Divide") or (number == 0 and "Divide" in kind):
+    if (place == 0 and kind in ("TrueDivide", "Divide")) or (number == 0 and "Divide" in kind):
         raise ModelError(f"{where} divides by a tensor or by 0, which cannot be imported")
     scale, offset = {
         "Add": (1.0, number),
@@ -261,7 +267,9 @@ def checked_name(name: Any) -> str:
 
 def _numbered(kind: str, places: Counter[str]) -> str:
     """The name of a layer's weights in a `.keras` file: its class in small letters, and its number if not 0."""
-    snake = re.sub(r"([a-z])([A-Z])", r"\1_\2", re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", kind)))
+    snake = re.sub(
+        r"([a-z])([A-Z])", r"\1_\2", re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", kind))
+    )
     snake = snake.lower()
     places[snake] += 1
     return snake if places[snake] == 1 else f"{snake}_{places[snake] - 1}"
@@ -285,7 +293,9 @@ def _take_shape(shape: Any, found: _Found) -> None:
     if found.shape is not None:
         raise ModelError("the model has several inputs; one image is all there is to give it")
     if not isinstance(shape, list | tuple) or len(shape) != 4:
-        raise ModelError(f"the model's input is {printable(str(shape))[:60]}; (height, width, channels) is needed")
+        raise ModelError(
+            f"the model's input is {printable(str(shape))[:60]}; (height, width, channels) is needed"
+        )
     for side in shape[1:]:
         if side is not None and (type(side) is not int or not 1 <= side <= 4096):
             raise ModelError(f"the model's input is {printable(str(shape))[:60]}, no shape of an image")
@@ -330,7 +340,9 @@ def _calls(layer: dict[str, Any], own: str, prefix: str) -> tuple[list[str], lis
                 inputs.append(prefix + _history(argument, own))
     elif isinstance(node, list):
         for reference in node if node and isinstance(node[0], list) else [node]:
-            if not (isinstance(reference, list) and len(reference) in (3, 4) and isinstance(reference[0], str)):
+            if not (
+                isinstance(reference, list) and len(reference) in (3, 4) and isinstance(reference[0], str)
+            ):
                 raise ModelError(f"layer {own} is damaged: its inputs cannot be read")
             if reference[2] != 0:
                 raise ModelError(f"layer {own} takes a second output of {printable(reference[0])[:60]}")
@@ -350,7 +362,9 @@ def _check_options(options: Any, own: str) -> None:
                 f"layer {own} is called with training=True, so its output is random; build it without"
             )
         if not (name in ("mask", "training") and value in (None, False)):
-            raise ModelError(f"layer {own} is called with {printable(str(name))[:60]}, which cannot be imported")
+            raise ModelError(
+                f"layer {own} is called with {printable(str(name))[:60]}, which cannot be imported"
+            )
 
 
 def _history(argument: Any, own: str) -> str:

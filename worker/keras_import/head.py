@@ -26,7 +26,9 @@ def cut_activation(graph: Graph, output: Output | None) -> Headless:
     last = _last(nodes, graph.output)
     found: str
     if last.kind == "Softmax":
-        found = "softmax" if last.settings.get("axis", -1) in (-1, [-1], 1, [1]) else "softmax over another axis"
+        found = (
+            "softmax" if last.settings.get("axis", -1) in (-1, [-1], 1, [1]) else "softmax over another axis"
+        )
         end = _last(nodes, last.inputs[0]).name
     elif last.kind == "Activation":
         found = last.settings.get("activation", "linear")
@@ -44,7 +46,9 @@ def cut_activation(graph: Graph, output: Output | None) -> Headless:
             )
         found = output
     if found not in ("softmax", "sigmoid"):
-        raise ModelError(f"the last layer, {last.own}, ends in {found}; a classifier ends in softmax or sigmoid")
+        raise ModelError(
+            f"the last layer, {last.own}, ends in {found}; a classifier ends in softmax or sigmoid"
+        )
     if output is not None and found != output:
         raise ModelError(f"the model ends in {found}, --output says {output}; leave --output out")
     return Headless(_reached(nodes, end, graph), "softmax" if found == "softmax" else "sigmoid")

@@ -29,7 +29,6 @@ def rebuild(graph: Graph, size: int) -> Any:
 
     Nothing is allocated before its size is known. Raises ModelError, which names the layer, for what cannot be.
     """
-    keras.backend.clear_session(free_memory=False)
     source = keras.Input((size, size, 3), name=_input_name(graph))
     tensors = {INPUT: source}
     if graph.shape[2] == 1:
@@ -41,7 +40,9 @@ def rebuild(graph: Graph, size: int) -> Any:
         try:
             weights += _weights(node, shapes[0])
             if weights > MOST_WEIGHTS:
-                raise ModelError(f"layer {node.own}: the model has more than {MOST_WEIGHTS:,} weights, the limit")
+                raise ModelError(
+                    f"layer {node.own}: the model has more than {MOST_WEIGHTS:,} weights, the limit"
+                )
             _check_axes(node, shapes[0])
             layer = _layer(node)
             given = inputs if node.kind in _MERGING else inputs[0]
@@ -52,7 +53,9 @@ def rebuild(graph: Graph, size: int) -> Any:
             raise
         except Exception as error:  # Keras has many ways to say that a layer does not fit
             what = printable(" ".join(str(error).split()))[:200]
-            raise ModelError(f"layer {node.own} ({node.kind}) does not fit its input {shapes[0]}: {what}") from None
+            raise ModelError(
+                f"layer {node.own} ({node.kind}) does not fit its input {shapes[0]}: {what}"
+            ) from None
     output = tensors[graph.output]
     if len(output.shape) != 2 or output.shape[1] is None:
         raise ModelError(f"the model puts out {tuple(output.shape)}; (images, classes) is needed")
@@ -138,7 +141,9 @@ def read_network(file: Path) -> Graph:
             raise ValueError("layers")
         nodes = [_node(layer) for layer in layers]
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{shown} is damaged: {printable(str(error))[:80]}; import the model again") from None
+        raise ModelError(
+            f"{shown} is damaged: {printable(str(error))[:80]}; import the model again"
+        ) from None
     by_name = {node.own: node for node in nodes}
     if len(by_name) != len(nodes) or INPUT in by_name:
         raise ModelError(f"{shown} is damaged: two layers have one name; import the model again")
@@ -155,4 +160,6 @@ def _node(layer: Any) -> Node:
         raise ValueError(f"inputs of layer {name}")
     if len(inputs) != 1 and kind not in _MERGING:
         raise ValueError(f"inputs of layer {name}")
-    return Node(name, kind, checked_settings(kind, layer["settings"], f"layer {name}"), tuple(inputs), own=name)
+    return Node(
+        name, kind, checked_settings(kind, layer["settings"], f"layer {name}"), tuple(inputs), own=name
+    )

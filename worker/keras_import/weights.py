@@ -14,6 +14,8 @@ from worker.keras_import.archive import KerasFile
 from worker.keras_import.graph import Graph, Node
 
 _MOST_NAMES = 100_000
+# No layer is called so.
+_ALL = ""
 
 
 def read_weights(file: KerasFile, graph: Graph, network: Any) -> None:
@@ -75,7 +77,7 @@ def _by_name(file: KerasFile, node: Node, groups: dict[str, dict[str, list[Any]]
         groups[node.group] = _grouped(_descend(file.weights, node.group), node.group)
     parts = groups[node.group]
     if node.group == node.own:  # a layer, not a nested model: whatever the names, all are its own
-        return [dataset for part in parts.values() for dataset in part]
+        return parts[_ALL]
     if node.own not in parts:
         raise KeyError("they are not in the file")
     return parts[node.own]
@@ -84,7 +86,7 @@ def _by_name(file: KerasFile, node: Node, groups: dict[str, dict[str, list[Any]]
 def _grouped(group: Any, name: str) -> dict[str, list[Any]]:
     """Datasets by the layer their name says, in the order of the file."""
     names = [one.decode("utf-8") if isinstance(one, bytes) else str(one) for one in _weight_names(group)]
-    parts: dict[str, list[Any]] = {}
+    parts: dict[str, list[Any]] = {_ALL: []}
     seen = set()
     for one in names:
         if one in seen:
@@ -92,6 +94,7 @@ def _grouped(group: Any, name: str) -> dict[str, list[Any]]:
         seen.add(one)
         owner = one.rsplit("/", 1)[0] if "/" in one else name
         dataset = _descend(group, one)
+        parts[_ALL].append(dataset)
         parts.setdefault(owner, []).append(dataset)
         short = owner.rsplit("/", 1)[-1]
         if short != owner:
