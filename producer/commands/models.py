@@ -153,8 +153,8 @@ def _import_keras(
     names = [name.strip() for name in (classes or "").split(",") if name.strip()]
     if len(names) < 2:
         raise ModelError(
-            "the file does not say what its outputs stand for: give --classes, in the order of the outputs, such "
-            "as --classes Normal,Tuberculosis"
+            "the file does not say what its outputs stand for: give --classes, in the order of the outputs, "
+            "such as --classes Normal,Tuberculosis"
         )
     fields = preprocessing_from(preprocessing)
     name = version or re.sub(r"[^a-z0-9._-]+", "-", path.stem.lower()).strip("-._")[:64]

@@ -13,13 +13,21 @@ from worker.file_names import printable
 Check = Callable[[Any], Any]
 
 ACTIVATIONS = frozenset(
-    ["linear", "relu", "relu6", "sigmoid", "softmax", "tanh", "elu", "selu", "silu", "swish", "gelu", "hard_sigmoid", "hard_silu", "hard_swish", "leaky_relu", "softplus", "softsign", "exponential", "mish"]
-)
+    {
+        "linear", "relu", "relu6", "sigmoid", "softmax", "tanh", "elu", "selu", "silu", "swish",
+        "gelu", "hard_sigmoid", "hard_silu", "hard_swish", "leaky_relu", "softplus", "softsign",
+        "exponential", "mish",
+    }
+)  # fmt: skip
 
 # What acts in training alone passes its input on when an image is explained.
 IN_TRAINING_ONLY = frozenset(
-    ["Dropout", "SpatialDropout2D", "GaussianDropout", "AlphaDropout", "GaussianNoise", "ActivityRegularization", "StochasticDepth", "RandomFlip", "RandomRotation", "RandomZoom", "RandomContrast", "RandomTranslation", "RandomBrightness", "Identity"]
-)
+    {
+        "Dropout", "SpatialDropout2D", "GaussianDropout", "AlphaDropout", "GaussianNoise",
+        "ActivityRegularization", "StochasticDepth", "RandomFlip", "RandomRotation", "RandomZoom",
+        "RandomContrast", "RandomTranslation", "RandomBrightness", "Identity",
+    }
+)  # fmt: skip
 
 
 def _whole(least: int, greatest: int) -> Check:
@@ -169,15 +177,18 @@ LAYERS: dict[str, dict[str, Check]] = {
 }
 
 _WHAT_TO_DO = {
-    "Lambda": "it holds code; put the calculation into --preprocessing or into layers of Keras, and save again",
+    "Lambda": "it holds code; use --preprocessing or layers of Keras instead, and save again",
     "TFOpLambda": "take calculations such as preprocess_input out of the model, say them by --preprocessing",
     "SlicingOpLambda": "take calculations on tensors out of the model",
 }
 
 # Settings of layers that do not change what a trained layer puts out.
 _WITHOUT_EFFECT = frozenset(
-    ["name", "trainable", "batch_input_shape", "batch_shape", "momentum", "seed", "noise_shape", "rate", "renorm_clipping", "renorm_momentum", "init_values", "input_dim", "input_length"]
-)
+    {
+        "name", "trainable", "batch_input_shape", "batch_shape", "momentum", "seed", "noise_shape",
+        "rate", "renorm_clipping", "renorm_momentum", "init_values", "input_dim", "input_length",
+    }
+)  # fmt: skip
 # Settings that are known at one value only.
 _ONLY: dict[str, tuple[Any, ...]] = {
     "renorm": (False, None),

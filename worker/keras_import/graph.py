@@ -18,15 +18,15 @@ _MODELS = ("Functional", "Sequential", "Model")
 # Calculations on tensors that Keras 3 keeps in the graph, and the layer that does the same.
 _OPERATIONS = {"Add", "Subtract", "Multiply", "TrueDivide", "Divide"}
 _FUNCTIONS = {
-    "Softmax": "softmax", "Sigmoid": "sigmoid", "Relu": "relu", "Relu6": "relu6", "Silu": "silu", "Gelu": "gelu",
-    "HardSigmoid": "hard_sigmoid", "HardSilu": "hard_silu", "Tanh": "tanh",
+    "Softmax": "softmax", "Sigmoid": "sigmoid", "Relu": "relu", "Relu6": "relu6", "Silu": "silu",
+    "Gelu": "gelu", "HardSigmoid": "hard_sigmoid", "HardSilu": "hard_silu", "Tanh": "tanh",
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Node:
-    """One layer. `place` and `group`: where its weights are, in a `.keras` file and in an `.h5` one; `own`: its
-    name there."""
+    """One layer. `place` and `group`: where its weights are, in a `.keras` file and in an `.h5` one; `own`:
+    its name there."""
 
     name: str
     kind: str
@@ -39,8 +39,8 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """`nodes` from input to output. `shape`: height, width (None: any) and channels of the one input, which is
-    called `INPUT` among the inputs of nodes."""
+    """`nodes` from input to output. `shape`: height, width (None: any) and channels of the one input, which
+    is called `INPUT` among the inputs of nodes."""
 
     nodes: tuple[Node, ...]
     output: str
@@ -266,7 +266,7 @@ def checked_name(name: Any) -> str:
 
 
 def _numbered(kind: str, places: Counter[str]) -> str:
-    """The name of a layer's weights in a `.keras` file: its class in small letters, and its number if not 0."""
+    """The name of a layer's weights in a `.keras` file: its class in small letters, its number if not 0."""
     snake = re.sub(
         r"([a-z])([A-Z])", r"\1_\2", re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", kind))
     )

@@ -41,8 +41,8 @@ def cut_activation(graph: Graph, output: Output | None) -> Headless:
     if found == "linear":
         if output is None:
             raise ModelError(
-                f"the last layer, {last.own}, has no activation: say --output softmax if the classes exclude each "
-                "other, or --output sigmoid if each has a probability of its own"
+                f"the last layer, {last.own}, has no activation: say --output softmax if the classes "
+                "exclude each other, or --output sigmoid if each has a probability of its own"
             )
         found = output
     if found not in ("softmax", "sigmoid"):

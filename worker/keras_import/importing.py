@@ -147,7 +147,7 @@ def _card(metadata: ModelMetadata) -> str:
         f"# {metadata.version}\n\nImported from `{imported['file']}` (SHA-256 {imported['sha256']}) on "
         f"{metadata.created}.\n\n"
         f"- Classes: {', '.join(metadata.classes)} ({kind}); positive: {metadata.positive_class or 'none'}\n"
-        f"- Input: {given.size} x {given.size}, scale {given.scale}, margin {given.margin:g}, as told at import\n"
+        f"- Input: {given.size} x {given.size}, scale {given.scale}, margin {given.margin:g}, as was said\n"
         f"- Layers with maps: {len(metadata.layers)}; default {metadata.default_layer}\n"
         "- Training data, figures and calibration: not known. Measure it by `xraycam evaluate` on images of "
         "your own before use, and set thresholds by `xraycam calibrate`.\n"

@@ -30,7 +30,7 @@ class FirstChannel(keras.layers.Layer):  # type: ignore[misc]
 
 
 class TwoScores(keras.layers.Layer):  # type: ignore[misc]
-    """(B, 1), the score s of one sigmoid, to (B, 2): [-s/2, s/2], whose softmax is [1 - sigmoid(s), sigmoid(s)]."""
+    """(B, 1), the score s of one sigmoid, to (B, 2): [-s/2, s/2], of the same probabilities by softmax."""
 
     def call(self, tensor: Any) -> Any:
         return tf.concat([tensor * -0.5, tensor * 0.5], axis=-1)

@@ -27,7 +27,8 @@ def rebuild(graph: Graph, size: int) -> Any:
     """A `keras.Model` of `graph` with fresh weights: float32 (B, size, size, 3), three equal channels for a
     network that takes gray images, to the scores (B, K).
 
-    Nothing is allocated before its size is known. Raises ModelError, which names the layer, for what cannot be.
+    Nothing is allocated before its size is known. Raises ModelError, which names the layer, for
+    what cannot be.
     """
     source = keras.Input((size, size, 3), name=_input_name(graph))
     tensors = {INPUT: source}
