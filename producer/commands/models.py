@@ -159,7 +159,7 @@ def _import_keras(
     fields = preprocessing_from(preprocessing)
     name = version or re.sub(r"[^a-z0-9._-]+", "-", path.stem.lower()).strip("-._")[:64]
     with quiet_tensorflow(load_settings()):
-        from worker.keras_import.importing import import_keras
+        from worker.model.importing import import_keras
 
         import_keras(
             path, folder, version=name, classes=names, preprocessing=fields, positive=positive, output=output

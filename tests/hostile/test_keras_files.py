@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 from worker.errors import ModelError
-from worker.keras_import.importing import import_keras
 from worker.keras_import.preprocessing import preprocessing_from
 from worker.keras_import.rebuild import read_network
+from worker.model.importing import import_keras
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ from tests.keras_import.conftest import MODELS
 from worker.errors import ModelError
 from worker.explain.explainer import Explainer
 from worker.explain.forward import scale
-from worker.keras_import.importing import import_keras
 from worker.keras_import.preprocessing import SCALES, preprocessing_from
+from worker.model.importing import import_keras
 from worker.model.network import load_model
 
 CLASSES = ("Normal", "Tuberculosis", "Other")

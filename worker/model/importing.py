@@ -16,11 +16,11 @@ from safetensors.numpy import save_file
 from worker.errors import ModelError
 from worker.file_names import printable
 from worker.keras_import.archive import open_keras_file
-from worker.keras_import.cam_layers import default_layer_of, spatial_layers_of
 from worker.keras_import.graph import Graph, read_graph
 from worker.keras_import.head import Output, cut_activation, two_scores
 from worker.keras_import.rebuild import rebuild, write_network
 from worker.keras_import.weights import read_weights
+from worker.model.imported_layers import default_layer_of, spatial_layers_of
 from worker.model.metadata import (
     CARD_FILE,
     ModelMetadata,
