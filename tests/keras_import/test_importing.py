@@ -35,7 +35,7 @@ def test_probabilities_are_those_of_predict(name: str, ending: str, keras_file: 
     metadata, network = load_model(tmp_path / "m")
     assert metadata.output == output
     pixels = images(32)
-    given = scale(pixels, metadata.preprocessing).numpy()[..., : model.input.shape[-1]]
+    given = scale(pixels, metadata.preprocessing).numpy()[..., : model.inputs[0].shape[-1]]
     wanted = model.predict(given, verbose=0)
     if wanted.shape[1] == 1:
         wanted = np.concatenate([1 - wanted, wanted], axis=1)

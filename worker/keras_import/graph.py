@@ -18,8 +18,7 @@ _MODELS = ("Functional", "Sequential", "Model")
 # Calculations on tensors that Keras 3 keeps in the graph, and the layer that does the same.
 _OPERATIONS = {"Add", "Subtract", "Multiply", "TrueDivide", "Divide"}
 _FUNCTIONS = {
-    "Softmax": "softmax", "Sigmoid": "sigmoid", "Relu": "relu", "Relu6": "relu6", "Silu": "silu",
-    "Gelu": "gelu", "HardSigmoid": "hard_sigmoid", "HardSilu": "hard_silu", "Tanh": "tanh",
+    "Softmax": "softmax", "Sigmoid": "sigmoid", "Relu": "relu", "Relu6": "relu6", "Silu": "silu", "HardSigmoid": "hard_sigmoid", "HardSilu": "hard_silu", "Tanh": "tanh",
 }  # fmt: skip
 
 
@@ -166,7 +165,9 @@ def _open(
                 )
             found.same[this] = source or INPUT
             continue
-        inputs, constants = ([before], []) if kind == "Sequential" else _calls(layer, own, prefix)
+        inputs, constants = (
+            ([before], []) if kind == "Sequential" else _calls(layer, own, prefix, found.keras)
+        )
         _add(layer, inner_kind, found, this, own, inputs, constants, at, group or own, depth)
         before = this
         if len(found.nodes) > MOST_LAYERS:
@@ -190,7 +191,11 @@ def _add(
         )
         return
     module = str(layer.get("module") or "")
-    if module.startswith("keras.src.ops"):
+    # An `.h5` file does not say the module.
+    calculation = bool(constants) or (kind not in LAYERS and kind in {*_OPERATIONS, *_FUNCTIONS})
+    if module.startswith("keras.src.ops") or (not module and calculation):
+        if any(value != -1 for key, value in _settings(layer).items() if key not in ("name", "dtype")):
+            raise ModelError(f"{where} is the calculation {kind} with settings; use a layer of Keras")
         name, settings = _operation(kind, inputs, constants, where)
     elif constants:
         raise ModelError(f"{where} is called with a number beside tensors, which cannot be imported")
@@ -315,7 +320,9 @@ def _one_reference(value: Any, what: str) -> str:
     return value[0]
 
 
-def _calls(layer: dict[str, Any], own: str, prefix: str) -> tuple[list[str], list[tuple[int, float]]]:
+def _calls(
+    layer: dict[str, Any], own: str, prefix: str, keras: int
+) -> tuple[list[str], list[tuple[int, float]]]:
     """The inputs of a layer's one call, and numbers among them with their places."""
     nodes = layer.get("inbound_nodes")
     if not isinstance(nodes, list) or not nodes:
@@ -332,7 +339,7 @@ def _calls(layer: dict[str, Any], own: str, prefix: str) -> tuple[list[str], lis
         arguments, options = node.get("args"), node.get("kwargs") or {}
         if not isinstance(arguments, list) or not isinstance(options, dict):
             raise ModelError(f"layer {own} is damaged: its call cannot be read")
-        _check_options(options, own)
+        _check_options(options, own, keras)
         for argument in arguments[0] if len(arguments) == 1 and isinstance(arguments[0], list) else arguments:
             if type(argument) in (int, float):
                 constants.append((len(inputs) + len(constants), float(argument)))
@@ -346,7 +353,7 @@ def _calls(layer: dict[str, Any], own: str, prefix: str) -> tuple[list[str], lis
                 raise ModelError(f"layer {own} is damaged: its inputs cannot be read")
             if reference[2] != 0:
                 raise ModelError(f"layer {own} takes a second output of {printable(reference[0])[:60]}")
-            _check_options(reference[3] if len(reference) == 4 and reference[3] else {}, own)
+            _check_options(reference[3] if len(reference) == 4 and reference[3] else {}, own, keras)
             inputs.append(prefix + reference[0])
     else:
         raise ModelError(f"layer {own} is damaged: its call cannot be read")
@@ -355,9 +362,11 @@ def _calls(layer: dict[str, Any], own: str, prefix: str) -> tuple[list[str], lis
     return inputs, constants
 
 
-def _check_options(options: Any, own: str) -> None:
+def _check_options(options: Any, own: str, keras: int) -> None:
     for name, value in options.items() if isinstance(options, dict) else [("", options)]:
         if name == "training" and value is True:
+            if keras >= 3:  # predict() overrules it there, and random augmentation has it by default
+                continue
             raise ModelError(
                 f"layer {own} is called with training=True, so its output is random; build it without"
             )

@@ -21,6 +21,9 @@ class LayerScale(keras.layers.Layer):  # type: ignore[misc]
     def call(self, tensor: Any) -> Any:
         return tensor * self.gamma
 
+    def compute_output_shape(self, shape: Any) -> Any:
+        return shape
+
 
 class FirstChannel(keras.layers.Layer):  # type: ignore[misc]
     """(B, h, w, 3) of three equal channels to (B, h, w, 1), for a network that takes gray images."""
@@ -28,9 +31,15 @@ class FirstChannel(keras.layers.Layer):  # type: ignore[misc]
     def call(self, tensor: Any) -> Any:
         return tensor[..., :1]
 
+    def compute_output_shape(self, shape: Any) -> Any:
+        return (*shape[:-1], 1)
+
 
 class TwoScores(keras.layers.Layer):  # type: ignore[misc]
     """(B, 1), the score s of one sigmoid, to (B, 2): [-s/2, s/2], of the same probabilities by softmax."""
 
     def call(self, tensor: Any) -> Any:
         return tf.concat([tensor * -0.5, tensor * 0.5], axis=-1)
+
+    def compute_output_shape(self, shape: Any) -> Any:
+        return (*shape[:-1], 2)
