@@ -18,7 +18,8 @@ _MODELS = ("Functional", "Sequential", "Model")
 # Calculations on tensors that Keras 3 keeps in the graph, and the layer that does the same.
 _OPERATIONS = {"Add", "Subtract", "Multiply", "TrueDivide", "Divide"}
 _FUNCTIONS = {
-    "Softmax": "softmax", "Sigmoid": "sigmoid", "Relu": "relu", "Relu6": "relu6", "Silu": "silu", "HardSigmoid": "hard_sigmoid", "HardSilu": "hard_silu", "Tanh": "tanh",
+    "Softmax": "softmax", "Sigmoid": "sigmoid", "Relu": "relu", "Relu6": "relu6", "Silu": "silu",
+    "HardSigmoid": "hard_sigmoid", "HardSilu": "hard_silu", "Tanh": "tanh",
 }  # fmt: skip
 
 
