@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -83,10 +83,90 @@ def rollback() -> None:
 
 
 @models_command.command("import")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("path", metavar="PATH", type=click.Path(path_type=Path))
+@click.option(
+    "--classes", help="For a Keras file: what its outputs stand for, in order: Normal,Tuberculosis."
+)
+@click.option("--positive", help="For a Keras file: the class that scores are of.")
+@click.option(
+    "--preprocessing",
+    help="For a Keras file: scale=0-1, -1-1, 0-255, imagenet or imagenet-bgr, and size=SIDE, margin=SHARE.",
+)
+@click.option(
+    "--output",
+    type=click.Choice(["softmax", "sigmoid"]),
+    help="For a Keras file whose last layer has no activation.",
+)
+@click.option("--version", help="For a Keras file: the name of the version; without it, the file's.")
 @click.option("--promote", is_flag=True, help="Make it current, too.")
-def import_(folder: Path, promote: bool) -> None:
-    """Copy a model folder (model.json and weights) into the store and register it."""
+def import_(
+    path: Path,
+    classes: str | None,
+    positive: str | None,
+    preprocessing: str | None,
+    output: Literal["softmax", "sigmoid"] | None,
+    version: str | None,
+    promote: bool,
+) -> None:
+    """Copy a model folder (model.json and weights) into the store, or make a model of a Keras file.
+
+    \b
+    Examples:
+      xraycam models import exported/shenzhen-4
+      xraycam models import mine.keras --classes Normal,Tuberculosis --preprocessing scale=0-1
+    """
+    import tempfile
+
+    from worker.errors import ModelError
+    from worker.model.metadata import METADATA_FILE
+
+    options = (classes, positive, preprocessing, output, version)
+    if path.is_dir() and ((path / METADATA_FILE).exists() or not any(options)):
+        if any(options):
+            raise ModelError(f"{path} is a model folder, which says all of itself; give --promote at most")
+        _register(path, f"imported from {path.absolute()}", promote=promote)
+        return
+    if not path.exists():
+        raise ModelError(f"{path} does not exist")
+    with tempfile.TemporaryDirectory(prefix="xraycam-import-") as place:
+        folder = Path(place) / "model"
+        _import_keras(path, folder, classes, positive, preprocessing, output, version)
+        _register(folder, f"imported from {path.absolute()}", promote=promote)
+
+
+def _import_keras(
+    path: Path,
+    folder: Path,
+    classes: str | None,
+    positive: str | None,
+    preprocessing: str | None,
+    output: Literal["softmax", "sigmoid"] | None,
+    version: str | None,
+) -> None:
+    import re
+
+    from worker.errors import ModelError
+    from worker.keras_import.preprocessing import preprocessing_from
+    from worker.settings import load_settings
+    from worker.tensorflow_import import quiet_tensorflow
+
+    names = [name.strip() for name in (classes or "").split(",") if name.strip()]
+    if len(names) < 2:
+        raise ModelError(
+            "the file does not say what its outputs stand for: give --classes, in the order of the outputs, "
+            "such as --classes Normal,Tuberculosis"
+        )
+    fields = preprocessing_from(preprocessing)
+    name = version or re.sub(r"[^a-z0-9._-]+", "-", path.stem.lower()).strip("-._")[:64]
+    with quiet_tensorflow(load_settings()):
+        from worker.model.importing import import_keras
+
+        import_keras(
+            path, folder, version=name, classes=names, preprocessing=fields, positive=positive, output=output
+        )
+
+
+def _register(folder: Path, source: str, *, promote: bool) -> None:
     from db.models import add_model, get_model, promote_model
     from producer.session import open_session
     from worker.errors import ModelError
@@ -103,7 +183,7 @@ def import_(folder: Path, promote: bool) -> None:
         version=version,
         digest=digest,
         classes=description.classes,
-        source=f"imported from {folder.absolute()}",
+        source=source,
         metrics=description.training.get("validation", {}),
         created_at=description.created_at,
     )

@@ -15,7 +15,7 @@ from worker.images.preprocess import Pixels
 from worker.map_evaluation.reports import Sanity, Stage
 from worker.map_evaluation.similarity import similarity, unrelated
 from worker.model.metadata import ModelMetadata
-from worker.model.network import SCORE_LAYER, build_network
+from worker.model.network import SCORE_LAYER, fresh_network
 
 # Blocks and what follows the last one, by the names of the architectures.
 _BLOCK = re.compile(
@@ -44,13 +44,8 @@ def check_sanity(
     and where they are random the statistics of `pixels` (32 at most), so that the signal does not die out
     and a blank map does not pass for a changed one. `progress` is told how many stages are done, of how many.
     """
-    copy = build_network(
-        metadata.preprocessing.size,
-        len(metadata.classes),
-        metadata.head,
-        metadata.alpha,
-        metadata.architecture,
-    )
+    is_imported = metadata.architecture == "keras"
+    copy = keras.models.clone_model(network) if is_imported else fresh_network(metadata)
     copy.set_weights(network.get_weights())
     given = (metadata, copy, () if layer is None else (layer,), () if method is None else method)
     explainer = Explainer(*given)
@@ -58,7 +53,7 @@ def check_sanity(
     classes, trained = _maps(explainer, pixels, None)
     images = scale(pixels[:_MEASURED_ON], metadata.preprocessing)
     random = np.random.default_rng(seed)
-    stages, found = _stages(copy), []
+    stages, found = _stages(copy, imported=is_imported), []
     randomised: list[Any] = []
     for number, (part, layers) in enumerate(stages, 1):
         _randomise(layers, random)
@@ -88,13 +83,25 @@ def _maps(explainer: Explainer, pixels: Pixels, classes: Any) -> tuple[Any, Any]
     )
 
 
-def _stages(network: Any) -> list[tuple[str, list[Any]]]:
+def _stages(network: Any, *, imported: bool) -> list[tuple[str, list[Any]]]:
     """The layers with weights, in stages from the scores to the first convolution."""
     stages: dict[str, list[Any]] = {}
+    if imported:
+        return _stages_by_order([layer for layer in reversed(network.layers) if layer.weights])
     for layer in reversed(network.layers):
         if layer.weights:
             stages.setdefault(_stage_of(layer.name), []).append(layer)
     return list(stages.items())
+
+
+def _stages_by_order(layers: list[Any]) -> list[tuple[str, list[Any]]]:
+    """Where names say nothing: the scores, then eight equal parts, each by the name of its first layer."""
+    head = next((n for n, layer in enumerate(layers) if isinstance(layer, keras.layers.Dense)), 0)
+    parts, rest = [("scores", layers[: head + 1])], layers[head + 1 :]
+    for chunk in np.array_split(np.arange(len(rest)), 8):
+        if len(chunk):
+            parts.append((f"to {rest[chunk[-1]].name}", [rest[index] for index in chunk]))
+    return parts
 
 
 def _stage_of(name: str) -> str:

@@ -152,19 +152,36 @@ def load_model(folder: Path) -> tuple[ModelMetadata, Any]:
             f"model {metadata.version}: {printable(file)} cannot be read: {_in_one_line(error)}"
         ) from error
     try:
-        network = build_network(
-            metadata.preprocessing.size,
-            len(metadata.classes),
-            metadata.head,
-            metadata.alpha,
-            metadata.architecture,
-        )
+        network = fresh_network(metadata, folder)
+    except ModelError:
+        raise
     except Exception as error:
         raise ModelError(
             f"model {metadata.version}: there is no such network: {_in_one_line(error)}"
         ) from error
     assign_weights(network, arrays, metadata.version)
     return metadata, network
+
+
+def fresh_network(metadata: ModelMetadata, folder: Path = Path()) -> Any:
+    """The network that `metadata` describes, with fresh weights; `folder` holds an imported one's record."""
+    if metadata.network is None:
+        return build_network(
+            metadata.preprocessing.size,
+            len(metadata.classes),
+            metadata.head,
+            metadata.alpha,
+            metadata.architecture,
+        )
+    from worker.keras_import.rebuild import read_network, rebuild
+
+    network = rebuild(read_network(folder / metadata.network.file), metadata.preprocessing.size)
+    if network.output.shape[1] != len(metadata.classes):
+        raise ModelError(
+            f"model {metadata.version}: its network has {network.output.shape[1]} scores, "
+            f"model.json {len(metadata.classes)} classes"
+        )
+    return network
 
 
 def _in_one_line(error: Exception) -> str:

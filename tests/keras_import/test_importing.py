@@ -1,0 +1,131 @@
+"""An imported model gives the probabilities and the maps of the Keras model itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.keras_import.conftest import MODELS
+from worker.errors import ModelError
+from worker.explain.explainer import Explainer
+from worker.explain.forward import scale
+from worker.keras_import.preprocessing import SCALES, preprocessing_from
+from worker.model.importing import import_keras
+from worker.model.network import load_model
+
+CLASSES = ("Normal", "Tuberculosis", "Other")
+
+
+def images(size: int) -> Any:
+    return np.random.default_rng(0).integers(0, 256, (3, size, size), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("ending", ["keras", "h5"])
+@pytest.mark.parametrize("name", list(MODELS))
+def test_probabilities_are_those_of_predict(name: str, ending: str, keras_file: Any, tmp_path: Path) -> None:
+    path, model = keras_file(name, ending)
+    _, classes, said, output = MODELS[name]
+    fields = preprocessing_from(f"scale={said},size=32")
+    import_keras(path, tmp_path / "m", version="m", classes=CLASSES[:classes], preprocessing=fields)
+    metadata, network = load_model(tmp_path / "m")
+    assert metadata.output == output
+    pixels = images(32)
+    given = scale(pixels, metadata.preprocessing).numpy()[..., : model.inputs[0].shape[-1]]
+    wanted = model.predict(given, verbose=0)
+    if wanted.shape[1] == 1:
+        wanted = np.concatenate([1 - wanted, wanted], axis=1)
+    found = Explainer(metadata, network).explain(pixels)
+    np.testing.assert_allclose(found.probabilities, wanted, atol=1e-5)
+    assert np.ptp(found.scores, axis=0).max() > 1e-3, "the images differ"
+
+
+@pytest.mark.parametrize("layer", ["stem_relu", "join", "leaky"])
+def test_maps_are_those_of_a_gradient_tape(layer: str, keras_file: Any, tmp_path: Path) -> None:
+    path, model = keras_file("as-reference", "keras")
+    fields = preprocessing_from("scale=0-1")
+    import_keras(path, tmp_path / "m", version="m", classes=CLASSES[:2], preprocessing=fields)
+    metadata, network = load_model(tmp_path / "m")
+    pixels = images(32)
+    found = Explainer(metadata, network, [layer], "gradcam").explain(pixels, [1, 1, 1])
+    two = keras.Model(model.input, [model.get_layer(layer).output, model.layers[-1].input])
+    with tf.GradientTape() as tape:
+        activation, scores = two(scale(pixels, metadata.preprocessing), training=False)
+        total = tf.reduce_sum(scores[:, 1])
+    weights = tf.reduce_mean(tape.gradient(total, activation), axis=(1, 2), keepdims=True)
+    raw = tf.nn.relu(tf.reduce_sum(weights * activation, axis=-1)).numpy()
+    wanted = raw / np.maximum(raw.max(axis=(1, 2), keepdims=True), 1e-30)
+    np.testing.assert_allclose(next(iter(found.heatmaps.values())), wanted, atol=1e-5)
+
+
+def test_candidates_are_ends_of_blocks(keras_file: Any, tmp_path: Path) -> None:
+    path, _ = keras_file("nested", "keras")
+    fields = preprocessing_from("scale=0-255")
+    metadata = import_keras(path, tmp_path / "m", version="m", classes=CLASSES, preprocessing=fields)
+    assert [layer.name for layer in metadata.layers if layer.is_cam_candidate] == ["join", "leaky"]
+    assert metadata.default_layer == "leaky"
+
+
+def test_what_is_not_said_is_asked_for(keras_file: Any, tmp_path: Path) -> None:
+    any_size, _ = keras_file("one-sigmoid", "keras")
+    fixed, _ = keras_file("as-reference", "keras")
+    gray, _ = keras_file("sequential-gray", "keras")
+    for path, classes, said, text in [
+        (any_size, 2, "scale=0-1", "size=SIDE"),
+        (fixed, 2, "scale=0-1,size=64", "32 x 32"),
+        (fixed, 3, "scale=0-1", "2 outputs, --classes names 3"),
+        (gray, 2, "scale=imagenet", "gray"),
+    ]:
+        fields = preprocessing_from(said)
+        with pytest.raises(ModelError, match=text):
+            import_keras(path, tmp_path / "m", version="m", classes=CLASSES[:classes], preprocessing=fields)
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("said", [None, "", "size=100", "scale=1", "scale=0-1,size=x", "scale=0-1,scale=0-1"])
+def test_preprocessing_is_never_guessed(said: str | None) -> None:
+    with pytest.raises(ModelError, match="scale"):
+        preprocessing_from(said)
+
+
+def test_scales_by_their_words() -> None:
+    assert {said: preprocessing_from(f"scale={said}")["scale"] for said in SCALES} == SCALES
+
+
+def test_a_last_layer_without_activation_asks(tmp_path: Path) -> None:
+    source = keras.Input((32, 32, 3))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(source))
+    keras.Model(source, keras.layers.Dense(2)(x)).save(tmp_path / "bare.keras")
+    fields = preprocessing_from("scale=0-1")
+    with pytest.raises(ModelError, match="--output softmax"):
+        import_keras(
+            tmp_path / "bare.keras", tmp_path / "m", version="m", classes=CLASSES[:2], preprocessing=fields
+        )
+    metadata = import_keras(
+        tmp_path / "bare.keras",
+        tmp_path / "m",
+        version="m",
+        classes=CLASSES[:2],
+        preprocessing=fields,
+        output="sigmoid",
+    )
+    assert metadata.output == "sigmoid"
+
+
+def test_a_layer_used_twice_is_named(tmp_path: Path) -> None:
+    source = keras.Input((32, 32, 3))
+    twice = keras.layers.Conv2D(3, 3, padding="same", name="twice")
+    x = keras.layers.GlobalAveragePooling2D()(twice(twice(source)))
+    keras.Model(source, keras.layers.Dense(2, activation="softmax")(x)).save(tmp_path / "t.keras")
+    with pytest.raises(ModelError, match="layer twice is used 2 times"):
+        import_keras(
+            tmp_path / "t.keras",
+            tmp_path / "m",
+            version="m",
+            classes=CLASSES[:2],
+            preprocessing=preprocessing_from("scale=0-1"),
+        )
