@@ -27,12 +27,13 @@ from worker.settings import Settings
 from worker.train.annotations import FindingAnnotations, find_annotations
 from worker.train.cam_evaluation import evaluate_cams, unsaved_metadata
 from worker.train.check_fitting import fit_check
-from worker.train.dataset import DatasetError, LabelledDataset, Split, load_labelled_folder, train_val_split
+from worker.train.dataset import DatasetError, LabelledDataset
 from worker.train.evaluation import EvaluationResult, measured, predict_logits
 from worker.train.options import TrainOptions, version_name
 from worker.train.promotion import decide_promotion
 from worker.train.publish import find_finished_build, publish, write_version
 from worker.train.recipe import Recipe
+from worker.train.splits import Split, train_val_split
 from worker.train.training import Epoch, TrainingResult, TrainingStopped, fit
 from worker.train.training_callbacks import epochs_in
 

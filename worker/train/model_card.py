@@ -8,10 +8,11 @@ from typing import Any
 
 from worker.map_evaluation.reports import BLANK_ALLOWED
 from worker.model.metadata import ModelMetadata
-from worker.train.dataset import LabelledDataset, Split
+from worker.train.dataset import LabelledDataset
 from worker.train.held_out import pack_digests
 from worker.train.metrics import Metrics
 from worker.train.recipe import Recipe
+from worker.train.splits import Split
 
 
 def training_record(
