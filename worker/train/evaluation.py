@@ -85,8 +85,7 @@ class EvaluationResult:
         ]
 
     def draw(self, folder: Path, prefix: str = "") -> None:
-        """Write ROC, confusion matrix (of exclusive classes), reliability and worst mistakes as PNG files into
-        `folder`."""
+        """Write ROC, confusion matrix (not of findings), reliability and worst mistakes as PNG files."""
         labels = self.dataset.truth(self.indices)
         plot_roc(labels, self.scores, self.dataset.classes, folder / f"{prefix}roc.png")
         if self.dataset.findings is None:

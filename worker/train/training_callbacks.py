@@ -70,7 +70,8 @@ class TrainingState:
 
 @dataclass(frozen=True)
 class EvaluationData:
-    """Features and labels (V,), or findings (V, classes), of the validation part; `recalibration`: of training images."""
+    """Features and labels (V,), or findings (V, classes), of the validation part;
+    `recalibration`: of training images."""
 
     features: Features
     labels: NDArray[Any]
