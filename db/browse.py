@@ -115,10 +115,7 @@ def count_results(connection: Connection, run_id: int) -> RunCounts:
         scores[place] += count
     return RunCounts(
         # Not of the bins: an image in which a model of findings sees none has no probability.
-        classes={
-            str(name): count
-            for name, count in sorted(_counted(connection, run_id, results.c["class"], "done"))
-        },
+        classes=dict(sorted(_counted(connection, run_id, results.c["class"], "done"))),
         reasons={
             str(reason): count
             for reason, count in _counted(connection, run_id, results.c.reason, status="failed")

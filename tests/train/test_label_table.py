@@ -64,7 +64,7 @@ def test_the_three_forms(tmp_path: Path) -> None:
     ],
 )
 def test_other_tables_are_refused_in_a_line(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(DatasetError, match="labels.csv") as refusal:
+    with pytest.raises(DatasetError, match=r"labels\.csv") as refusal:
         read_label_table(table(tmp_path, text))
     assert said in str(refusal.value)
     assert "\n" not in str(refusal.value)

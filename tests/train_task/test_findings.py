@@ -35,9 +35,7 @@ def write_pictures(folder: Path, count: int, seed: int = 1) -> list[tuple[str, s
     return found
 
 
-def write_table(
-    file: Path, rows: list[tuple[str, ...]], head: tuple[str, ...] = ("path", "Disc", "Bar")
-) -> Path:
+def write_table(file: Path, rows: list[tuple[str, ...]]) -> Path:
     with file.open("w", newline="") as stream:
         csv.writer(stream).writerows([("path", "Disc", "Bar"), *rows])
     return file
@@ -46,13 +44,12 @@ def write_table(
 def test_findings_are_trained_measured_and_run(
     alone: Installation, recipe_file: Path, tmp_path: Path
 ) -> None:
-    rows = write_pictures(tmp_path / "pictures", 64)
-    rows.append(("gone.png", "1", "0"))
+    rows: list[tuple[str, ...]] = [*write_pictures(tmp_path / "pictures", 64), ("gone.png", "1", "0")]
     table = write_table(tmp_path / "labels.csv", rows)
-    images = str(tmp_path / "pictures")
     alone.xraycam(
-        "train", str(table), "--images", images, "--recipe", str(recipe_file), "--init-weights", "none",
-        "--set", "stages.0.epochs=1", "--positive", "Bar", "--version", "shapes", "--wait", "--gpus", "none",
+        "train", table, "--images", tmp_path / "pictures", "--recipe", recipe_file, "--init-weights", "none",
+        "--set", "stages.0.epochs=1", "--positive", "Bar", "--version", "shapes", "--promote", "always",
+        "--wait", "--gpus", "none", seconds=600,
     )  # fmt: skip
     folder = next(file.parent for file in (alone.home / "models").rglob("model.json"))
     metadata = json.loads((folder / "model.json").read_text())
@@ -63,24 +60,21 @@ def test_findings_are_trained_measured_and_run(
     assert validation["confusion"] == []
     assert metadata["training"]["data"]["skipped_by_reason"] == {"missing": 1}
     assert len(metadata["operating_points"]) == 3
+    assert "which do not exclude each other" in (folder / "MODEL_CARD.md").read_text()
 
-    other = write_table(tmp_path / "other.csv", write_pictures(tmp_path / "other", 24, seed=2))
-    figures = tmp_path / "figures"
-    said = alone.xraycam(
-        "evaluate", str(other), "--images", str(tmp_path / "other"), "--output", str(figures)
-    )
-    assert "Disc" in said.stdout and "AUC" in said.stdout
+    pictures, figures = tmp_path / "other", tmp_path / "figures"
+    other = write_table(tmp_path / "other.csv", [*write_pictures(pictures, 24, seed=2)])
+    said = alone.xraycam("evaluate", other, "--images", pictures, "--output", figures, seconds=300)
+    assert "Disc" in said.stdout
     measured = json.loads((figures / "metrics.json").read_text())["figures"]
     assert measured["by_class"]["Bar"]["unknown"] + measured["by_class"]["Disc"]["unknown"] == 2
     assert not (figures / "confusion.png").exists()
 
-    calibrated = alone.xraycam("calibrate", str(other), "--images", str(tmp_path / "other"))
+    calibrated = alone.xraycam("calibrate", other, "--images", pictures, seconds=300)
     assert "sensitivity" in calibrated.stdout
 
     output = tmp_path / "overlays"
-    alone.xraycam(
-        "run", str(tmp_path / "other"), "--output", str(output), "--target", "all", "--gpus", "none"
-    )
+    alone.xraycam("run", pictures, "--output", output, "--target", "all", "--gpus", "none", seconds=300)
     lines = alone.xraycam("results", "--format", "jsonl").stdout.splitlines()
     assert len(lines) == 24
     for line in lines:
