@@ -55,7 +55,7 @@ def test_the_three_forms(tmp_path: Path) -> None:
         ("path,A,B\n../x.png,1,0\n", "line 2: ../x.png leads out"),
         ("path,A,B\n/etc/x.png,1,0\n", "line 2: /etc/x.png leads out"),
         ("path,A,B\n,1,0\n", "line 2 names no file"),
-        ("path,findings\nx.png,A|No Finding\n", "line 2: findings, and none of them"),
+        ("path,findings\nx.png,A|No Finding\n", "line 2: names findings and none of them"),
         ("path,findings\nx.png,\n", "line 2, column findings: a name is missing"),
         ("path,class,findings\nx.png,A,B\n", "leave one of these columns"),
         ("path,class\nx.png,A\n", "fewer than two"),
