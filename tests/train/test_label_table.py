@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from producer.viewer.labels import COLUMNS as REVIEWED_COLUMNS
 from worker.train.dataset import LabelledDataset
 from worker.train.dataset_layout import DatasetError
 from worker.train.label_table import read_label_table
@@ -39,7 +40,9 @@ def test_the_three_forms(tmp_path: Path) -> None:
     assert listed.classes == ("A", "B")
     assert [row.said for row in listed.rows] == [(1.0, 1.0), (0.0, 0.0)]
     assert [row.patient for row in listed.rows] == ["1", "2"]
-    classes = read_label_table(table(tmp_path, "path,class,readers\na.png,Normal,x\nb.png,Ill,y\n"))
+    reviewed = ",".join(REVIEWED_COLUMNS)  # as export-labels writes them
+    rows = "a.png,Normal,x,Ill,,2026-01-01\nb.png,Ill,y,Ill,,2026-01-01\n"
+    classes = read_label_table(table(tmp_path, f"{reviewed}\n{rows}"))
     assert classes.exclusive
     assert classes.classes == ("Ill", "Normal")
 

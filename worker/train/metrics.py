@@ -230,7 +230,7 @@ def softmax(scores: ArrayLike) -> Floats:
     return probabilities
 
 
-def log_loss(labels: Labels, probabilities: Floats) -> float:
+def log_loss(labels: NDArray[Any], probabilities: Floats) -> float:
     """Mean of minus the logarithm of the true class's probability; NaN if a probability is not a number."""
     if labels.ndim == 2:
         return of_findings.findings_log_loss(labels, probabilities)
