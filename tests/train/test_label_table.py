@@ -130,6 +130,6 @@ def test_parts_have_each_finding_and_its_absence_and_patients_stay_together() ->
     assert not {n // 2 for n in parts.training} & {n // 2 for n in parts.validation}
     for label in range(2):
         share = len(dataset.members(label, parts.validation)) / len(dataset.members(label))
-        assert 0.18 <= share <= 0.26
+        assert 0.18 <= share <= 0.27  # of 30 eight, of a patient both
     with pytest.raises(DatasetError, match="no image of B would be in the validation part"):
         train_val_split(made([[1, 0], [0, 0], [1, 0], [0, 0], [0, 1]] * 1, list(range(5))), share=0.4, seed=1)
