@@ -25,9 +25,10 @@ from worker.explain.explainer import Explainer
 from worker.images.preprocess import preprocess
 from worker.train.annotations import FindingAnnotations, find_annotations
 from worker.train.cam_evaluation import unsaved_metadata
-from worker.train.dataset import LabelledDataset, fold_splits, load_labelled_folder
+from worker.train.dataset import LabelledDataset, load_labelled_folder
 from worker.train.metrics import compute_metrics, roc_auc, softmax
 from worker.train.recipe import Recipe, recipe_named
+from worker.train.splits import fold_splits
 from worker.train.training import Epoch, Trainer
 
 LAYERS = (

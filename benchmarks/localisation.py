@@ -31,9 +31,10 @@ from worker.map_evaluation.localisation import score_localisation
 from worker.map_evaluation.ranking import METHODS, centred_blobs, layers_to_rank, random_maps, rank
 from worker.train.annotations import FindingAnnotations, find_annotations
 from worker.train.cam_evaluation import unsaved_metadata
-from worker.train.dataset import LabelledDataset, Split, fold_splits, load_labelled_folder
+from worker.train.dataset import LabelledDataset, load_labelled_folder
 from worker.train.metrics import roc_auc, softmax
 from worker.train.recipe import recipe_named
+from worker.train.splits import Split, fold_splits
 from worker.train.training import Trainer
 
 REFERENCE = ("block_1_project", "block_2_add", "block_7_project", "block_10_project")

@@ -114,7 +114,8 @@ def count_results(connection: Connection, run_id: int) -> RunCounts:
     for _, place, count in _bins(connection, run_id, results.c.score, 100.0, results.c.status):
         scores[place] += count
     return RunCounts(
-        classes={name: sum(bins) for name, bins in probabilities.items()},
+        # Not of the bins: an image in which a model of findings sees none has no probability.
+        classes=dict(sorted(_counted(connection, run_id, results.c["class"], "done"))),
         reasons={
             str(reason): count
             for reason, count in _counted(connection, run_id, results.c.reason, status="failed")

@@ -75,13 +75,14 @@ def print_table(ledger: Ledger, wanted: Filter, run: Run, console: Console) -> i
     count = 0
     for row in read_predictions(ledger, wanted):
         count += 1
-        probability = row["probability"]
+        # A done image without one: of a model of findings, that sees none.
+        probability, done = row["probability"], row["status"] == "done"
         table.add_row(
             row["path"].removeprefix(run.root.rstrip("/") + "/"),
             row["class"] or row["status"],
             "" if probability is None else f"{probability:.3f}",
-            "not checked" if row["odd"] is None and probability is not None else row["odd"] or "",
-            _origin(row) if probability is not None else "",
+            "not checked" if row["odd"] is None and done else row["odd"] or "",
+            _origin(row) if done else "",
             (row["overlay"] or "").removeprefix(run.output + "/") or row["error"] or "",
         )
     console.print(table)

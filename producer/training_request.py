@@ -6,7 +6,7 @@ import difflib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,10 @@ from db.errors import ModelNotFound
 from db.ledger import Ledger
 from db.models import get_model
 from db.trainings import Training, add_training
-from worker.errors import XraycamError
+from producer.label_request import LabelRequest, TrainingRefused, class_counts
 from worker.model.metadata import METADATA_FILE
 from worker.model.store import store_of
 from worker.settings import Settings
-from worker.train.dataset_layout import DatasetError, class_files, class_names
 from worker.train.options import TrainOptions, is_taken
 from worker.train.recipe import RECIPES, Recipe, RecipeError, recipe_named
 
@@ -98,10 +97,6 @@ def _validated(content: dict[str, Any], where: str) -> Recipe:
         raise RecipeError(f"{where}: {place}: {first['msg']}") from None
 
 
-class TrainingRefused(XraycamError):
-    """Raised when what is asked for cannot be trained."""
-
-
 @dataclass(frozen=True)
 class TrainingRequest:
     dataset: Path
@@ -115,6 +110,8 @@ class TrainingRequest:
     source: Sequence[str] = ()
     version: str | None = None
     positive: str | None = None
+    images: Path | None = None
+    findings: bool = False
 
 
 def request_training(ledger: Ledger, settings: Settings, request: TrainingRequest) -> Training:
@@ -124,11 +121,13 @@ def request_training(ledger: Ledger, settings: Settings, request: TrainingReques
     """
     recipe = recipe_from(request.recipe, request.changes, request.architecture)
     dataset = request.dataset.expanduser().absolute()
-    counts = _class_counts(dataset, "DATASET")
-    _refuse_small(dataset, counts, recipe)
     options = _options(settings, request)
+    images = None if options.images is None else Path(options.images)
+    labels = LabelRequest(dataset, images, options.findings)
+    counts = class_counts(labels, "DATASET")
+    _refuse_small(dataset, counts, recipe)
     if options.test is not None:
-        _check_test(Path(options.test), counts)
+        _check_test(Path(options.test), labels, counts)
     if options.positive is not None and options.positive not in counts:
         raise TrainingRefused(
             f"--positive {options.positive}: {dataset} has no such class; it has {', '.join(counts)}"
@@ -158,14 +157,6 @@ def check_version(ledger: Ledger, settings: Settings, version: str) -> None:
         raise TrainingRefused(f"--version {version}: there is a model of this name already; choose another")
 
 
-def _class_counts(folder: Path, what: str, wanted: Sequence[str] | None = None) -> dict[str, int]:
-    """Files by class. Whether they are images is found when they are read."""
-    try:
-        return {name: len(class_files(folder, name)) for name in class_names(folder, wanted, what=what)}
-    except DatasetError as error:
-        raise TrainingRefused(str(error)) from None
-
-
 def _refuse_small(folder: Path, counts: dict[str, int], recipe: Recipe) -> None:
     small = [f"{name} ({count})" for name, count in counts.items() if count < recipe.min_per_class]
     if small:
@@ -175,9 +166,10 @@ def _refuse_small(folder: Path, counts: dict[str, int], recipe: Recipe) -> None:
         )
 
 
-def _check_test(folder: Path, classes: dict[str, int]) -> None:
-    missing = [name for name, count in _class_counts(folder, "--test", list(classes)).items() if not count]
-    if missing:
+def _check_test(folder: Path, labels: LabelRequest, classes: dict[str, int]) -> None:
+    given = replace(labels, source=folder)
+    missing = [name for name, count in class_counts(given, "--test", list(classes)).items() if not count]
+    if missing and not labels.has_findings:
         raise TrainingRefused(f"--test {folder}: has no images of {', '.join(missing)}; name folders alike")
 
 
@@ -201,6 +193,8 @@ def _options(settings: Settings, request: TrainingRequest) -> TrainOptions:
         {
             "group_by": request.group_by,
             "test": None if request.test is None else str(request.test.expanduser().absolute()),
+            "images": None if request.images is None else str(request.images.expanduser().absolute()),
+            "findings": request.findings,
             "promote": request.promote,
             "source": tuple(request.source),
             "positive": request.positive,

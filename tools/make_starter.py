@@ -20,7 +20,7 @@ from worker.model.store import STARTER
 from worker.train.annotations import FindingAnnotations, find_annotations
 from worker.train.cam_evaluation import evaluate_cams, measure_occlusion
 from worker.train.check_fitting import add_check, fit_check
-from worker.train.dataset import DatasetError, LabelledDataset, load_labelled_folder, train_val_split
+from worker.train.dataset import DatasetError, LabelledDataset, load_labelled_folder
 from worker.train.evaluation import predict_logits
 from worker.train.heat_scale import heat_scales
 from worker.train.held_out import pack_digests
@@ -29,6 +29,7 @@ from worker.train.model_card import model_card
 from worker.train.operating_points import score_reference
 from worker.train.publish import save_version
 from worker.train.recipe import Recipe, recipe_named
+from worker.train.splits import train_val_split
 from worker.train.training import Epoch, fit
 
 

@@ -42,6 +42,9 @@ _SITE = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
     help="Columns path and device, age or sex: measures each subgroup.",
 )
 @click.option(
+    "--images", type=click.Path(path_type=Path), help="The folder that the paths in a CSV file are from."
+)
+@click.option(
     "--output", type=click.Path(path_type=Path, file_okay=False), help="Folder for tables and plot."
 )
 def calibrate_command(
@@ -52,9 +55,10 @@ def calibrate_command(
     site: str | None,
     check: bool,
     groups: Path | None,
+    images: Path | None,
     output: Path | None,
 ) -> None:
-    """Choose a threshold on DATASET, a folder with one sub-folder of images per class, and say what it gives.
+    """Choose a threshold on DATASET, a labelled folder or CSV file as 'train' takes, and say what it gives.
 
     Shows sensitivity, specificity, PPV, NPV, and how many of 1,000 people are missed and referred, over all
     thresholds. A threshold is saved for one site and one model version, and applied to no other.
@@ -64,8 +68,8 @@ def calibrate_command(
       xraycam calibrate ./our-images --prevalence 0.05 --site north-clinic
       xraycam calibrate ./later-images --site north-clinic --check
     """
+    from producer.labels_argument import labels_at
     from producer.session import ensure_output_dir, open_session
-    from worker.errors import XraycamError
     from worker.model.store import store_of
     from worker.settings import load_settings
     from worker.tensorflow_import import quiet_tensorflow
@@ -78,9 +82,7 @@ def calibrate_command(
         from worker.train.calibration import calibrate
 
         session = open_session()
-        folder = dataset.expanduser().absolute()
-        if not folder.is_dir():
-            raise XraycamError(f"there is no folder {dataset}; name one that has a sub-folder for each class")
+        folder, root = labels_at(dataset, images)
         chosen = session.model(model)
         threshold = _saved_threshold(session, site or "", chosen.version) if check else None
         name = f"{chosen.version}-on-{folder.name}"
@@ -96,6 +98,7 @@ def calibrate_command(
             groups=groups,
             threshold=threshold,
             on_message=session.tell,
+            images=root,
         )
     session.out.print(_over_thresholds(found, chosen.version))
     if found.subgroups:

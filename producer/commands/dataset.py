@@ -33,8 +33,17 @@ import click
 )
 @click.option("--count", type=click.IntRange(1, 20), default=6, show_default=True, help="Samples per class.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Draws other samples.")
+@click.option(
+    "--images", type=click.Path(path_type=Path), help="The folder that the paths in a CSV file are from."
+)
 def preview_command(
-    dataset: Path, output: Path, recipe: str, changes: tuple[str, ...], count: int, seed: int
+    dataset: Path,
+    output: Path,
+    recipe: str,
+    changes: tuple[str, ...],
+    count: int,
+    seed: int,
+    images: Path | None,
 ) -> None:
     """Draw a grid of samples of DATASET as the network sees them, plain and augmented, under their class.
 
@@ -44,6 +53,7 @@ def preview_command(
     Example:
       xraycam preview ./dataset --output preview.png
     """
+    from producer.labels_argument import labels_at
     from producer.session import ensure_output_file
     from producer.training_request import recipe_from
     from worker.errors import XraycamError
@@ -51,24 +61,20 @@ def preview_command(
     from worker.tensorflow_import import quiet_tensorflow
 
     chosen = recipe_from(recipe, changes)
-    folder, file = dataset.expanduser().absolute(), ensure_output_file(output)
-    if not folder.is_dir():
-        raise XraycamError(f"there is no folder {dataset}; name one that has a sub-folder for each class")
+    labels, file = labels_at(dataset, images), ensure_output_file(output)
     if file.suffix.lower() != ".png":
         raise XraycamError(f"--output {output}: the picture is a PNG; end the name in .png")
     settings = load_settings()
     settings.apply_umask()
     with quiet_tensorflow(settings):
         from worker.images.reader import limits_of
-        from worker.train.dataset import load_labelled_folder
+        from worker.train.labels import LabelSource, left_out_lines, load_labels
         from worker.train.preview import draw_preview, draw_samples
 
-        found = load_labelled_folder(
-            folder, min_per_class=1, limits=limits_of(settings), memory=0, samples=True
+        found = load_labels(
+            LabelSource(*labels), min_per_class=1, limits=limits_of(settings), memory=0, samples=True
         )
-        for item in found.skipped:
-            click.echo(f"left out: {item.message}", err=True)
-        for line in found.passed_over:
+        for line in (*left_out_lines(found.skipped), *found.passed_over):
             click.echo(line, err=True)
         draw_preview(found, chosen, draw_samples(found, count, seed), file)
         counts = ", ".join(f"{name}: {number} images" for name, number in found.counts().items())
@@ -86,10 +92,14 @@ if TYPE_CHECKING:
 @click.option(
     "--output", type=click.Path(path_type=Path, file_okay=False), help="Folder for figures and pictures."
 )
-def evaluate_command(dataset: Path, model: str | None, output: Path | None) -> None:
-    """Measure a model version on DATASET, a folder with one sub-folder of images per class.
+@click.option(
+    "--images", type=click.Path(path_type=Path), help="The folder that the paths in a CSV file are from."
+)
+def evaluate_command(dataset: Path, model: str | None, output: Path | None, images: Path | None) -> None:
+    """Measure a model version on DATASET, a folder with one sub-folder of images per class, or a CSV file.
 
-    The sub-folders must be called as the model's classes. Runs on this machine and changes nothing.
+    Sub-folders, or what the CSV file names, must be called as the model's classes or findings. Runs on this
+    machine and changes nothing.
 
     \b
     Example:
@@ -97,8 +107,8 @@ def evaluate_command(dataset: Path, model: str | None, output: Path | None) -> N
     """
     import json
 
+    from producer.labels_argument import labels_at
     from producer.session import open_session, output_dir
-    from worker.errors import XraycamError
     from worker.model.metadata import METRICS_FILE
     from worker.model.store import store_of
     from worker.settings import load_settings
@@ -108,13 +118,13 @@ def evaluate_command(dataset: Path, model: str | None, output: Path | None) -> N
         from worker.train.evaluation import evaluate_model
 
         session = open_session()
-        folder = dataset.expanduser().absolute()
-        if not folder.is_dir():
-            raise XraycamError(f"there is no folder {dataset}; name one that has a sub-folder for each class")
+        folder, root = labels_at(dataset, images)
         chosen = session.model(model)
         place = output or session.settings.home / "evaluations" / f"{chosen.version}-on-{folder.name}"
         with output_dir(place) as target:
-            evaluate_model(session.settings, chosen, store_of(session.settings), folder, target, session.tell)
+            evaluate_model(
+                session.settings, chosen, store_of(session.settings), folder, target, session.tell, root
+            )
     found = json.loads((target / METRICS_FILE).read_text(encoding="utf-8"))
     session.out.print(_table(found))
     session.out.print(f"all figures, and pictures: {target}", soft_wrap=True, markup=False)
@@ -127,6 +137,8 @@ def _table(found: dict[str, Any]) -> Table:
         return "-" if value is None else f"{value:.3f}"
 
     figures = found["figures"]
+    if figures.get("output") == "sigmoid":
+        return _findings_table(found["model"], figures)
     counts = ", ".join(f"{count} {name}" for name, count in figures["images"].items())
     table = Table(title=f"model {found['model']} on {counts}", title_justify="left")
     table.add_column("figure")
@@ -151,4 +163,39 @@ def _table(found: dict[str, Any]) -> Table:
             f"{count} {other}" for other, count in zip(figures["classes"], row, strict=True)
         )
         table.add_row(f"{name} predicted as", predicted)
+    return table
+
+
+def _findings_table(model: str, figures: dict[str, Any]) -> Table:
+    from rich.table import Table
+
+    def number(value: float | None, interval: list[float | None] | None = None) -> str:
+        if value is None:
+            return "-"
+        if interval is None or None in interval:
+            return f"{value:.3f}"
+        return f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
+
+    title = f"model {model} on {figures['images_in_all']} images (95% intervals)"
+    table = Table(title=title, title_justify="left")
+    head = ("finding", "with", "without", "not known", "AUC", "sensitivity at 0.5", "specificity at 0.5")
+    for name in head:
+        table.add_column(name, justify="left" if name == "finding" else "right")
+    for name, one in figures["by_class"].items():
+        table.add_row(
+            name,
+            *(str(one[kind]) for kind in ("present", "absent", "unknown")),
+            number(one["auc"], one["auc_interval"]),
+            number(one["at_half"]["sensitivity"], one["sensitivity_interval"]),
+            number(one["at_half"]["specificity"], one["specificity_interval"]),
+        )
+    table.add_section()
+    means = (
+        number(figures["auc"], figures["auc_interval"]),
+        number(figures["sensitivity"]),
+        number(figures["specificity"]),
+    )
+    table.add_row("mean of those measured", "", "", "", *means)
+    brier = f"{number(figures['brier'])}, calibrated {number(figures['brier_with_temperature'])}"
+    table.caption = f"Brier score {brier}; calibration error {number(figures['expected_calibration_error'])}"
     return table

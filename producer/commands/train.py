@@ -46,7 +46,17 @@ if TYPE_CHECKING:
     help="All of one patient's images stay on one side: 'patient' by the ID of DICOM files, which is what "
     "is done without it, 'none' not at all, else a pattern that finds the patient in a file's name.",
 )
-@click.option("--test", type=click.Path(path_type=Path), help="Another labelled folder to measure on.")
+@click.option(
+    "--images", type=click.Path(path_type=Path), help="The folder that the paths in a CSV file are from."
+)
+@click.option(
+    "--findings",
+    is_flag=True,
+    help="Sub-folders are findings, which an image may have several of: it then lies in each.",
+)
+@click.option(
+    "--test", type=click.Path(path_type=Path), help="Another labelled folder or CSV file to measure on."
+)
 @click.option(
     "--promote",
     type=click.Choice(["if-better", "always", "never"]),
@@ -73,7 +83,10 @@ if TYPE_CHECKING:
     help="GPUs to use where a trainer is started here: all, none, or numbers.",
 )
 def train_command(dataset: Path | None, resume: int | None, wait: bool, gpus: str, **given: Any) -> None:
-    """Train on DATASET, a folder with one sub-folder of images per class, and publish the result.
+    """Train on DATASET and publish the result.
+
+    DATASET is a folder with one sub-folder of images per class, or a CSV file of labels: a column path, and a
+    column class, a column findings with names separated by '|', or a column of 0 and 1 for each finding.
 
     Sent to the trainers ('xraycam worker --queues train'); prints the training's number. Without a broker
     configured, '--wait' starts on this machine what is needed. A part of the images is held out to measure
@@ -82,6 +95,7 @@ def train_command(dataset: Path | None, resume: int | None, wait: bool, gpus: st
     \b
     Examples:
       xraycam train ./dataset --wait
+      xraycam train ./findings.csv --images ./images --positive Nodule --wait
       xraycam train ./dataset --set stages.1.epochs=40 --init-weights shenzhen-3
       xraycam train ./dataset --architecture densenet121 --init-weights imagenet
       xraycam train --resume 7 --wait

@@ -18,6 +18,7 @@ from producer.attribution_report import attribution_report
 from producer.session import Session
 from producer.viewer.model_facts import model_sections
 from worker.errors import XraycamError
+from worker.explain.decision import NO_FINDING
 from worker.explain.names import AUTO
 from worker.explain.options import ExplainOptions
 from worker.file_names import printable
@@ -56,7 +57,10 @@ def classes_of(ledger: Ledger, versions: list[str], counts: RunCounts) -> list[s
     names: dict[str, None] = {}
     for one in versions:
         try:
-            names |= dict.fromkeys(ledger.query(get_model, one).classes)
+            model = ledger.query(get_model, one)
+            names |= dict.fromkeys(model.classes)
+            if model.metrics.get("output") == "sigmoid":
+                names[NO_FINDING] = None  # what a reader may say, too
         except LedgerError:
             continue
     return list(names | dict.fromkeys(counts.classes))

@@ -18,7 +18,7 @@ from worker.file_names import printable
 from worker.images.archive import SEPARATOR
 from worker.images.reader import limits_of
 
-_COLUMNS = ("path", "class", "readers", "predicted", "notes", "reviewed_at")
+COLUMNS = ("path", "class", "readers", "predicted", "notes", "reviewed_at")
 
 
 def export_labels(
@@ -63,7 +63,7 @@ def export_labels(
 def _write_csv(file: Path, agreed: list[tuple[str, list[Review]]]) -> None:
     with file.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
-        writer.writerow(_COLUMNS)
+        writer.writerow(COLUMNS)
         for label, reviews in agreed:
             readers = ";".join(one.reader for one in reviews)
             notes = " | ".join(one.note for one in reviews if one.note)

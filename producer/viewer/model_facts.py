@@ -35,6 +35,8 @@ def _validation(training: dict[str, Any]) -> Section | None:
     if not found:
         return None
     low, high = found["auc_interval"]
+    if found.get("output") == "sigmoid":
+        return _findings(found)
     count = sum(found["images"].values())
     rows = [
         ["Area under the ROC curve (95% interval)", f"{found['auc']:.3f} ({low:.3f} to {high:.3f})"],
@@ -46,6 +48,46 @@ def _validation(training: dict[str, Any]) -> Section | None:
     ]
     text = f"Measured on {count} images of the training folder that were held out of training."
     return _section("Validation", text, ["measure", "value"], rows)
+
+
+def _findings(found: dict[str, Any]) -> Section:
+    def between(value: float, interval: list[float]) -> str:
+        return f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
+
+    rows = [
+        [
+            name,
+            one["present"],
+            one["absent"],
+            between(one["auc"], one["auc_interval"]),
+            between(one["at_half"]["sensitivity"], one["sensitivity_interval"]),
+            between(one["at_half"]["specificity"], one["specificity_interval"]),
+        ]
+        for name, one in found["by_class"].items()
+    ]
+    rows.append(
+        [
+            "mean",
+            "",
+            "",
+            between(found["auc"], found["auc_interval"]),
+            f"{found['sensitivity']:.3f}",
+            f"{found['specificity']:.3f}",
+        ]
+    )
+    text = (
+        f"Measured on {found['images_in_all']} images of the training data that were held out of training, "
+        "each finding on those on which it is known; 95% intervals."
+    )
+    head = [
+        "finding",
+        "with it",
+        "without",
+        "area under the ROC curve",
+        "sensitivity at 0.5",
+        "specificity at 0.5",
+    ]
+    return _section("Validation", text, head, rows)
 
 
 def _data(training: dict[str, Any]) -> Section | None:

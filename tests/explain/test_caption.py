@@ -184,3 +184,17 @@ def test_heat_fades_towards_the_margin_that_the_network_did_not_see() -> None:
     assert (np.diff(seen[20:28]) > 0).all()
     assert (seen[28:200] == 255).all()
     assert (seen == seen[::-1]).all()
+
+
+def test_findings_are_each_told_and_none_is_said() -> None:
+    maps = map_facts([LABEL], {}, {})
+    several = OverlayFacts("A", 0.9, "A", "v", maps, findings=(("A", 0.9), ("B", 0.5), ("C", 0.2)))
+    assert several.verdict()[:2] == ["A: probability 0.900", "B: probability 0.500"]
+    assert not any(line.startswith("C") for line in several.verdict())
+    none = OverlayFacts("no finding", None, "A", "v", maps, findings=(("A", 0.31), ("B", 0.1)))
+    assert none.verdict()[0] == "no finding at 0.5 or more; the highest, A: 0.310"
+    positive = OverlayFacts(
+        "A", 0.9, "A", "v", maps, positive_class="B", positive_probability=0.1,
+        findings=(("A", 0.9), ("B", 0.1)),
+    )  # fmt: skip
+    assert "B: probability 0.100" in positive.verdict()

@@ -12,7 +12,8 @@ import pytest
 
 from tests.support.made_dicom import dicom, picture
 from worker.train.annotations import FindingAnnotations, find_annotations
-from worker.train.dataset import DatasetError, Split, fold_splits, load_labelled_folder, train_val_split
+from worker.train.dataset import DatasetError, load_labelled_folder
+from worker.train.splits import Split, fold_splits, train_val_split
 
 MakeFolder = Callable[..., Path]
 

@@ -11,10 +11,11 @@ from click.testing import CliRunner
 from producer.commands.train import train_command
 from worker.model.metadata import ModelMetadata, read_metadata
 from worker.model.store import STARTER
-from worker.train.dataset import load_labelled_folder, train_val_split
+from worker.train.dataset import load_labelled_folder
 from worker.train.metrics import compute_metrics
 from worker.train.model_card import model_card, training_record
 from worker.train.recipe import DEFAULT
+from worker.train.splits import train_val_split
 
 LINE = "A. Author: A set of radiographs. A Journal, 2020."
 

@@ -12,10 +12,11 @@ import pytest
 import tensorflow as tf
 
 from worker.model.network import build_network
-from worker.train.dataset import LabelledDataset, Split, load_labelled_folder, train_val_split
+from worker.train.dataset import LabelledDataset, load_labelled_folder
 from worker.train.metrics import softmax
 from worker.train.recipe import REFERENCE, KerasAugmentation, Recipe, RecipeError, Stage
 from worker.train.split_network import split_at_layer
+from worker.train.splits import Split, train_val_split
 from worker.train.training import (
     Epoch,
     Trainer,

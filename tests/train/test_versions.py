@@ -13,11 +13,12 @@ import pytest
 from worker.model.metadata import Head
 from worker.model.network import build_network, load_model
 from worker.train.annotations import FindingAnnotations
-from worker.train.dataset import load_labelled_folder, train_val_split
+from worker.train.dataset import load_labelled_folder
 from worker.train.metrics import softmax
 from worker.train.publish import save_version
 from worker.train.recipe import Recipe
 from worker.train.split_network import InitialWeightsError, load_initial_weights
+from worker.train.splits import train_val_split
 from worker.train.training import TrainingResult, fit
 
 MakeFolder = Callable[..., Path]

@@ -111,6 +111,8 @@ def test_what_is_asked_for_is_kept_whole(
         "tolerance": settings.promote_tolerance,
         "source": [],
         "positive": "Opaque",
+        "images": None,
+        "findings": False,
         "version": "newer-1",
     }
 

@@ -16,10 +16,11 @@ from worker.model.metadata import Head, Preprocessing, digest_of
 from worker.model.network import round_to_stored_precision
 from worker.model.store import STARTER, ModelStore
 from worker.train.cam_evaluation import CamEvaluation, evaluate_cams
-from worker.train.dataset import LabelledDataset, load_labelled_folder, train_val_split
+from worker.train.dataset import LabelledDataset, load_labelled_folder
 from worker.train.evaluation import predict_logits
 from worker.train.publish import save_version
 from worker.train.recipe import ChestAugmentation, Recipe, Stage
+from worker.train.splits import train_val_split
 from worker.train.training import fit
 
 STILL = ChestAugmentation(

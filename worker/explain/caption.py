@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from worker.explain.decision import FINDING_FROM
+
 NOT_FOR_DIAGNOSIS = "not for diagnosis"
 # A band is at least so wide, pixels, however narrow the picture: narrower lines cannot be read.
 LEAST_WIDTH = 200
@@ -35,10 +37,11 @@ class MapFacts:
 
 @dataclass(frozen=True)
 class OverlayFacts:
-    """What a caption tells. `score` and `threshold` run from 0 to 100; None is left out."""
+    """What a caption tells. `score` and `threshold` run from 0 to 100; None is left out. `findings`: of a
+    model whose classes do not exclude each other, all with their probabilities, the highest first."""
 
     predicted: str
-    probability: float
+    probability: float | None
     target: str
     model_version: str
     maps: tuple[MapFacts, ...]
@@ -50,6 +53,7 @@ class OverlayFacts:
     decision: str | None = None
     odd: str | None = None
     outlines: bool = False
+    findings: tuple[tuple[str, float], ...] = ()
     notice: str = field(default=NOT_FOR_DIAGNOSIS, init=False)
 
     def strengths(self) -> dict[str, float]:
@@ -61,11 +65,12 @@ class OverlayFacts:
 
     def verdict(self) -> list[str]:
         """The lines that differ from image to image."""
-        lines = [f"{self.predicted}: probability {self.probability:.3f}"]
+        lines = self._findings() if self.findings else [_stated(self.predicted, self.probability)]
+        told = {name for name, value in self.findings if value >= FINDING_FROM} or {self.predicted}
         if self.score is not None:
             lines.append(f"score of {self.positive_class or 'the positive class'}: {self.score:.1f} of 100")
-        elif self.positive_probability is not None and self.positive_class != self.predicted:
-            lines.append(f"{self.positive_class}: probability {self.positive_probability:.3f}")
+        elif self.positive_probability is not None and self.positive_class not in told:
+            lines.append(_stated(str(self.positive_class), self.positive_probability))
         if self.decision:
             limit = "" if self.threshold is None else f" (threshold {self.threshold:.1f})"
             lines.append(f"decision: {self.decision}{limit}")
@@ -117,8 +122,24 @@ class OverlayFacts:
         """All facts as a JSON object, ASCII."""
         return json.dumps(asdict(self), allow_nan=False)
 
+    def _findings(self) -> list[str]:
+        seen = [_stated(name, value) for name, value in self.findings if value >= FINDING_FROM]
+        name, highest = self.findings[0]
+        return seen or [f"no finding at {FINDING_FROM:g} or more; the highest, {name}: {highest:.3f}"]
+
     def _is_of_version(self, one: MapFacts) -> bool:
         return self.scale == "version" and one.scale is not None
+
+
+def _stated(name: str, probability: float | None) -> str:
+    return name if probability is None else f"{name}: probability {probability:.3f}"
+
+
+def findings_by_probability(model: Any, probabilities: Mapping[str, float]) -> tuple[tuple[str, float], ...]:
+    """Of a model (ModelMetadata) of findings all `probabilities`, the highest first; of another none."""
+    if model.output == "softmax":
+        return ()
+    return tuple(sorted(probabilities.items(), key=lambda pair: (-pair[1], pair[0])))
 
 
 def map_facts(
@@ -150,6 +171,7 @@ def facts_of_row(row: Mapping[str, Any], labels: Sequence[str], model: Any, opti
         scale=options.scale,
         positive_class=positive,
         positive_probability=None if positive is None else (row["probabilities"] or {}).get(positive),
+        findings=findings_by_probability(model, row["probabilities"] or {}),
         score=row.get("score"),
         threshold=row.get("threshold"),
         decision=row.get("decision"),

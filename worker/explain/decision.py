@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# The class of an image in which a model of findings sees none at 0.5 or more.
+NO_FINDING = "no finding"
+FINDING_FROM = 0.5
 REFER, DO_NOT_REFER, NOT_DECIDED = "refer", "do-not-refer", "not-decided"
 
 

@@ -17,8 +17,8 @@ from PIL import Image
 
 from worker.errors import ImageError, StorageError
 from worker.explain.attribution import AttributionShares, attribution_shares, mask_in_input
-from worker.explain.caption import OverlayFacts, map_facts
-from worker.explain.decision import decision
+from worker.explain.caption import OverlayFacts, findings_by_probability, map_facts
+from worker.explain.decision import FINDING_FROM, NO_FINDING, decision
 from worker.explain.explainer import Explainer
 from worker.explain.names import ALL, AUTO, PREDICTED
 from worker.explain.options import ARGMAX_TARGET, ExplainOptions, Explanation, Panel
@@ -54,8 +54,9 @@ class ImageTask:
 class ImageResult:
     """What became of one item: all about the image, or `reason` and `error` where it failed.
 
-    `probability` is that of the `predicted` class, calibrated as are all; `score`, 0 to 100, that of the
-    model's positive class, None for a model without one.
+    `probability` is that of the `predicted` class, calibrated as are all; of a model of findings that is the
+    most probable one, or with none at 0.5 or more NO_FINDING, which has no probability; `score`, 0 to 100,
+    that of the model's positive class, None for a model without one.
     `brightness` and `contrast`: see `input_statistics`. `logit` is of `target_class`.
     With every class explained, `target_class` names them all and `logit` is that of the predicted one.
     `heatmap_max` holds by the explainer's names the heatmap's maximum before scaling. `blank` says that one
@@ -71,7 +72,7 @@ class ImageResult:
     width: int = 0
     height: int = 0
     predicted: str = ""
-    probability: float = math.nan
+    probability: float | None = None
     probabilities: dict[str, float] = field(default_factory=dict)
     score: float | None = None
     brightness: float = math.nan
@@ -287,6 +288,7 @@ def overlay_facts(result: ImageResult, explainer: Explainer, options: ExplainOpt
         scale=options.scale,
         positive_class=positive,
         positive_probability=None if positive is None else result.probabilities[positive],
+        findings=findings_by_probability(model, result.probabilities),
         score=result.score,
         threshold=options.threshold,
         decision=decision(result.score, options.threshold, result.odd),
@@ -312,9 +314,11 @@ def _done(
     heat: AttributionShares | None,
     heatmap_file: Path | None,
 ) -> ImageResult:
-    classes, positive = explainer.metadata.classes, explainer.metadata.positive_class
+    model = explainer.metadata
+    classes, positive = model.classes, model.positive_class
     probabilities = [float(value) for value in explanation.probabilities[index]]
     best = int(explanation.scores[index].argmax())
+    seen = model.output == "softmax" or probabilities[best] >= FINDING_FROM
     target_class = int(explanation.target_index[index])
     maxima = {name: float(values[index]) for name, values in explanation.maxima.items()}
     return ImageResult(
@@ -322,8 +326,8 @@ def _done(
         sha256=radiograph.sha256,
         width=radiograph.width,
         height=radiograph.height,
-        predicted=classes[best],
-        probability=probabilities[best],
+        predicted=classes[best] if seen else NO_FINDING,
+        probability=probabilities[best] if seen else None,
         probabilities=dict(zip(classes, probabilities, strict=True)),
         score=None if positive is None else 100.0 * probabilities[classes.index(positive)],
         target_class=",".join(classes) if explainer.every_class else classes[target_class],

@@ -71,8 +71,9 @@ def _compared(
     }
     best, target_index = int(found.scores[0].argmax()), int(found.target_index[0])
     of = "each class" if explainer.every_class else description.classes[target_index]
+    word = "predicted" if description.output == "softmax" else "most probable finding"
     title = (
-        f"{name}: predicted {description.classes[best]}, probability {found.probabilities[0, best]:.3f}; "
+        f"{name}: {word} {description.classes[best]}, probability {found.probabilities[0, best]:.3f}; "
         f"where the score of {of} came from, model {description.version}"
     )
     rows = list(dict.fromkeys(row for _, row in panels))

@@ -11,7 +11,7 @@ from worker.explain.forward import Values, inference_steps, scale
 from worker.images.preprocess import Pixels
 from worker.map_evaluation.faithfulness import NOISE, impute
 from worker.map_evaluation.occlusion_report import OcclusionReport
-from worker.map_evaluation.reports import REGIONS, reliance
+from worker.map_evaluation.reports import REGIONS, reliance, reliance_of_findings
 from worker.model.metadata import ModelMetadata
 
 _AT_ONCE = 4
@@ -48,4 +48,7 @@ def occlusion_sensitivity(
         part = pixels[start : start + _AT_ONCE]
         filled = np.concatenate([part, np.repeat(part[-1:], _AT_ONCE - len(part), axis=0)])
         parts.append(compiled(tf.constant(filled)).numpy()[: len(part)])
-    return reliance(np.concatenate(parts), metadata.classes)
+    found = np.concatenate(parts)
+    if metadata.output == "sigmoid":
+        return reliance_of_findings(found, metadata.classes)
+    return reliance(found, metadata.classes)

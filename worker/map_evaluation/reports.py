@@ -151,6 +151,17 @@ def reliance(scores: Any, classes: Sequence[str]) -> tuple[OcclusionReport, ...]
     return tuple(found)
 
 
+def reliance_of_findings(scores: Any, classes: Sequence[str]) -> tuple[OcclusionReport, ...]:
+    """As `reliance`, one entry for each finding that is seen in an image: whose score, which it is ahead of
+    its absence by, is above 0."""
+    scores = np.asarray(scores, np.float64)
+    found = []
+    for number, name in enumerate(classes):
+        against = np.stack([np.zeros_like(scores[..., number]), scores[..., number]], axis=-1)
+        found += [one for one in reliance(against, ("", name)) if one.class_name]
+    return tuple(found)
+
+
 def _margin(scores: Any, predicted: Any) -> Any:
     """Score of the class predicted of the whole image minus the highest other one: (N, 1 + places)."""
     is_other = np.arange(scores.shape[-1]) != predicted[:, np.newaxis]

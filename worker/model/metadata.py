@@ -124,7 +124,7 @@ class ModelMetadata(_Part):
     classes: tuple[Name, ...] = Field(min_length=2, max_length=10_000)
     positive_class: Name | None = Field(None, description="the class that `score` is of, if any")
     temperature: float = Field(
-        1.0, ge=0.05, le=20.0, description="scores are divided by it before the softmax: calibration"
+        1.0, ge=0.05, le=20.0, description="scores are divided by it before softmax or sigmoid: calibration"
     )
     operating_points: tuple[OperatingPoint, ...] = Field(
         (), max_length=100, description="thresholds on the score, from the version's validation images"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from worker.errors import XraycamError
@@ -32,7 +33,7 @@ class FindingAnnotations:
         self.images = len(marked)
         used = {name for index in marked for name in self._areas.names_for(dataset.files[index])}
         self.unmatched = len(self._areas.names - used)
-        self._marked_labels = {dataset.labels[index] for index in marked}
+        self._marked_labels = {label for index in marked for label in dataset.names_of(index)}
 
     def of(self, index: int) -> Image.Image | None:
         """The marked area as mode L, 0 or 255, of the image's size; all 0 for an image of a class of which no
@@ -41,7 +42,10 @@ class FindingAnnotations:
         size = (radiograph.width, radiograph.height)
         if self._areas.has_mask_for(file):
             return self._areas.of(file, size) or Image.new("L", size)
-        return None if self._dataset.labels[index] in self._marked_labels else Image.new("L", size)
+        may_have = set(self._dataset.names_of(index))
+        if self._dataset.findings is not None:
+            may_have |= {int(n) for n in np.flatnonzero(np.isnan(self._dataset.findings[index]))}
+        return None if may_have & self._marked_labels else Image.new("L", size)
 
     @property
     def digest(self) -> str:

@@ -16,17 +16,17 @@ from numpy.typing import NDArray
 from db.models import Model
 from worker.errors import XraycamError
 from worker.file_names import printable
-from worker.images.reader import limits_of
 from worker.model.network import load_model
 from worker.model.score_reference import Distribution, OperatingPoint
 from worker.model.store import ModelStore
 from worker.settings import Settings
-from worker.train.dataset import LabelledDataset, load_labelled_folder
-from worker.train.evaluation import predict_logits, without_training_images
+from worker.train.dataset import LabelledDataset
+from worker.train.evaluation import labels_for, predict_logits
 from worker.train.operating_points import (
     Aim,
     Floats,
     distributions,
+    known_positive,
     operating_point,
     positive_scores,
     rates,
@@ -96,9 +96,11 @@ def calibrate(
     groups: Path | None,
     threshold: float | None,
     on_message: Callable[[str], object],
+    images: Path | None = None,
 ) -> Calibration:
     """Choose the threshold for `aim` of `model` on the images of `folder`, sub-folders named as its classes,
-    and write tables and plot into `output`. Raises XraycamError.
+    or a CSV file of labels with paths relative to `images`, and write tables and plot into `output`. Raises
+    XraycamError.
 
     `threshold`: measured instead of choosing one. `prevalence` None: that of the images. `groups`: a CSV file
     with `path` and any of device, age, sex.
@@ -109,20 +111,24 @@ def calibrate(
             f"model {model.version} has no positive class, and so no score; train one with --positive CLASS"
         )
     on_message(f"reading {folder}")
-    dataset = load_labelled_folder(
-        folder, classes=metadata.classes, min_per_class=1, limits=limits_of(settings), memory=0, samples=True
-    )
-    dataset = without_training_images(dataset, metadata, on_message)
-    for line in (*(f"left out: {item.message}" for item in dataset.skipped), *dataset.passed_over):
-        on_message(line)
-    members = None if groups is None else read_groups(groups, dataset, on_message)
+    dataset = labels_for(metadata, folder, images, settings, on_message)
     label = metadata.classes.index(metadata.positive_class)
-    positive = np.array(dataset.labels) == label
+    positive, known = known_positive(dataset, range(len(dataset)), label)
+    if not known.all():
+        on_message(f"{metadata.positive_class} is not known of {int((~known).sum())} images, left out")
+        dataset = dataset.subset([int(index) for index in np.flatnonzero(known)])
+        positive = positive[known]
+    if positive.all() or not positive.any():
+        raise CalibrationError(
+            f"{printable(folder)}: a threshold needs images with {metadata.positive_class} and without it; "
+            f"there are {int(positive.sum())} and {int((~positive).sum())}"
+        )
+    members = None if groups is None else read_groups(groups, dataset, on_message)
     few = min(int(positive.sum()), int((~positive).sum()))
     if few < FEW:
         on_message(f"warning: only {few} images of one kind; the intervals are wide, and rest on little")
     logits = predict_logits(network, metadata.preprocessing, dataset)
-    scores = positive_scores(logits, label, metadata.temperature)
+    scores = positive_scores(logits, label, metadata.temperature, metadata.output)
     found = measure(positive, scores, aim, prevalence, members or {}, threshold)
     seen = distributions(dataset, range(len(dataset)), metadata.preprocessing, scores)
     found = replace(found, distributions=seen)

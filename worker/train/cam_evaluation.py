@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -63,7 +63,7 @@ def evaluate_cams(
     `before` is the folder of the version served so far. `progress` is told how many images are ranked.
     """
     chosen = _balanced(dataset, indices, images)
-    metadata = unsaved_metadata(network, dataset.classes, recipe, version, positive_class)
+    metadata = unsaved_metadata(network, dataset.classes, recipe, version, positive_class, dataset.output)
     pixels = _pixels(dataset, chosen, recipe.preprocessing)
     ranking = rank(metadata, network, pixels, seconds=seconds, shares=TWO_PLACES, progress=progress)
     figures: dict[str, Any] = {
@@ -96,6 +96,7 @@ def unsaved_metadata(
     recipe: Recipe,
     version: str = "unsaved",
     positive_class: str | None = None,
+    output: Literal["softmax", "sigmoid"] = "softmax",
 ) -> ModelMetadata:
     """What an `Explainer` must know of a network that is in no folder yet."""
     layers = spatial_layers(network, recipe.architecture)
@@ -103,6 +104,7 @@ def unsaved_metadata(
         version=version,
         architecture=recipe.architecture,
         alpha=recipe.alpha,
+        output=output,
         classes=tuple(classes),
         positive_class=positive_class,
         preprocessing=recipe.preprocessing,
@@ -126,12 +128,13 @@ def _repeatability(
     the images have; None where the versions cannot be compared."""
     try:
         other, other_network = load_model(before)
-        if other.classes != metadata.classes:
+        if (other.classes, other.output) != (metadata.classes, metadata.output):
             return None
         other.require_layer(ranking.best.layer)
     except XraycamError:
         return None
-    targets = [dataset.labels[index] for index in chosen]
+    # Of an image without findings, the first finding's map.
+    targets = [(dataset.names_of(index) or [0])[0] for index in chosen]
     maps = []
     for one, weights in ((metadata, network), (other, other_network)):
         explainer = Explainer(one, weights, [ranking.best.layer], ranking.best.method)
@@ -150,12 +153,10 @@ def _occlusion(metadata: ModelMetadata, network: Any, pixels: Pixels) -> list[di
 
 
 def _balanced(dataset: LabelledDataset, indices: Sequence[int], count: int) -> list[int]:
-    by_class = [
-        [index for index in indices if dataset.labels[index] == label]
-        for label in range(len(dataset.classes))
-    ]
+    by_class = [dataset.members(label, indices) for label in range(len(dataset.classes))]
+    by_class.append([index for index in indices if not dataset.names_of(index)])
     turns = [index for row in zip_longest(*by_class) for index in row if index is not None]
-    return turns[:count]
+    return list(dict.fromkeys(turns))[:count]
 
 
 def _pixels(dataset: LabelledDataset, chosen: Sequence[int], preprocessing: Preprocessing) -> Pixels:

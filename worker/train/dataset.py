@@ -1,20 +1,20 @@
-"""A labelled folder, one sub-folder per class, and its split into training and validation images."""
+"""Labelled images, of exclusive classes or with findings; and such a folder, one sub-folder per class."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import re
-import warnings
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
+from typing import Any, Literal
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold
+from numpy.typing import NDArray
 
 from worker.errors import ImageError
 from worker.file_names import printable
@@ -71,7 +71,10 @@ class SkippedFile:
 class LabelledDataset:
     """Images with their classes. `labels[i]` is the index in `classes` of `files[i]`; `groups[i]` is equal
     for images that must stay together: those of one patient and those with the same content.
-    `passed_over`: lines that say what the walk over the folder left out, see `WalkCounts.lines`."""
+    `passed_over`: lines that say what the walk over the folder left out, see `WalkCounts.lines`.
+
+    `findings`, where classes do not exclude each other: float32 (N, classes), 1 for a finding that is there,
+    0 for one that is not, NaN where nobody says; `labels` is then empty."""
 
     root: Path
     classes: tuple[str, ...]
@@ -82,6 +85,7 @@ class LabelledDataset:
     skipped: tuple[SkippedFile, ...]
     images: ImageCache
     passed_over: tuple[str, ...] = ()
+    findings: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.files)
@@ -90,26 +94,63 @@ class LabelledDataset:
         """The image at `index` as it is on disk. Raises ImageError if it has since become unreadable."""
         return self.images.radiograph(self.files[index])
 
-    def counts(self, indices: Sequence[int] | None = None) -> dict[str, int]:
-        """Images by class, of all or of those at `indices`."""
+    @property
+    def output(self) -> Literal["softmax", "sigmoid"]:
+        """As in `ModelMetadata`: that of a network that learns these labels."""
+        return "softmax" if self.findings is None else "sigmoid"
+
+    def truth(self, indices: Sequence[int] | None = None) -> NDArray[Any]:
+        """Labels (V,), or findings (V, classes), of all images or of those at `indices`."""
+        whole = np.array(self.labels) if self.findings is None else self.findings
+        return whole if indices is None else whole[list(indices)]
+
+    def members(self, label: int, indices: Sequence[int] | None = None) -> list[int]:
+        """Those of `indices`, or of all, whose class is, or which have the finding, `label`."""
         chosen = range(len(self)) if indices is None else indices
-        found = Counter(self.labels[index] for index in chosen)
+        return [index for index in chosen if label in self.names_of(index)]
+
+    def names_of(self, index: int) -> list[int]:
+        """The class of an image, or its findings, as indices in `classes`."""
+        if self.findings is None:
+            return [self.labels[index]]
+        return [int(label) for label in np.flatnonzero(self.findings[index] == 1)]
+
+    def counts(self, indices: Sequence[int] | None = None) -> dict[str, int]:
+        """Images by class, or with each finding, of all or of those at `indices`."""
+        chosen = range(len(self)) if indices is None else indices
+        found = Counter(label for index in chosen for label in self.names_of(index))
         return {name: found[label] for label, name in enumerate(self.classes)}
+
+    def one_sided(self, indices: Sequence[int] | None = None) -> list[str]:
+        """What cannot be learned or measured on the images: classes without one, findings that none of them
+        has, or that none is known not to have."""
+        found = [name for name, count in self.counts(indices).items() if not count]
+        if self.findings is not None:
+            without = (self.truth(indices) == 0).any(axis=0)
+            found += [
+                f"{name} (absent)" for name, any_is in zip(self.classes, without, strict=True) if not any_is
+            ]
+        return found
 
     def subset(self, indices: Sequence[int]) -> LabelledDataset:
         """The images at `indices` alone."""
         return replace(
             self,
             files=tuple(self.files[index] for index in indices),
-            labels=tuple(self.labels[index] for index in indices),
+            labels=tuple(self.labels[index] for index in indices) if self.findings is None else (),
             sha256=tuple(self.sha256[index] for index in indices),
             groups=tuple(self.groups[index] for index in indices),
+            findings=None if self.findings is None else self.findings[list(indices)],
         )
 
     @property
     def digest(self) -> str:
         """SHA-256 over classes and contents: equal for equal data, wherever it lies."""
-        lines = sorted(f"{self.classes[n]} {sha}" for n, sha in zip(self.labels, self.sha256, strict=True))
+        if self.findings is None:
+            said = [self.classes[label] for label in self.labels]
+        else:
+            said = ["|".join(self.classes) + f" {row.tolist()}" for row in self.findings]
+        lines = sorted(f"{one} {sha}" for one, sha in zip(said, self.sha256, strict=True))
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
@@ -131,42 +172,61 @@ def load_labelled_folder(
     Files that do not decode are listed in `skipped`, and so are the package's sample radiographs, unless
     `samples`: for measuring, never for training. Raises DatasetError when there is nothing to learn.
     """
-    by_header = group_by in (None, PATIENT)
-    pattern = None if group_by in (None, PATIENT, NO_GROUPS) else _compiled(group_by)
-    patients: dict[Path, str] = {}
     counts = WalkCounts()
     names = class_names(folder, classes, counts=counts)
     found = [(label, file) for label, name in enumerate(names) for file in class_files(folder, name, counts)]
-    images = ImageCache(limits or Limits(), memory)
-
-    def read(item: tuple[int, Path]) -> str | SkippedFile:
-        try:
-            radiograph = images.read(item[1])
-            if by_header and radiograph.dicom is not None and radiograph.dicom.patient_id:
-                patients[item[1]] = radiograph.dicom.patient_id
-            return radiograph.sha256
-        except ImageError as error:
-            return SkippedFile(item[1], error.reason, str(error))
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = list(pool.map(read, found))
-    skipped = [result for result in results if isinstance(result, SkippedFile)]
-    good = [(*item, sha) for item, sha in zip(found, results, strict=True) if isinstance(sha, str)]
+    read = read_files([file for _, file in found], group_by, limits, memory)
+    good = [(label, file, read.sha256[file]) for label, file in found if file in read.sha256]
     good, contradictions = _drop_conflicting_labels(good)
-    good, held_out = (good, []) if samples else _drop_samples(good)
-    left_out = Counter(item.reason for item in (*skipped, *contradictions, *held_out))
-    _refuse_small(folder, names, [label for label, _, _ in good], min_per_class, left_out)
+    good, samples_found = (good, []) if samples else _drop_samples(good)
+    left_out = Counter(item.reason for item in (*read.skipped, *contradictions, *samples_found))
+    refuse_small(folder, names, Counter(label for label, _, _ in good), min_per_class, left_out)
     return LabelledDataset(
         root=folder,
         classes=names,
         files=tuple(file for _, file, _ in good),
         labels=tuple(label for label, _, _ in good),
         sha256=tuple(sha for _, _, sha in good),
-        groups=_groups([(patients.get(file) or _patient(pattern, file), sha) for _, file, sha in good]),
-        skipped=(*skipped, *contradictions, *held_out),
-        images=images,
+        groups=joined_groups([(read.patients.get(file), sha) for _, file, sha in good]),
+        skipped=(*read.skipped, *contradictions, *samples_found),
+        images=read.images,
         passed_over=tuple(counts.lines()),
     )
+
+
+@dataclass(frozen=True)
+class ReadFiles:
+    """Of files that decode the SHA-256 and, where it is known, the patient; and those that do not."""
+
+    sha256: dict[Path, str]
+    patients: dict[Path, str]
+    skipped: list[SkippedFile]
+    images: ImageCache
+
+
+def read_files(files: Sequence[Path], group_by: str | None, limits: Limits | None, memory: int) -> ReadFiles:
+    """Decode all `files`; arguments as for `load_labelled_folder`."""
+    by_header = group_by in (None, PATIENT)
+    pattern = None if group_by in (None, PATIENT, NO_GROUPS) else _compiled(group_by)
+    images = ImageCache(limits or Limits(), memory)
+    patients: dict[Path, str] = {}
+
+    def read(file: Path) -> str | SkippedFile:
+        try:
+            radiograph = images.read(file)
+            if by_header and radiograph.dicom is not None and radiograph.dicom.patient_id:
+                patients[file] = radiograph.dicom.patient_id
+            return radiograph.sha256
+        except ImageError as error:
+            return SkippedFile(file, error.reason, str(error))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = dict(zip(files, pool.map(read, files), strict=True))
+    good = {file: sha for file, sha in results.items() if isinstance(sha, str)}
+    if pattern is not None:
+        patients |= {file: _patient(pattern, file) for file in good}
+    skipped = [result for result in results.values() if isinstance(result, SkippedFile)]
+    return ReadFiles(good, patients, skipped, images)
 
 
 def _compiled(group_by: str | None) -> re.Pattern[str] | None:
@@ -176,9 +236,7 @@ def _compiled(group_by: str | None) -> re.Pattern[str] | None:
         raise DatasetError(f"--group-by {group_by!r} is not a regular expression: {error}") from None
 
 
-def _patient(pattern: re.Pattern[str] | None, file: Path) -> str | None:
-    if pattern is None:
-        return None
+def _patient(pattern: re.Pattern[str], file: Path) -> str:
     match = pattern.search(file.name)
     if match is None:
         raise DatasetError(
@@ -209,30 +267,31 @@ def _drop_conflicting_labels(
 def _drop_samples(
     good: list[tuple[int, Path, str]],
 ) -> tuple[list[tuple[int, Path, str]], list[SkippedFile]]:
-    dropped = [
-        SkippedFile(
-            file, SAMPLE_REASON, f"{printable(file)} is a sample of the package, held out of all training"
-        )
-        for _, file, sha in good
-        if sha in sample_digests()
-    ]
+    dropped = [held_out(file) for _, file, sha in good if sha in sample_digests()]
     return [item for item in good if item[2] not in sample_digests()], dropped
 
 
-def _refuse_small(
-    folder: Path, names: tuple[str, ...], labels: list[int], least: int, left_out: Counter[str]
+def held_out(file: Path) -> SkippedFile:
+    """What is said of a sample of the package."""
+    return SkippedFile(
+        file, SAMPLE_REASON, f"{printable(file)} is a sample of the package, held out of all training"
+    )
+
+
+def refuse_small(
+    source: Path, names: Sequence[str], found: Counter[int], least: int, left_out: Counter[str]
 ) -> None:
-    found = Counter(labels)
+    """Raises DatasetError where of one of `names`, counted by index, there are fewer than `least` images."""
     small = [f"{name} ({found[label]})" for label, name in enumerate(names) if found[label] < least]
     if small:
         listed = ", ".join(f"{count} {reason}" for reason, count in left_out.most_common())
         raise DatasetError(
-            f"{folder}: too few usable images in {', '.join(small)}; each class needs at least {least}"
+            f"{source}: too few usable images in {', '.join(small)}; each class needs at least {least}"
             + (f"; left out: {listed}" if listed else "")
         )
 
 
-def _groups(keys: list[tuple[str | None, str]]) -> tuple[int, ...]:
+def joined_groups(keys: list[tuple[str | None, str]]) -> tuple[int, ...]:
     """Group numbers such that equal patients and equal contents share one (union-find)."""
     parent = list(range(len(keys)))
 
@@ -247,58 +306,3 @@ def _groups(keys: list[tuple[str | None, str]]) -> tuple[int, ...]:
         for key in ([("patient", patient)] if patient is not None else []) + [("content", sha)]:
             parent[root(index)] = root(first.setdefault(key, index))
     return tuple(root(index) for index in range(len(keys)))
-
-
-@dataclass(frozen=True)
-class Split:
-    """Indices into a `LabelledDataset`, ascending."""
-
-    training: tuple[int, ...]
-    validation: tuple[int, ...]
-
-
-def train_val_split(dataset: LabelledDataset, *, share: float, seed: int) -> Split:
-    """Put about `share` of each class aside for validation; groups go to one side whole.
-
-    Raises DatasetError if a class would be missing on one side.
-    """
-    members: dict[int, list[int]] = defaultdict(list)
-    for index, group in enumerate(dataset.groups):
-        members[group].append(index)
-    wanted = {n: round(share * count) for n, count in Counter(dataset.labels).items()}
-    order = np.random.default_rng(seed).permutation(sorted(members))
-    validation: list[int] = []
-    for group in order:
-        needs = Counter(dataset.labels[index] for index in members[int(group)])
-        if all(wanted[label] >= count for label, count in needs.items()):
-            validation += members[int(group)]
-            wanted = {label: count - needs[label] for label, count in wanted.items()}
-    return _checked(dataset, validation)
-
-
-def fold_splits(dataset: LabelledDataset, *, folds: int, seed: int) -> list[Split]:
-    """`folds` splits such that every image is in exactly one validation part."""
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
-        try:
-            parts = list(splitter.split(np.zeros(len(dataset)), dataset.labels, dataset.groups))
-        except (ValueError, UserWarning) as error:
-            raise DatasetError(f"{dataset.root} cannot be cut into {folds} folds: {error}") from error
-    return [_checked(dataset, [int(index) for index in held_out]) for _, held_out in parts]
-
-
-def _checked(dataset: LabelledDataset, validation: list[int]) -> Split:
-    aside = set(validation)
-    result = Split(
-        training=tuple(index for index in range(len(dataset)) if index not in aside),
-        validation=tuple(sorted(aside)),
-    )
-    for name, part in (("training", result.training), ("validation", result.validation)):
-        missing = [label for label, count in dataset.counts(part).items() if count == 0]
-        if missing:
-            raise DatasetError(
-                f"{dataset.root}: no image of {', '.join(missing)} would be in the {name} part; "
-                "add images, or change the validation share or --group-by"
-            )
-    return result

@@ -22,8 +22,9 @@ from worker.model.metadata import METRICS_FILE, ModelMetadata, Preprocessing
 from worker.model.network import load_model
 from worker.model.store import ModelStore
 from worker.settings import Settings
-from worker.train.dataset import DatasetError, LabelledDataset, load_labelled_folder
+from worker.train.dataset import DatasetError, LabelledDataset
 from worker.train.held_out import trained_on
+from worker.train.labels import LabelSource, left_out_lines, load_labels
 from worker.train.metrics import Metrics, compute_metrics
 from worker.train.plots import plot_confusion_matrix, plot_reliability, plot_roc, plot_worst_mistakes
 
@@ -84,10 +85,11 @@ class EvaluationResult:
         ]
 
     def draw(self, folder: Path, prefix: str = "") -> None:
-        """Write ROC, confusion matrix, reliability and worst mistakes as PNG files into `folder`."""
-        labels = np.array(self.dataset.labels)[list(self.indices)]
+        """Write ROC, confusion matrix (not of findings), reliability and worst mistakes as PNG files."""
+        labels = self.dataset.truth(self.indices)
         plot_roc(labels, self.scores, self.dataset.classes, folder / f"{prefix}roc.png")
-        plot_confusion_matrix(self.metrics, folder / f"{prefix}confusion.png")
+        if self.dataset.findings is None:
+            plot_confusion_matrix(self.metrics, folder / f"{prefix}confusion.png")
         plot_reliability(self.metrics, folder / f"{prefix}reliability.png")
         plot_worst_mistakes(self.dataset, self.indices, self.scores, folder / f"{prefix}worst_mistakes.png")
 
@@ -96,7 +98,7 @@ def measured(
     dataset: LabelledDataset, indices: Sequence[int], scores: Any, temperature: float | None = None
 ) -> EvaluationResult:
     """Measure `scores` of the images at `indices`; `temperature` as for `measure`."""
-    labels = np.array(dataset.labels)[list(indices)]
+    labels = dataset.truth(indices)
     return EvaluationResult(
         dataset, indices, scores, compute_metrics(labels, scores, dataset.classes, temperature=temperature)
     )
@@ -113,25 +115,22 @@ def evaluate_model(
     folder: Path,
     output: Path,
     on_message: Callable[[str], object] = lambda _: None,
+    images: Path | None = None,
 ) -> EvaluationResult:
-    """Measure `model` on all images of `folder`, whose sub-folders are named as its classes.
+    """Measure `model` on all images of `folder`, whose sub-folders are named as its classes or findings, or
+    which is a CSV file of labels, paths relative to `images`.
 
     Calibration uses the temperature of the version's own validation part. Raises XraycamError.
     """
     metadata, network = load_model(store.fetch(model.version, model.digest))
-    limits = limits_of(settings)
     on_message(f"reading {folder}")
-    dataset = load_labelled_folder(
-        folder, classes=metadata.classes, min_per_class=1, limits=limits, memory=0, samples=True
-    )
-    dataset = without_training_images(dataset, metadata, on_message)
-    for item in dataset.skipped:
-        on_message(f"left out: {item.message}")
-    for line in dataset.passed_over:
-        on_message(line)
+    dataset = labels_for(metadata, folder, images, settings, on_message)
     for name, number in dataset.counts().items():
         if number < FEW_IMAGES:
             few = counted(number, "image")
+            if dataset.findings is not None and not number:
+                on_message(f"{name}: no image has it, so that it is not measured")
+                continue
             on_message(f"{name}: only {few}; the figures are uncertain, see the intervals")
     total = len(dataset)
     step = max(1, total // 10)
@@ -160,6 +159,30 @@ def evaluate_model(
     return found
 
 
+def labels_for(
+    metadata: ModelMetadata,
+    folder: Path,
+    images: Path | None,
+    settings: Settings,
+    on_message: Callable[[str], object],
+) -> LabelledDataset:
+    """The labelled images of `folder`, a folder or a CSV file, that the version has not seen, in terms of its
+    classes; says what is left out. Raises DatasetError."""
+    findings = metadata.output == "sigmoid"
+    dataset = load_labels(
+        LabelSource(folder, images, findings),
+        classes=metadata.classes,
+        min_per_class=0 if findings else 1,
+        limits=limits_of(settings),
+        memory=0,
+        samples=True,
+    )
+    dataset = without_training_images(dataset, metadata, on_message)
+    for line in (*left_out_lines(dataset.skipped), *dataset.passed_over):
+        on_message(line)
+    return dataset
+
+
 def without_training_images(
     dataset: LabelledDataset, metadata: ModelMetadata, on_message: Callable[[str], object]
 ) -> LabelledDataset:
@@ -174,7 +197,10 @@ def without_training_images(
     if not any(known):
         return dataset
     kept = [index for index, seen in enumerate(known) if not seen]
-    missing = [name for name, count in dataset.counts(kept).items() if not count]
+    if dataset.findings is None:
+        missing = [name for name, count in dataset.counts(kept).items() if not count]
+    else:
+        missing = [] if kept else list(dataset.classes)
     if missing:
         raise DatasetError(
             f"{metadata.version} was trained on {sum(known)} of these {len(dataset)} images, which leaves "

@@ -27,12 +27,14 @@ from worker.settings import Settings
 from worker.train.annotations import FindingAnnotations, find_annotations
 from worker.train.cam_evaluation import evaluate_cams, unsaved_metadata
 from worker.train.check_fitting import fit_check
-from worker.train.dataset import DatasetError, LabelledDataset, Split, load_labelled_folder, train_val_split
+from worker.train.dataset import DatasetError, LabelledDataset
 from worker.train.evaluation import EvaluationResult, measured, predict_logits
+from worker.train.labels import LabelSource, left_out_lines, load_labels
 from worker.train.options import TrainOptions, version_name
 from worker.train.promotion import decide_promotion
 from worker.train.publish import find_finished_build, publish, write_version
 from worker.train.recipe import Recipe
+from worker.train.splits import Split, train_val_split
 from worker.train.training import Epoch, TrainingResult, TrainingStopped, fit
 from worker.train.training_callbacks import epochs_in
 
@@ -67,7 +69,7 @@ class TrainingJob:
         """Do all of it. Raises TrainingStopped once the training is no longer ours, publishing nothing."""
         self._enter_stage("reading")
         dataset = self._scan(self.training.dataset)
-        for line in (*(f"left out: {item.message}" for item in dataset.skipped), *dataset.passed_over):
+        for line in (*left_out_lines(dataset.skipped), *dataset.passed_over):
             log.warning("training %d: %s", self.training.id, line)
         if self.options.positive is not None and self.options.positive not in dataset.classes:
             raise DatasetError(
@@ -99,7 +101,9 @@ class TrainingJob:
             )
             self._enter_stage("input check")
             check = fit_check(
-                unsaved_metadata(trained.network, dataset.classes, self.recipe, version),
+                unsaved_metadata(
+                    trained.network, dataset.classes, self.recipe, version, output=dataset.output
+                ),
                 trained.network,
                 dataset,
                 parts.training,
@@ -182,19 +186,27 @@ class TrainingJob:
             "group_by": self.options.group_by,
             "memory": self.settings.train_cache_bytes // 2,
         }
-        return load_labelled_folder(Path(folder), limits=limits, **given | more)
+        images = None if self.options.images is None else Path(self.options.images)
+        findings = more.pop("findings", self.options.findings)
+        return load_labels(LabelSource(Path(folder), images, findings), limits=limits, **given | more)
 
     def _test_part(self, dataset: LabelledDataset) -> tuple[LabelledDataset, list[int]] | None:
         """The folder to measure on at the end, and which of its images were not in the dataset."""
         if self.options.test is None:
             return None
         test = self._scan(
-            self.options.test, classes=dataset.classes, min_per_class=1, group_by=None, memory=0, samples=True
+            self.options.test,
+            findings=dataset.findings is not None,
+            classes=dataset.classes,
+            min_per_class=0 if dataset.findings is not None else 1,
+            group_by=None,
+            memory=0,
+            samples=True,
         )
         known = set(dataset.sha256)
         unseen = [index for index, sha256 in enumerate(test.sha256) if sha256 not in known]
         missing = [name for name, count in test.counts(unseen).items() if count == 0]
-        if missing:
+        if missing and (dataset.findings is None or len(missing) == len(dataset.classes)):
             raise DatasetError(
                 f"--test {test.root}: all its images of {', '.join(missing)} are in {dataset.root} too; "
                 "give images that are not trained on"

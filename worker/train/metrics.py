@@ -1,12 +1,14 @@
 """Figures of a model's predictions on labelled images.
 
 For two classes the second, in the order of the names, is the positive one. For more, each class against the
-rest, and the mean over classes.
+rest, and the mean over classes. Where classes are findings, which do not exclude each other, each on the
+images on which it is known, and the mean over findings: labels are then (N, classes) of 1, 0 and NaN, see
+`worker.train.findings_metrics`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import scipy.special
@@ -15,6 +17,8 @@ from pydantic import BaseModel, ConfigDict
 from scipy.optimize import minimize_scalar
 from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
 from sklearn.utils import resample
+
+from worker.train import findings_metrics as of_findings
 
 TARGET_SENSITIVITY = 0.9  # WHO 2014, minimal profile of a triage test: 90% with a specificity of 70%
 TEMPERATURES = (0.05, 20.0)  # what a temperature may be
@@ -44,6 +48,18 @@ class ClassFigures(_Figures):
     at_target_sensitivity: Point
 
 
+class FindingFigures(ClassFigures):
+    """One finding, on the `present` and `absent` images on which it is known. Intervals: 95%, bootstrap over
+    images within each kind. NaN where all images are of one kind."""
+
+    present: int
+    absent: int
+    unknown: int
+    auc_interval: tuple[float, float]
+    sensitivity_interval: tuple[float, float]
+    specificity_interval: tuple[float, float]
+
+
 class Bin(_Figures):
     """Images whose stated probability is in one tenth of 0..1, and how often it came true."""
 
@@ -56,8 +72,15 @@ class Metrics(_Figures):
     """`auc_interval`: 95%, bootstrap over images within each class. `brier`: mean over images of the
     squared distance of probability and truth, summed over classes and halved, so that for two classes it
     is the usual one. `confusion[t][p]`: images of class t predicted as p.
-    `temperature`: what scores are divided by to be calibrated, fitted elsewhere or on these images."""
+    `temperature`: what scores are divided by to be calibrated, fitted elsewhere or on these images.
 
+    Of findings (`output` is sigmoid) `images` counts those that have each; `auc`, sensitivities and
+    specificities are means over findings that can be measured, with the bootstrap over images; accuracy, log
+    loss, Brier score and reliability are over all pairs of image and finding that are known; and there is no
+    confusion matrix. `images_in_all`: how many images that is."""
+
+    output: Literal["softmax", "sigmoid"] = "softmax"
+    images_in_all: int | None = None
     classes: tuple[str, ...]
     images: dict[str, int]
     auc: float
@@ -74,7 +97,7 @@ class Metrics(_Figures):
     specificity_at_sensitivity_90: float
     reliability: tuple[Bin, ...]
     confusion: tuple[tuple[int, ...], ...]
-    by_class: dict[str, ClassFigures]
+    by_class: dict[str, FindingFigures | ClassFigures]
 
 
 def compute_metrics(
@@ -86,11 +109,14 @@ def compute_metrics(
     resamples: int = 1000,
     seed: int = 0,
 ) -> Metrics:
-    """All figures of `scores` (N, classes), before the softmax, against `labels` (N,), class indices.
+    """All figures of `scores` (N, classes), before the softmax, against `labels` (N,), class indices; or
+    before the sigmoid, against `labels` (N, classes) of findings.
 
     `temperature` from the validation part; None fits it on these images, which then must be that part.
     """
     labels, scores = np.asarray(labels), np.asarray(scores, np.float64)
+    if labels.ndim == 2:
+        return _of_findings(labels, scores, classes, temperature, resamples, seed)
     probabilities = softmax(scores)
     temperature = fit_temperature(labels, scores) if temperature is None else temperature
     by_class = {name: _against_rest(labels == n, probabilities[:, n]) for n, name in enumerate(classes)}
@@ -120,14 +146,94 @@ def compute_metrics(
     )
 
 
+def _of_findings(
+    truth: Floats,
+    scores: Floats,
+    classes: tuple[str, ...],
+    temperature: float | None,
+    resamples: int,
+    seed: int,
+) -> Metrics:
+    probabilities = of_findings.sigmoid(scores)
+    temperature = fit_temperature(truth, scores) if temperature is None else temperature
+    by_class = {
+        name: _of_finding(truth[:, n], probabilities[:, n], resamples, seed) for n, name in enumerate(classes)
+    }
+    measured = [one for one in by_class.values() if one.present and one.absent]
+
+    def mean(values: list[float]) -> float:
+        return float(np.mean(values)) if values else float("nan")
+
+    bins, error = _reliability_bins(*of_findings.known_pairs(truth, probabilities))
+    return Metrics(
+        output="sigmoid",
+        images_in_all=len(truth),
+        classes=classes,
+        images={name: one.present for name, one in by_class.items()},
+        auc=of_findings.mean_auc(truth, probabilities),
+        auc_interval=auc_interval(truth, probabilities, resamples=resamples, seed=seed),
+        accuracy=of_findings.findings_accuracy(truth, probabilities),
+        log_loss=log_loss(truth, probabilities),
+        brier=of_findings.findings_brier(truth, probabilities),
+        expected_calibration_error=error,
+        temperature=temperature,
+        brier_with_temperature=of_findings.findings_brier(truth, of_findings.sigmoid(scores / temperature)),
+        sensitivity=mean([one.at_half.sensitivity for one in measured]),
+        specificity=mean([one.at_half.specificity for one in measured]),
+        youden=None,
+        specificity_at_sensitivity_90=mean([one.at_target_sensitivity.specificity for one in measured]),
+        reliability=bins,
+        confusion=(),
+        by_class=dict(by_class),
+    )
+
+
+def _of_finding(truth: Floats, probability: Floats, resamples: int, seed: int) -> FindingFigures:
+    known = ~np.isnan(truth)
+    positive, stated = truth[known] == 1, probability[known]
+    counts = {
+        "present": int(positive.sum()),
+        "absent": int((~positive).sum()),
+        "unknown": int((~known).sum()),
+    }
+    nan = float("nan")
+    if not (counts["present"] and counts["absent"]):
+        point, none = Point(threshold=nan, sensitivity=nan, specificity=nan), (nan, nan)
+        return FindingFigures(
+            auc=nan, at_half=point, youden=point, at_target_sensitivity=point, auc_interval=none,
+            sensitivity_interval=none, specificity_interval=none, **counts,
+        )  # fmt: skip
+
+    def figure(some: NDArray[np.bool_], values: Floats) -> list[float]:
+        said = values > 0.5
+        return [_auc(some, values), float(said[some].mean()), float((~said)[~some].mean())]
+
+    intervals = of_findings.stratified_interval(positive, stated, figure, resamples=resamples, seed=seed)
+    return FindingFigures(
+        **_against_rest(positive, stated).model_dump(),
+        auc_interval=intervals[0],
+        sensitivity_interval=intervals[1],
+        specificity_interval=intervals[2],
+        **counts,
+    )
+
+
+def probabilities_from(scores: ArrayLike, output: str, temperature: float = 1.0) -> Floats:
+    """Probabilities float64 (N, classes) of a model whose `output` is softmax or sigmoid."""
+    scaled = np.asarray(scores, np.float64) / temperature
+    return softmax(scaled) if output == "softmax" else of_findings.sigmoid(scaled)
+
+
 def softmax(scores: ArrayLike) -> Floats:
     """Probabilities float64 (N, classes)."""
     probabilities: Floats = scipy.special.softmax(np.asarray(scores, np.float64), axis=-1)
     return probabilities
 
 
-def log_loss(labels: Labels, probabilities: Floats) -> float:
+def log_loss(labels: NDArray[Any], probabilities: Floats) -> float:
     """Mean of minus the logarithm of the true class's probability; NaN if a probability is not a number."""
+    if labels.ndim == 2:
+        return of_findings.findings_log_loss(labels, probabilities)
     return float(-np.log(np.maximum(probabilities[np.arange(len(labels)), labels], 1e-12)).mean())
 
 
@@ -135,6 +241,8 @@ def roc_auc(labels: ArrayLike, probabilities: Floats) -> float:
     """Of the ROC curve; for more than two classes the mean of each against the rest. NaN when only one
     class is present."""
     labels = np.asarray(labels)
+    if labels.ndim == 2:
+        return of_findings.mean_auc(labels, probabilities)
     if probabilities.shape[1] == 2:
         return _auc(labels == 1, probabilities[:, 1])
     return float(np.mean([_auc(labels == n, probabilities[:, n]) for n in range(probabilities.shape[1])]))
@@ -144,6 +252,8 @@ def auc_interval(
     labels: ArrayLike, probabilities: Floats, *, resamples: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
     """The 95% percentile interval of `roc_auc` over images drawn anew within each class."""
+    if np.ndim(labels) == 2:
+        return of_findings.mean_auc_interval(labels, probabilities, resamples=resamples, seed=seed)
     labels, random = np.asarray(labels), np.random.RandomState(seed)
     found = [
         roc_auc(*resample(labels, probabilities, stratify=labels, random_state=random))
@@ -158,6 +268,8 @@ def fit_temperature(labels: ArrayLike, scores: ArrayLike) -> float:
 
     Guo et al. 2017, arXiv 1706.04599. Of log(T) the loss has one minimum: it is convex in 1 / T.
     """
+    if np.ndim(labels) == 2:
+        return of_findings.fit_findings_temperature(labels, scores, TEMPERATURES)
     scores, true = np.asarray(scores, np.float64), np.asarray(labels)[:, np.newaxis]
 
     def loss(log_temperature: float) -> float:
@@ -211,6 +323,10 @@ def _reliability(labels: Labels, probabilities: Floats) -> tuple[tuple[Bin, ...]
         stated, right = probabilities[:, 1], labels == 1
     else:
         stated, right = probabilities.max(1), probabilities.argmax(1) == labels
+    return _reliability_bins(right, stated)
+
+
+def _reliability_bins(right: NDArray[Any], stated: Floats) -> tuple[tuple[Bin, ...], float]:
     tenth = np.minimum((stated * 10).astype(int), 9)
     bins = tuple(
         Bin(
@@ -221,5 +337,5 @@ def _reliability(labels: Labels, probabilities: Floats) -> tuple[tuple[Bin, ...]
         for n in range(10)
         if (tenth == n).any()
     )
-    error = sum(b.images * abs(b.predicted - b.observed) for b in bins) / len(labels)
+    error = sum(b.images * abs(b.predicted - b.observed) for b in bins) / len(stated)
     return bins, float(error)

@@ -9,10 +9,12 @@ from typing import Any
 from worker.map_evaluation.reports import BLANK_ALLOWED
 from worker.model.architectures import ARCHITECTURES
 from worker.model.metadata import ModelMetadata
-from worker.train.dataset import LabelledDataset, Split
+from worker.train.dataset import LabelledDataset
+from worker.train.findings_card import validation_of_findings
 from worker.train.held_out import pack_digests
 from worker.train.metrics import Metrics
 from worker.train.recipe import Recipe
+from worker.train.splits import Split
 
 
 def training_record(
@@ -36,6 +38,7 @@ def training_record(
             "images": dataset.counts(),
             "training": dataset.counts(train_val_split.training),
             "validation": dataset.counts(train_val_split.validation),
+            **_sizes(dataset, train_val_split),
             "skipped": len(dataset.skipped),
             "skipped_by_reason": dict(sorted(Counter(item.reason for item in dataset.skipped).items())),
             "passed_over": list(dataset.passed_over),
@@ -48,6 +51,13 @@ def training_record(
         "last_epoch": dict(history[-1]),
         "validation": validation.model_dump(mode="json"),
     }
+
+
+def _sizes(dataset: LabelledDataset, parts: Split) -> dict[str, int]:
+    """How many images the parts have, where counts by finding do not add up to that."""
+    if dataset.findings is None:
+        return {}
+    return {"training_images": len(parts.training), "validation_images": len(parts.validation)}
 
 
 _PREAMBLE = """\
@@ -84,9 +94,10 @@ def model_card(metadata: ModelMetadata) -> str:
 
 def _network(metadata: ModelMetadata) -> str:
     side = metadata.preprocessing.size
+    kind = "classes" if metadata.output == "softmax" else "findings, which do not exclude each other:"
     return (
         f"{_architecture(metadata)} with global average pooling and a head of "
-        f"{metadata.head.units} units; input {side} x {side} pixels, gray; classes "
+        f"{metadata.head.units} units; input {side} x {side} pixels, gray; {kind} "
         f"{' and '.join(metadata.classes)}. Made {metadata.created}, starting from "
         f"{metadata.training['started_from']}. Weights: SHA-256 `{metadata.weights.sha256}`."
     )
@@ -106,11 +117,17 @@ def _data(data: dict[str, Any]) -> str:
     left_out = f"{data['skipped']} {'file' if data['skipped'] == 1 else 'files'} left out"
     return (
         f"`{data['name']}`, digest `{data['digest'][:16]}`; {left_out}{reasons and f' ({reasons})'}.\n\n"
-        + _table(["class", "images", "training", "validation"], rows)
+        + _table([_kind(data), "images", "training", "validation"], rows)
     )
 
 
+def _kind(data: dict[str, Any]) -> str:
+    return "finding, images that have it" if "training_images" in data else "class"
+
+
 def _validation(figures: dict[str, Any]) -> str:
+    if figures.get("output") == "sigmoid":
+        return validation_of_findings(figures, _table)
     low, high = figures["auc_interval"]
     rows = [
         ["AUC (95% interval)", f"{figures['auc']:.3f} ({low:.3f} to {high:.3f})"],
@@ -216,9 +233,9 @@ def _maps(metadata: ModelMetadata) -> list[str]:
         _table(["layer and method", "map", "faithfulness", "blank"], rows),
         _table(
             [
-                "predicted class",
+                "predicted class" if metadata.output == "softmax" else "finding",
                 "images",
-                *(f"without {place}" for place in training["reliance"][0]["hidden"]),
+                *(f"without {place}" for place in _hidden(training["reliance"])),
             ],
             [
                 [one["class_name"], one["images"], *(f"{h['lost']:.0%}" for h in one["hidden"].values())]
@@ -235,6 +252,11 @@ def _maps(metadata: ModelMetadata) -> list[str]:
             f"{found['spearman']['value']:.2f}, structural similarity {found['ssim']['value']:.2f}."
         )
     return parts
+
+
+def _hidden(reports: list[dict[str, Any]]) -> list[str]:
+    """The places that were hidden; a model of findings may see none in any image."""
+    return list(reports[0]["hidden"]) if reports else []
 
 
 def _default_chosen(metadata: ModelMetadata) -> str:
@@ -296,12 +318,15 @@ def _limits(metadata: ModelMetadata) -> str:
     training = metadata.training
     data = training["data"]
     checked = "what the check of the input finds is said beside it" if metadata.input_check else "unchecked"
-    learned, held_out = (sum(data[part].values()) for part in ("training", "validation"))
+    learned, held_out = (
+        data.get(f"{part}_images", sum(data[part].values())) for part in ("training", "validation")
+    )
+    says = "one of its classes" if metadata.output == "softmax" else "a probability of each finding"
     return (
         f"- Trained on {learned} images of `{data['name']}`, and measured on {held_out} others of the same "
         "folder.\n  Hospitals, devices, projections, ages and diseases that are not in it are outside "
         "of what the network\n  has seen; expect lower figures there, and measure: `xraycam evaluate`.\n"
-        "- It says one of its classes for every image, also for one that is not a chest radiograph;\n"
+        f"- It says {says} for every image, also for one that is not a chest radiograph;\n"
         f"  {checked}.\n"
         "- What gives a class away in the training images without being disease (markers, film borders, "
         "devices) may\n  have been learned. Look at where the heat falls before believing a figure.\n"

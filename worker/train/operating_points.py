@@ -15,7 +15,7 @@ from worker.images.preprocess import input_statistics, preprocess
 from worker.model.metadata import Preprocessing
 from worker.model.score_reference import COMPARED, Distribution, OperatingPoint
 from worker.train.dataset import LabelledDataset
-from worker.train.metrics import softmax
+from worker.train.metrics import probabilities_from
 
 Floats = NDArray[np.float64]
 Aim = tuple[Literal["sensitivity", "specificity"], float]
@@ -26,10 +26,19 @@ RESAMPLES = 1000
 BINS = 10
 
 
-def positive_scores(logits: ArrayLike, positive: int, temperature: float) -> Floats:
-    """Scores (N,), 0 to 100, of the class at index `positive` from `logits` (N, classes)."""
-    scores: Floats = 100.0 * softmax(np.asarray(logits, np.float64) / temperature)[:, positive]
+def positive_scores(logits: ArrayLike, positive: int, temperature: float, output: str = "softmax") -> Floats:
+    """Scores (N,), 0 to 100, of the class at index `positive` from `logits` (N, classes); `output` as in the
+    model's metadata."""
+    scores: Floats = 100.0 * probabilities_from(logits, output, temperature)[:, positive]
     return scores
+
+
+def known_positive(dataset: LabelledDataset, indices: Sequence[int], label: int) -> tuple[Any, Any]:
+    """Whether images (V,) are of the class, or have the finding, `label`; and for which that is known."""
+    truth = dataset.truth(indices)
+    if dataset.findings is None:
+        return truth == label, np.ones(len(truth), bool)
+    return truth[:, label] == 1, ~np.isnan(truth[:, label])
 
 
 def threshold_for(positive: NDArray[np.bool_], scores: Floats, aim: Aim) -> float:
@@ -157,9 +166,9 @@ def score_reference(
     if positive_class is None:
         return {"distributions": distributions(dataset, validation, preprocessing, None)}
     label = dataset.classes.index(positive_class)
-    scores = positive_scores(logits, label, temperature)
-    positive = np.array(dataset.labels)[list(validation)] == label
+    scores = positive_scores(logits, label, temperature, dataset.output)
+    positive, known = known_positive(dataset, validation, label)
     return {
-        "operating_points": tuple(operating_point(positive, scores, aim) for aim in AIMS),
+        "operating_points": tuple(operating_point(positive[known], scores[known], aim) for aim in AIMS),
         "distributions": distributions(dataset, validation, preprocessing, scores),
     }

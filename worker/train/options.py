@@ -36,7 +36,9 @@ class TrainOptions(BaseModel):
     group_by: str | None = Field(
         None, description="patient, none, or an expression that finds the patient in a file name"
     )
-    test: str | None = Field(None, description="a second labelled folder to measure on, absolute")
+    test: str | None = Field(None, description="a second labelled folder or table to measure on, absolute")
+    images: str | None = Field(None, description="the folder that a table's paths are from, absolute")
+    findings: bool = Field(False, description="sub-folders are findings, which do not exclude each other")
     promote: Promote = Field("if-better", description="when the new version becomes current")
     tolerance: float = Field(0.01, ge=0.0, le=1.0, description="if-better: by how much less AUC it may have")
     source: tuple[SourceLine, ...] = Field((), description="where the images are from, whom to cite; by line")
@@ -56,7 +58,10 @@ def version_name(ledger: Ledger, store: ModelStore, training: Training, options:
                 "--version NAME' publishes this one under another name"
             )
         return options.version
-    slug = re.sub(r"[^a-z0-9]+", "-", Path(training.dataset).name.lower()).strip("-")[:40] or "model"
+    slug = (
+        re.sub(r"[^a-z0-9]+", "-", Path(training.dataset).name.lower().removesuffix(".csv")).strip("-")[:40]
+        or "model"
+    )
     first = f"{slug}-{training.id}"
     names = (first, *(f"{first}-{number}" for number in range(2, 1000)))
     return next(name for name in names if not is_taken(ledger, store, name))

@@ -16,7 +16,7 @@ from worker.images.preprocess import preprocess
 from worker.model.metadata import Preprocessing
 from worker.model.score_reference import OperatingPoint
 from worker.train.dataset import LabelledDataset
-from worker.train.metrics import Metrics, softmax
+from worker.train.metrics import Metrics, probabilities_from
 from worker.train.screening import Screening
 
 mpl.use("Agg")
@@ -70,12 +70,19 @@ def plot_thresholds(rows: Sequence[Screening], point: OperatingPoint, prevalence
 
 
 def plot_roc(labels: Any, scores: Any, classes: Sequence[str], file: Path) -> None:
-    """The ROC curve of the second of two classes, or of each class against the rest."""
-    labels, probabilities = np.asarray(labels), softmax(scores)
+    """The ROC curve of the second of two classes, or of each class against the rest; with `labels` (N,
+    classes), of each finding on the images on which it is known."""
+    labels = np.asarray(labels)
+    of_findings = labels.ndim == 2
+    probabilities = probabilities_from(scores, "sigmoid" if of_findings else "softmax")
     figure = Figure(figsize=(4.5, 4.5), layout="constrained")
     axes = figure.subplots()
-    for number in [1] if len(classes) == 2 else range(len(classes)):
-        false_alarms, hits, _ = roc_curve(labels == number, probabilities[:, number])
+    for number in [1] if len(classes) == 2 and not of_findings else range(len(classes)):
+        known = ~np.isnan(labels[:, number]) if of_findings else np.ones(len(labels), bool)
+        positive = labels[known, number] == 1 if of_findings else labels == number
+        if positive.all() or not positive.any():
+            continue
+        false_alarms, hits, _ = roc_curve(positive, probabilities[known, number])
         axes.plot(false_alarms, hits, label=classes[number])
     axes.plot([0, 1], [0, 1], color="gray", linestyle=":")
     axes.set(xlabel="1 - specificity", ylabel="sensitivity", aspect="equal")
@@ -123,19 +130,36 @@ def plot_worst_mistakes(
 ) -> None:
     """The images whose true class got the least probability, worst first, each with what it was taken for.
 
-    `scores` (N, classes) are those of `indices`. Only mistakes are shown; none gives a strip that says so.
+    `scores` (N, classes) are those of `indices`. Only mistakes are shown; none gives a strip that says so. Of
+    findings, each that is missed or seen wrongly at 0.5 is a mistake.
     """
-    probabilities = softmax(scores)
-    true = np.array(dataset.labels)[list(indices)]
-    wrong = [row for row in range(len(true)) if probabilities[row].argmax() != true[row]]
-    worst = sorted(wrong, key=lambda row: float(probabilities[row, true[row]]))[:count]
+    probabilities = probabilities_from(scores, dataset.output)
+    mistakes = _class_mistakes if dataset.findings is None else _finding_mistakes
     cells = []
-    for row in worst:
-        taken = int(probabilities[row].argmax())
-        said = f"{dataset.classes[true[row]]}, not {dataset.classes[taken]} ({probabilities[row, taken]:.2f})"
+    for row, said in mistakes(probabilities, dataset.truth(indices), dataset.classes)[:count]:
         radiograph = dataset.radiograph(indices[row])
         cells.append((preprocess(radiograph, Preprocessing(size=side)), said))
     _grid([cells] if cells else [[(np.zeros((side, side), np.uint8), "no mistakes")]]).save(file)
+
+
+def _class_mistakes(probabilities: Any, true: Any, classes: Sequence[str]) -> list[tuple[int, str]]:
+    """Rows and what is said of them, the worst first."""
+    taken = probabilities.argmax(1)
+    wrong = sorted(np.flatnonzero(taken != true), key=lambda row: float(probabilities[row, true[row]]))
+    return [
+        (int(row), f"{classes[true[row]]}, not {classes[taken[row]]} ({probabilities[row, taken[row]]:.2f})")
+        for row in wrong
+    ]
+
+
+def _finding_mistakes(probabilities: Any, true: Any, classes: Sequence[str]) -> list[tuple[int, str]]:
+    """Rows and what is said of them, the worst first."""
+    off = np.where(np.isnan(true), 0.0, np.abs(probabilities - true))
+    wrong = sorted(np.argwhere(off > 0.5), key=lambda place: -float(off[tuple(place)]))
+    return [
+        (int(row), f"{classes[n]}{'' if true[row, n] else ' absent'} ({probabilities[row, n]:.2f})")
+        for row, n in wrong
+    ]
 
 
 def _grid(rows: list[list[tuple[Any, str]]]) -> Image.Image:

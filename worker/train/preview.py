@@ -21,7 +21,7 @@ def draw_samples(dataset: LabelledDataset, count: int, seed: int) -> list[list[i
     random = np.random.default_rng(seed)
     found = []
     for label in range(len(dataset.classes)):
-        members = np.flatnonzero(np.array(dataset.labels) == label)
+        members = dataset.members(label)
         found.append(sorted(int(i) for i in random.choice(members, min(count, len(members)), replace=False)))
     return found
 

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from db.ledger import Ledger
 from db.models import Model, current_model
 from worker.errors import ModelError, XraycamError
@@ -17,7 +15,7 @@ from worker.model.store import ModelStore, ensure_current_model
 from worker.train.dataset import LabelledDataset
 from worker.train.evaluation import predict_logits
 from worker.train.held_out import trained_on
-from worker.train.metrics import roc_auc, softmax
+from worker.train.metrics import probabilities_from, roc_auc
 from worker.train.options import TrainOptions
 
 # Images of each class that neither version has seen, for a comparison of the two.
@@ -61,7 +59,15 @@ def decide_promotion(
         )
     try:
         folder = store.fetch(current.version, current.digest)
-        training = read_metadata(folder).training
+        metadata = read_metadata(folder)
+        if metadata.output != dataset.output:
+            kind = {"softmax": "classes that exclude each other", "sigmoid": "findings"}
+            return PromotionDecision(
+                False,
+                f"not promoted: the current version {current.version} has {kind[metadata.output]}, this one "
+                f"{kind[dataset.output]}, so the two cannot be compared",
+            )
+        training = metadata.training
         known = trained_on(training, [dataset.sha256[index] for index in validation])
         unseen = [
             index
@@ -69,7 +75,7 @@ def decide_promotion(
             if not seen
         ]
         left_out = len(validation) - len(unseen)
-        if left_out and min(dataset.counts(unseen).values()) < MIN_UNSEEN:
+        if left_out and (min(dataset.counts(unseen).values()) < MIN_UNSEEN or dataset.one_sided(unseen)):
             return PromotionDecision(
                 False,
                 f"not promoted: {current.version} was trained on {left_out} of the {len(validation)} "
@@ -108,4 +114,4 @@ def _current(ledger: Ledger, store: ModelStore) -> Model | None:
 def _auc_of(folder: Path, dataset: LabelledDataset, indices: Sequence[int]) -> float:
     metadata, network = load_model(folder)
     scores = predict_logits(network, metadata.preprocessing, dataset, indices)
-    return roc_auc(np.array(dataset.labels)[list(indices)], softmax(scores))
+    return roc_auc(dataset.truth(indices), probabilities_from(scores, metadata.output))

@@ -10,8 +10,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from db.ledger import Ledger
 from db.models import add_model
 from worker.errors import ModelError
@@ -29,7 +27,7 @@ from worker.model.store import ModelStore
 from worker.train.annotations import FindingAnnotations
 from worker.train.cam_evaluation import CamEvaluation
 from worker.train.check_fitting import add_check
-from worker.train.dataset import LabelledDataset, Split
+from worker.train.dataset import LabelledDataset
 from worker.train.evaluation import EvaluationResult
 from worker.train.metrics import compute_metrics
 from worker.train.model_card import model_card, training_record
@@ -37,6 +35,7 @@ from worker.train.operating_points import score_reference
 from worker.train.options import TrainOptions
 from worker.train.plots import plot_learning_curves
 from worker.train.recipe import Recipe
+from worker.train.splits import Split
 from worker.train.training import TrainingResult
 
 
@@ -58,8 +57,7 @@ def save_version(
     """Write a training's result as the model folder `folder`, with its card. `figures` go into the record
     beside those of the validation part; `source` says where the images are from, whom to cite. Raises
     ModelError if `folder` exists."""
-    labels = np.array(dataset.labels)[list(parts.validation)]
-    validation = compute_metrics(labels, trained.scores, dataset.classes)
+    validation = compute_metrics(dataset.truth(parts.validation), trained.scores, dataset.classes)
     record = training_record(
         dataset,
         parts,
@@ -77,6 +75,7 @@ def save_version(
             "version": version,
             "architecture": recipe.architecture,
             "alpha": recipe.alpha,
+            "output": dataset.output,
             "classes": dataset.classes,
             "positive_class": positive_class,
             "temperature": validation.temperature,

@@ -17,10 +17,12 @@ from sklearn.utils.class_weight import compute_sample_weight
 from worker.model.architectures import ARCHITECTURES
 from worker.model.network import SCORE_LAYER, build_network
 from worker.train.annotations import FindingAnnotations
-from worker.train.dataset import LabelledDataset, Split
+from worker.train.dataset import LabelledDataset
 from worker.train.feature_cache import FeatureCache, Features
+from worker.train.finding_loss import UNKNOWN, finding_weights, findings_loss, remove_prior_shift
 from worker.train.recipe import ChestAugmentation, Recipe, Stage
 from worker.train.split_network import LOCALISATION, load_initial_weights, split_at_layer
+from worker.train.splits import Split
 from worker.train.training_callbacks import (
     Arrays,
     Epoch,
@@ -113,7 +115,7 @@ class Trainer:
         while state.stage < len(recipe.stages):
             stage, done = recipe.stages[state.stage], len(state.history)
             batches = TrainingBatches(self.dataset, split.training, recipe, self._cache, model, done)
-            self._compile(stage, len(batches))
+            self._compile(stage, len(batches), split)
             if state.epoch:
                 model.optimizer.build(model.trainable_variables)
                 _assign(model.optimizer.variables, arrays["optimizer"])
@@ -121,6 +123,8 @@ class Trainer:
             model.fit(
                 batches, initial_epoch=done, epochs=until, callbacks=callbacks, shuffle=False, verbose=0
             )
+        if self.dataset.findings is not None and recipe.class_weights:
+            remove_prior_shift(self.network, self.dataset.truth(split.training))
         return TrainingResult(
             network=self.network,
             history=tuple(Epoch(**epoch) for epoch in state.history),
@@ -144,17 +148,22 @@ class Trainer:
         drawn = rng.permutation(np.array(split.training))[: self.recipe.bn_recalibration_images]
         return EvaluationData(
             features=self._cache.plain(split.validation),
-            labels=np.array(self.dataset.labels)[list(split.validation)],
+            labels=self.dataset.truth(split.validation),
             recalibration=self._cache.plain(sorted(drawn)) if len(drawn) else None,
         )
 
-    def _compile(self, stage: Stage, batches: int) -> None:
+    def _compile(self, stage: Stage, batches: int, split: Split) -> None:
         recipe, model = self.recipe, self._split.trainable
         self._split.set_trainable(head_only=stage.head_only, batch_norm=recipe.batch_norm == "released")
         losses: dict[str, Any] = dict.fromkeys(model.output, localisation_loss)
-        losses[SCORE_LAYER] = keras.losses.CategoricalCrossentropy(
-            from_logits=True, label_smoothing=recipe.label_smoothing
-        )
+        if self.dataset.findings is None:
+            losses[SCORE_LAYER] = keras.losses.CategoricalCrossentropy(
+                from_logits=True, label_smoothing=recipe.label_smoothing
+            )
+        else:
+            truth = self.dataset.truth(split.training)
+            weights_of = finding_weights(truth) if recipe.class_weights else np.ones((2, truth.shape[1]))
+            losses[SCORE_LAYER] = findings_loss(weights_of, recipe.label_smoothing)
         weights = dict.fromkeys(losses, recipe.localisation_loss_weight) | {SCORE_LAYER: 1.0}
         # Compiling with XLA takes longer than it saves on networks and epochs of this size.
         model.compile(_optimizer(recipe, stage, batches), losses, loss_weights=weights, jit_compile=False)
@@ -177,10 +186,13 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]
         super().__init__()
         self._recipe, self._cache = recipe, cache
         self._training = np.array(training)
-        labels = np.array(dataset.labels)
-        self._targets = np.eye(len(dataset.classes), dtype=np.float32)[labels]
+        labels = dataset.truth()
         self._weights = np.ones(len(labels), np.float32)
-        if recipe.class_weights:
+        if dataset.findings is not None:
+            self._targets = np.where(np.isnan(labels), UNKNOWN, labels).astype(np.float32)
+        else:
+            self._targets = np.eye(len(dataset.classes), dtype=np.float32)[labels]
+        if recipe.class_weights and dataset.findings is None:
             self._weights[self._training] = compute_sample_weight("balanced", labels[self._training])
         self._localised = [name for name in model.output if name.startswith(LOCALISATION)]
         self._epoch = first_epoch

@@ -23,7 +23,8 @@ from safetensors.numpy import save_file
 
 from worker.errors import XraycamError
 from worker.train.feature_cache import Features
-from worker.train.metrics import log_loss, roc_auc, softmax
+from worker.train.findings_metrics import findings_accuracy
+from worker.train.metrics import log_loss, probabilities_from, roc_auc
 from worker.train.recipe import Recipe
 from worker.train.split_network import SplitNetwork
 
@@ -69,10 +70,11 @@ class TrainingState:
 
 @dataclass(frozen=True)
 class EvaluationData:
-    """Features and labels (V,) of the validation part; `recalibration`: of training images."""
+    """Features and labels (V,), or findings (V, classes), of the validation part;
+    `recalibration`: of training images."""
 
     features: Features
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
     recalibration: Features | None
 
 
@@ -203,16 +205,22 @@ class RecordEpoch(keras.callbacks.Callback):  # type: ignore[misc]
         return arrays
 
 
-def validation_figures(labels: NDArray[np.int64], scores: NDArray[np.float32]) -> dict[str, float]:
+def validation_figures(labels: NDArray[Any], scores: NDArray[np.float32]) -> dict[str, float]:
     """Log loss, ROC AUC and accuracy of `scores` (V, classes); NaN where a score is not a finite number."""
     if not np.isfinite(scores).all():
         return dict.fromkeys(VALIDATION, float("nan"))
-    probabilities = softmax(scores)
+    of_findings = labels.ndim == 2
+    probabilities = probabilities_from(scores, "sigmoid" if of_findings else "softmax")
+    right = findings_accuracy if of_findings else _accuracy
     return {
         "val_loss": log_loss(labels, probabilities),
         "val_auc": roc_auc(labels, probabilities),
-        "val_accuracy": float((probabilities.argmax(1) == labels).mean()),
+        "val_accuracy": right(labels, probabilities),
     }
+
+
+def _accuracy(labels: NDArray[Any], probabilities: NDArray[np.float64]) -> float:
+    return float((probabilities.argmax(1) == labels).mean())
 
 
 def save_checkpoint(file: Path, fingerprint: str, state: TrainingState, arrays: dict[str, Arrays]) -> None:

@@ -1,0 +1,135 @@
+"""Tables of labels: the three forms, what is refused with its line, and what is left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from producer.viewer.labels import COLUMNS as REVIEWED_COLUMNS
+from worker.train.dataset import LabelledDataset
+from worker.train.dataset_layout import DatasetError
+from worker.train.label_table import read_label_table
+from worker.train.labels import LabelSource, load_labels
+from worker.train.splits import train_val_split
+
+
+def table(folder: Path, text: str) -> Path:
+    file = folder / "labels.csv"
+    file.write_text(text)
+    return file
+
+
+def picture(file: Path, seed: int) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 255, (64, 64)).astype(np.uint8)
+    Image.fromarray(pixels).save(file)
+
+
+def test_the_three_forms(tmp_path: Path) -> None:
+    columns = read_label_table(table(tmp_path, "Path,Sex,No Finding,A,B\na.png,F,0,1.0,\nb.png,M,1,-1,0\n"))
+    assert not columns.exclusive
+    assert columns.classes == ("A", "B")
+    assert {row.path: row.said for row in columns.rows} == {"a.png": (1.0, None)} | {"b.png": (None, 0.0)}
+    assert columns.notes == ("columns not used: Sex, No Finding",)
+    listed = read_label_table(
+        table(tmp_path, "Image Index,Finding Labels,Patient ID\na.png,B|A,1\nb.png,No Finding,2\n")
+    )
+    assert listed.classes == ("A", "B")
+    assert [row.said for row in listed.rows] == [(1.0, 1.0), (0.0, 0.0)]
+    assert [row.patient for row in listed.rows] == ["1", "2"]
+    reviewed = ",".join(REVIEWED_COLUMNS)  # as export-labels writes them
+    rows = "a.png,Normal,x,Ill,,2026-01-01\nb.png,Ill,y,Ill,,2026-01-01\n"
+    classes = read_label_table(table(tmp_path, f"{reviewed}\n{rows}"))
+    assert classes.exclusive
+    assert classes.classes == ("Ill", "Normal")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name,A,B\nx.png,1,0\n", "line 1 names no column path"),
+        ("path,A,B\nx.png,1,maybe\n", "line 2, column B: 'maybe' is not 1"),
+        ("path,A,B\nx.png,1\n", "line 2 has 2 cells, line 1 has 3"),
+        ("path,A\nx.png,1\n", "two or more columns of findings"),
+        ("path,A,A\nx.png,1,0\n", "two columns are called a"),
+        ("path,A,B\n../x.png,1,0\n", "line 2: ../x.png leads out"),
+        ("path,A,B\n/etc/x.png,1,0\n", "line 2: /etc/x.png leads out"),
+        ("path,A,B\n,1,0\n", "line 2 names no file"),
+        ("path,findings\nx.png,A|No Finding\n", "line 2: names findings and none of them"),
+        ("path,findings\nx.png,\n", "line 2, column findings: a name is missing"),
+        ("path,class,findings\nx.png,A,B\n", "leave one of these columns"),
+        ("path,class\nx.png,A\n", "fewer than two"),
+        ('path,A,B\n"x.png,1,0\n', "cannot be read as CSV"),
+        ("", "line 1 names no column path"),
+    ],
+)
+def test_other_tables_are_refused_in_a_line(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(DatasetError, match=r"labels\.csv") as refusal:
+        read_label_table(table(tmp_path, text))
+    assert said in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_what_cannot_be_used_is_told(tmp_path: Path) -> None:
+    for number in range(4):
+        picture(tmp_path / "images" / f"{number}.png", number)
+    picture(tmp_path / "secret.png", 9)
+    (tmp_path / "images" / "link.png").symlink_to(tmp_path / "secret.png")
+    (tmp_path / "images" / "copy.png").write_bytes((tmp_path / "images" / "3.png").read_bytes())
+    (tmp_path / "images" / "bad.png").write_text("no image")
+    file = table(
+        tmp_path,
+        "path,A,B\n0.png,1,0\n0.png,1,\n1.png,0,1\n2.png,1,1\n2.png,0,1\n3.png,1,0\ncopy.png,0,0\n"
+        "gone.png,1,0\nlink.png,1,1\nbad.png,1,1\nsilent.png,,\n",
+    )
+    found = load_labels(LabelSource(file, tmp_path / "images"), min_per_class=1)
+    assert [path.name for path in found.files] == ["0.png", "1.png"]
+    assert found.findings is not None
+    np.testing.assert_array_equal(found.findings, [[1, 0], [0, 1]])
+    reasons = {item.file.name: item.reason for item in found.skipped}
+    assert reasons.pop("bad.png")
+    assert reasons == {
+        "2.png": "labelled-twice",
+        "3.png": "labelled-twice",
+        "copy.png": "labelled-twice",
+        "gone.png": "missing",
+        "link.png": "outside-root",
+    }
+    assert any("lines 5, 6 say different things" in item.message for item in found.skipped)
+    assert "files with several rows that agree, taken once: 1" in found.passed_over
+    assert "files of which no finding is known, left out: 1" in found.passed_over
+
+
+def test_a_file_in_several_folders_has_all_their_findings(tmp_path: Path) -> None:
+    picture(tmp_path / "A" / "1.png", 1)
+    picture(tmp_path / "B" / "1.png", 1)
+    picture(tmp_path / "B" / "2.png", 2)
+    picture(tmp_path / "Normal" / "3.png", 3)
+    found = load_labels(LabelSource(tmp_path, findings=True), min_per_class=1)
+    assert found.classes == ("A", "B")
+    assert found.findings is not None
+    assert sorted(found.findings.tolist()) == [[0, 0], [0, 1], [1, 1]]
+
+
+def made(findings: list[list[float]], groups: list[int]) -> LabelledDataset:
+    files = tuple(Path(str(n)) for n in range(len(findings)))
+    return LabelledDataset(
+        Path("made"), ("A", "B"), files, (), tuple("0" for _ in files), tuple(groups), (), None, (),
+        np.array(findings, np.float32),
+    )  # type: ignore[arg-type]  # fmt: skip
+
+
+def test_parts_have_each_finding_and_its_absence_and_patients_stay_together() -> None:
+    random = np.random.default_rng(0)
+    findings = (random.random((200, 2)) < [0.5, 0.15]).astype(float)
+    dataset = made(findings.tolist(), [n // 2 for n in range(200)])
+    parts = train_val_split(dataset, share=0.25, seed=3)
+    assert not {n // 2 for n in parts.training} & {n // 2 for n in parts.validation}
+    for label in range(2):
+        share = len(dataset.members(label, parts.validation)) / len(dataset.members(label))
+        assert 0.18 <= share <= 0.27  # of 30 eight, of a patient both
+    with pytest.raises(DatasetError, match="no image of B would be in the validation part"):
+        train_val_split(made([[1, 0], [0, 0], [1, 0], [0, 0], [0, 1]] * 1, list(range(5))), share=0.4, seed=1)

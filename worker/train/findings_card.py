@@ -1,0 +1,44 @@
+"""What a model card says of findings that do not exclude each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+Table = Callable[[list[str], list[list[Any]]], str]
+
+
+def validation_of_findings(figures: dict[str, Any], table: Table) -> str:
+    """The figures of each finding, and their means, as Markdown."""
+
+    def between(value: float, interval: Sequence[float]) -> str:
+        return f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
+
+    rows = [
+        [
+            name,
+            f"{one['present']} / {one['absent']} / {one['unknown']}",
+            between(one["auc"], one["auc_interval"]),
+            between(one["at_half"]["sensitivity"], one["sensitivity_interval"]),
+            between(one["at_half"]["specificity"], one["specificity_interval"]),
+        ]
+        for name, one in figures["by_class"].items()
+    ]
+    rows.append(
+        [
+            "mean",
+            "",
+            between(figures["auc"], figures["auc_interval"]),
+            f"{figures['sensitivity']:.3f}",
+            f"{figures['specificity']:.3f}",
+        ]
+    )
+    head = ["finding", "with / without / not known", "AUC (95% interval)"]
+    head += ["sensitivity at 0.5", "specificity at 0.5"]
+    text = (
+        "Each finding is measured on the images on which it is known. Over all of them the Brier score is "
+        f"{figures['brier']:.3f}, calibrated {figures['brier_with_temperature']:.3f}, with one temperature "
+        f"for all findings, {figures['temperature']:.2f}; the calibration error is "
+        f"{figures['expected_calibration_error']:.3f}."
+    )
+    return f"{table(head, rows)}\n\n{text}"

@@ -1,0 +1,117 @@
+"""Figures of findings, which do not exclude each other. Truth is (N, K): 1 there, 0 not there, NaN not known,
+and what is not known counts nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import scipy.special
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize_scalar
+from sklearn.metrics import roc_auc_score
+from sklearn.utils import resample
+
+Floats = NDArray[np.float64]
+Interval = tuple[float, float]
+
+
+def sigmoid(scores: ArrayLike) -> Floats:
+    """Probabilities float64, each of its own."""
+    probabilities: Floats = scipy.special.expit(np.asarray(scores, np.float64))
+    return probabilities
+
+
+def known_pairs(truth: ArrayLike, values: ArrayLike) -> tuple[Floats, Floats]:
+    """Truth and values (M,) of all images and findings that are known."""
+    given, found = np.asarray(truth, np.float64), np.asarray(values, np.float64)
+    known = ~np.isnan(given)
+    return given[known], found[known]
+
+
+def findings_log_loss(truth: ArrayLike, probabilities: ArrayLike) -> float:
+    """Mean binary cross-entropy over what is known."""
+    true, stated = known_pairs(truth, probabilities)
+    right = np.where(true == 1, stated, 1.0 - stated)
+    return float(-np.log(np.maximum(right, 1e-12)).mean())
+
+
+def findings_brier(truth: ArrayLike, probabilities: ArrayLike) -> float:
+    """Mean squared distance of probability and truth over what is known."""
+    true, stated = known_pairs(truth, probabilities)
+    return float(((stated - true) ** 2).mean())
+
+
+def findings_accuracy(truth: ArrayLike, probabilities: ArrayLike) -> float:
+    """Share of what is known that a threshold of 0.5 says rightly."""
+    true, stated = known_pairs(truth, probabilities)
+    return float(((stated > 0.5) == (true == 1)).mean())
+
+
+def finding_aucs(truth: ArrayLike, values: ArrayLike) -> list[float]:
+    """The area under the ROC curve of each finding; NaN where all known images are of one kind."""
+    given, found = np.asarray(truth, np.float64), np.asarray(values, np.float64)
+    areas = []
+    for column, stated in zip(given.T, found.T, strict=True):
+        known = ~np.isnan(column)
+        kinds = np.unique(column[known])
+        areas.append(float(roc_auc_score(column[known] == 1, stated[known])) if len(kinds) == 2 else np.nan)
+    return areas
+
+
+def mean_auc(truth: ArrayLike, values: ArrayLike) -> float:
+    """The mean over the findings that can be measured; NaN where there is none."""
+    areas = [area for area in finding_aucs(truth, values) if not np.isnan(area)]
+    return float(np.mean(areas)) if areas else float("nan")
+
+
+def mean_auc_interval(truth: ArrayLike, values: ArrayLike, *, resamples: int, seed: int) -> Interval:
+    """The 95% percentile interval of `mean_auc` over images drawn anew, whole, so that findings that come
+    together stay together."""
+    given, found = np.asarray(truth, np.float64), np.asarray(values, np.float64)
+    random = np.random.RandomState(seed)
+    drawn = []
+    for _ in range(resamples):
+        chosen = random.randint(0, len(given), len(given))
+        drawn.append(mean_auc(given[chosen], found[chosen]))
+    return percentiles(drawn)
+
+
+def stratified_interval(
+    positive: NDArray[np.bool_],
+    values: Floats,
+    figure: Callable[[NDArray[np.bool_], Floats], Any],
+    *,
+    resamples: int,
+    seed: int,
+) -> list[Interval]:
+    """95% percentile intervals of what `figure` returns, over images drawn anew within each kind."""
+    random = np.random.RandomState(seed)
+    drawn = [
+        figure(*resample(positive, values, stratify=positive, random_state=random)) for _ in range(resamples)
+    ]
+    return [percentiles(one) for one in np.array(drawn).T]
+
+
+def percentiles(drawn: ArrayLike) -> Interval:
+    """2.5% and 97.5% of what is a number; NaN where nothing is."""
+    values = np.asarray(drawn, np.float64)
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return float("nan"), float("nan")
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def fit_findings_temperature(truth: ArrayLike, scores: ArrayLike, bounds: Interval) -> float:
+    """The temperature T, within `bounds`, for which sigmoid(scores / T) has the least log loss over all
+    findings together. As `worker.train.metrics.fit_temperature`, for two classes of which one has score 0."""
+    true, found = known_pairs(truth, scores)
+    signs = np.where(true == 1, 1.0, -1.0)
+
+    def loss(log_temperature: float) -> float:
+        return float(-scipy.special.log_expit(signs * found / np.exp(log_temperature)).mean())
+
+    best = minimize_scalar(loss, bounds=np.log(bounds), method="bounded", options={"xatol": 1e-8})
+    return float(np.exp(best.x))
