@@ -77,7 +77,7 @@ def preview_command(
 
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from producer.tables import Table
 
 
 @click.command("evaluate")
@@ -116,21 +116,20 @@ def evaluate_command(dataset: Path, model: str | None, output: Path | None) -> N
         with output_dir(place) as target:
             evaluate_model(session.settings, chosen, store_of(session.settings), folder, target, session.tell)
     found = json.loads((target / METRICS_FILE).read_text(encoding="utf-8"))
-    session.out.print(_table(found))
+    _table(found).print(session.out)
     session.out.print(f"all figures, and pictures: {target}", soft_wrap=True, markup=False)
 
 
 def _table(found: dict[str, Any]) -> Table:
-    from rich.table import Table
+    from producer.tables import Column, Table
 
     def number(value: float | None) -> str:
         return "-" if value is None else f"{value:.3f}"
 
     figures = found["figures"]
     counts = ", ".join(f"{count} {name}" for name, count in figures["images"].items())
-    table = Table(title=f"model {found['model']} on {counts}", title_justify="left")
-    table.add_column("figure")
-    table.add_column("value", justify="right")
+    columns = (Column("figure"), Column("value", right=True))
+    table = Table(columns, title=f"model {found['model']} on {counts}")
     low, high = figures["auc_interval"]
     table.add_row("AUC (95% interval)", f"{number(figures['auc'])} ({number(low)} to {number(high)})")
     table.add_row("sensitivity at 0.5", number(figures["sensitivity"]))
