@@ -116,9 +116,9 @@ def results_command(
 
         rows = formats.print_table(session.ledger, chosen, chosen_run, session.out, names)
         for line in (*attribution_report(session, chosen_run), *agreement_lines(session, chosen_run)):
-            session.out.print(line, soft_wrap=True, markup=False)
+            session.say(line)
         if rows == limit and (total := session.ledger.query(count_predictions, chosen)) > rows:
-            session.tell(f"{rows} of {counted(total, 'image')}; --limit or another --format gives more")
+            session.tell(f"{rows} of {counted(total, 'image')}; --limit gives more")
     elif output_format == "parquet":
         if output is None and sys.stdout.isatty():
             raise click.UsageError("Parquet is not text: give --output FILE, or redirect standard output.")

@@ -55,13 +55,10 @@ def test_the_least_important_column_goes_first_and_is_named(table: Table) -> Non
 
 
 def test_where_nothing_fits_each_row_is_lines_of_name_and_value(table: Table) -> None:
-    lines = printed(table, 30).splitlines()
-    assert lines[1:5] == [
-        "image             ward/a.png".ljust(len(lines[1])),
-        "class             Tuberculosis".ljust(len(lines[2])),
-        "score             97.3".ljust(len(lines[3])),
-        "layer and method  ".ljust(len(lines[4])) if False else lines[4],
-    ]
+    assert printed(table, 30).startswith(
+        "run 1: /archive\nimage: ward/a.png\nclass: Tuberculosis\nscore: 97.3\n"
+        "layer and method: block_12_add\ngradcam\n\nimage: \n"
+    )
 
 
 def test_what_is_no_terminal_gets_aligned_columns_on_one_line_each(table: Table) -> None:
