@@ -117,7 +117,7 @@ def _usual_table(rows: Sequence[dict[str, Any]], run: Run, title: str) -> Table:
     optional = (
         ("score", Column("score", right=True)),
         ("decision", Column("decision")),
-        ("error", Column("why it failed", breaks=True)),
+        ("error", Column("why it failed", least=24, breaks=True)),
         ("odd", Column("odd", 2)),
         ("layer", Column("layer and method", 4, breaks=True)),
         ("overlay", Column("overlay", 5, breaks=True)),

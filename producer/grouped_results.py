@@ -44,8 +44,12 @@ def write_groups(
     elif output_format == "json":
         stream.write(json.dumps(rows, indent=1) + "\n")
     elif output_format == "table":
+        numbers = {name for name in columns if any(isinstance(row[name], int | float) for row in rows)}
         table = Table(
-            [Column(name.replace("_", " "), index, breaks=True) for index, name in enumerate(columns)],
+            [
+                Column(name.replace("_", " "), index, right=name in numbers, breaks=True)
+                for index, name in enumerate(columns)
+            ],
             title=f"run {run.id} by {by}",
         )
         for row in rows:

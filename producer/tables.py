@@ -12,6 +12,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from producer.wrapped_text import print_wrapped
+from worker.file_names import printable
 
 # Longer names within a path are broken before columns are left out for them; in less than the other, no path
 # is read.
@@ -22,12 +23,14 @@ _BORDERS = 3  # of a column: two spaces and a line
 @dataclass(frozen=True)
 class Column:
     """`importance`: 0 is always shown; of others the highest number is left out first. `breaks`: text
-    that may go on in the next line after each `/`, and, where a name in it is long, at any place."""
+    that may go on in the next line after each `/`, and, where a name in it is long, at any place.
+    `least`: in a narrower column its sentences are not read with ease."""
 
     name: str
     importance: int = 0
     right: bool = False
     breaks: bool = False
+    least: int = 0
 
 
 @dataclass
@@ -40,7 +43,7 @@ class Table:
     sections: set[int] = field(default_factory=set)
 
     def add_row(self, *cells: str) -> None:
-        self.rows.append([*cells])
+        self.rows.append([printable(cell) for cell in cells])
 
     def add_section(self) -> None:
         self.sections.add(len(self.rows))
@@ -80,11 +83,17 @@ class Table:
 
     def _least_width(self, index: int, longest: int) -> int:
         """In which no word is cut; of a column that breaks, none up to `longest`."""
-        if not self.columns[index].breaks:
-            return max((cell_len(word) for cell in self._cells(index) for word in cell.split()), default=0)
-        names = (cell_len(part.rstrip()) for cell in self._cells(index) for part in _parts(cell))
-        heading = max(map(cell_len, self.columns[index].name.split()), default=0)
-        return max(min(max(names, default=0), longest), heading)
+        column = self.columns[index]
+        split = _parts if column.breaks else str.split
+        parts = (part for cell in self._cells(index) for part in split(cell))
+        least = max((cell_len(part.rstrip()) for part in parts), default=0)
+        if column.breaks:
+            least = max(min(least, longest), *map(cell_len, column.name.split()))
+        return max(least, min(column.least, self._wish(index)))
+
+    def _wish(self, index: int) -> int:
+        """In which each cell is one line."""
+        return max(cell_len(line) for cell in self._cells(index) for line in cell.split("\n"))
 
     def _narrowest(self, shown: Sequence[int], longest: int) -> int:
         return sum(self._least_width(index, longest) + _BORDERS for index in shown) + 1
@@ -93,10 +102,7 @@ class Table:
         """What each column gets: the least in which no word is cut, and of what is left, what it has use for,
         shared evenly among those that have."""
         widths = {index: self._least_width(index, longest) for index in shown}
-        wished = {
-            index: max(cell_len(line) for cell in self._cells(index) for line in cell.split("\n"))
-            for index in shown
-        }
+        wished = {index: self._wish(index) for index in shown}
         left = room - self._narrowest(shown, longest)
         by_wish = sorted(shown, key=lambda index: wished[index] - widths[index])
         for number, index in enumerate(by_wish):

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 def print_wrapped(console: Console, text: str) -> None:
     """Print lines of text as they are; in a terminal they go on in the next line between words.
 
-    A line with a word that is longer than the terminal is wide, such as a path, is left to the terminal: what is
-    copied from there has no line break in it.
+    A line with a word wider than the terminal, such as a path, is left to the terminal: what is copied from
+    there has no line break in it.
     """
     for line in text.split("\n"):
         is_wrapped = console.is_terminal and all(len(word) <= console.width for word in line.split())

@@ -184,7 +184,7 @@ def trainings_command(limit: int) -> None:
         Column("epochs", 2, right=True),
         Column("AUC", 1, right=True),
         Column("model", breaks=True),
-        Column("result", 3, breaks=True),
+        Column("result", 3, least=24, breaks=True),
         Column("requested", 4),
     )
     table = Table(columns)

@@ -84,10 +84,10 @@ def workers_command() -> None:
         Column("host", 5, breaks=True),
         Column("device", 3),
         Column("queue", 4),
-        Column("state"),
+        Column("state", least=12),
         Column("activity", 2),
         Column("model", 1, breaks=True),
-        Column("error", 2, breaks=True),
+        Column("error", 2, least=24, breaks=True),
     )
     table = Table(columns)
     for worker in known_workers(session.ledger):

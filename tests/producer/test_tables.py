@@ -45,7 +45,7 @@ def test_no_word_is_cut_and_no_line_too_long(table: Table, width: int) -> None:
 
 
 def test_the_least_important_column_goes_first_and_is_named(table: Table) -> None:
-    wide, middle, narrow = (printed(table, width) for width in (120, 56, 46))
+    wide, middle, narrow = (printed(table, width) for width in (120, 60, 46))
     assert "layer and method" in wide
     assert "a wider terminal" not in wide
     assert middle.endswith("a wider terminal shows more: layer and method\n")
