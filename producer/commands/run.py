@@ -252,6 +252,7 @@ def run_command(gpus: str, no_report: bool, dry_run: bool, dicom_results: str | 
     from producer.enqueue import enqueue
     from producer.local_run import run_locally
     from producer.session import open_session
+    from producer.status_line import doing
     from worker.supervisor.devices import devices_for
 
     session = open_session()
@@ -265,12 +266,12 @@ def run_command(gpus: str, no_report: bool, dry_run: bool, dicom_results: str | 
     if session.settings.broker is not None:
         session.require_broker()
     try:
-        with session.err.status("scanning") as status:
+        with doing(session.err, "scanning") as tell:
             enqueued = enqueue(
                 session.ledger,
                 session.settings,
                 request,
-                lambda found: status.update(f"scanning: {found} images"),
+                lambda found: tell(f"scanning, {found:,} files"),
             )
     except KeyboardInterrupt:
         click.echo("stopped while scanning; the same command continues it", err=True)
@@ -303,6 +304,7 @@ def enqueue_command(dry_run: bool, wait: bool, dicom_results: str | None, **give
     from producer.local_run import stopped_on_error
     from producer.publish import publish_chunks
     from producer.session import open_session
+    from producer.status_line import doing
 
     session = open_session()
     missing = local_folder(session, given)
@@ -314,18 +316,18 @@ def enqueue_command(dry_run: bool, wait: bool, dicom_results: str | None, **give
     session.require_broker()
     then = "the same command continues it"
     try:
-        with session.err.status("scanning") as status:
+        with doing(session.err, "scanning") as tell:
             enqueued = enqueue(
                 session.ledger,
                 session.settings,
                 request,
-                lambda found: status.update(f"scanning: {found} images"),
+                lambda found: tell(f"scanning, {found:,} files"),
             )
             then = f"'xraycam resume {enqueued.run.id}' sends the rest to the workers"
             report_enqueued(enqueued)
             chunks = session.ledger.query(runs.progress, enqueued.run.id).chunks
             with stopped_on_error(session.ledger, enqueued.run):
-                waiting = _WaitingToSend(session, enqueued.run, status.update)
+                waiting = _WaitingToSend(session, enqueued.run, tell)
                 publish_chunks(session.settings, session.ledger, enqueued.run, chunks, waiting.tell)
     except KeyboardInterrupt:
         click.echo(f"stopped; {then}", err=True)
