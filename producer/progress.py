@@ -54,8 +54,8 @@ def stall_reason(session: Session, run_id: int, found: Progress, workers: int) -
         return f"no worker is alive: start 'xraycam worker'{then}"
     if lost:
         return (
-            f"{waiting} chunks wait, but no message in the broker: workers re-queue them within a minute, "
-            f"'xraycam resume {run_id}' at once"
+            f"{counted(waiting, 'chunk')} to do, but no message in the broker: workers re-queue what is "
+            f"missing within a minute, 'xraycam resume {run_id}' at once"
         )
     return None
 
@@ -87,7 +87,7 @@ def step_of(found: runs.Progress, live: Sequence[Worker]) -> str:
         return "explaining"
     if not explaining:
         return "waiting for a worker"
-    if any(worker.activity for worker in explaining):
+    if found.leased_chunks or any(worker.activity for worker in explaining):
         return "loading the model"
     return f"starting {counted(len(explaining), 'worker')}"
 

@@ -152,7 +152,8 @@ def stage_of(training: Training, activity: str) -> tuple[str, int, int | None]:
 
 def time_left(training: Training) -> str:
     """The time that the epochs, or the stage after them, take yet; empty where it is not known."""
-    if training.eta_seconds is None:
+    # An estimate that has run out says nothing.
+    if training.eta_seconds is None or training.eta_seconds < 1:
         return ""
     words = status_line.time_left(training.eta_seconds)
     return words if training.stage in _STAGES else f"{words} of the epochs"
@@ -190,9 +191,9 @@ def report_training(session: Session, training: Training) -> int:
     if not training.has_ended:
         place = f"epoch {training.epoch} of {training.epochs}" if training.epoch else "no epoch done yet"
         owner = [worker for worker in live_workers(session.ledger) if worker.name == training.owner]
-        doing, done, of = stage_of(training, (owner[0].activity or "") if owner else "")
+        doing, part, of = stage_of(training, (owner[0].activity or "") if owner else "")
         if training.stage in _STAGES and of is not None:
-            doing += f" {done} of {of}"
+            doing += f" {part} of {of}"
         stage = f"{training.state}, {doing}" if training.stage else training.state
         print_wrapped(session.out, f"{word}: {stage}, {place}{_comma(time_left(training))}")
         return 0

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from worker.counted_words import counted
+
 
 @click.command("preview")
 @click.argument("dataset", type=click.Path(path_type=Path))
@@ -71,7 +73,7 @@ def preview_command(
         for line in found.passed_over:
             click.echo(line, err=True)
         draw_preview(found, chosen, draw_samples(found, count, seed), file)
-        counts = ", ".join(f"{name}: {number} images" for name, number in found.counts().items())
+        counts = ", ".join(f"{name}: {counted(number, 'image')}" for name, number in found.counts().items())
         click.echo(counts, err=True)
     click.echo(file)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from worker.counted_words import counted
 from worker.explain.names import AUTO, COLORMAPS, METHODS
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def _rank(
         place = output or session.settings.home / "rankings" / f"{metadata.version}-on-{folder.name}"
         with output_dir(place) as target:
             limits = limits_of(session.settings)
-            session.tell(f"reading {images} images of {folder}")
+            session.tell(f"reading {counted(images, 'image')} of {folder}")
             sample = draw_sample(folder, metadata, images, limits=limits, on_message=session.tell)
             sample.require(LEAST_IMAGES, folder)
             marked = None

@@ -227,7 +227,8 @@ def send_or_run_here(session: Session, run: Run) -> int:
     session.require_broker()
     with stopped_on_error(session.ledger, run):
         sent = publish_chunks(session.settings, session.ledger, run, found.chunks)
-    click.echo(f"run {run.id}: {found.pending} images in {sent} chunks sent to the workers", err=True)
+    what = f"{counted(found.pending, 'image')} in {counted(sent, 'chunk')}"
+    click.echo(f"run {run.id}: {what} sent to the workers", err=True)
     return 0
 
 

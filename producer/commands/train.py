@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from worker.counted_words import counted
+
 if TYPE_CHECKING:
     from db.trainings import Training
     from producer.session import Session
@@ -97,7 +99,7 @@ def train_command(dataset: Path | None, resume: int | None, wait: bool, gpus: st
         devices_for(gpus)  # refused before a training is noted
     training = _create_or_resume(session, dataset, resume, given)
     if session.settings.broker is None:
-        click.echo(f"training {training.id}: at most {training.epochs} epochs, local", err=True)
+        click.echo(f"training {training.id}: at most {counted(training.epochs, 'epoch')}, local", err=True)
         raise SystemExit(train_locally(session, training, gpus))
     _send(session, training)
     if wait:
