@@ -175,10 +175,11 @@ def statements_for(wanted: Filter) -> list[Select[*tuple[Any, ...]]]:
         raise ValueError(f"rows cannot be sorted by {name!r}")
     statement = statement_for(wanted).order_by(None)
     value: ColumnElement[Any] = images.c.path if name == "path" else results.c[name]
-    last = images.c.id if name == "path" or not list(_of_result(wanted)) else results.c.image_id
-    order = (value.desc(), last.desc()) if wanted.sort.startswith("-") else (value, last)
+    key = images.c.id if name == "path" else results.c.image_id  # as in the index of the value
+    order = (value.desc(), key.desc()) if wanted.sort.startswith("-") else (value, key)
     if name == "path":
         return [statement.order_by(*order)]
+    last = results.c.image_id if list(_of_result(wanted)) else images.c.id
     return [_with_value(wanted, value, order), statement.where(value.is_(None)).order_by(last)]
 
 
