@@ -17,6 +17,7 @@ from sqlalchemy import (
     Select,
     bindparam,
     column,
+    false,
     func,
     select,
 )
@@ -120,6 +121,15 @@ class Filter:
     status: str | None = None
     reason: str | None = None
     limit: int | None = None
+    sort: str | None = None
+
+
+# What rows can be sorted by: one value each. Of score, probability and heat in the corners there are indexes.
+SORTABLE = tuple(
+    name
+    for name, value in PREDICTION_COLUMNS.items()
+    if name not in ("run", "status", "enqueued_at", "gone_at") and not isinstance(value.type, JSON)
+)
 
 
 def read_predictions(ledger: Ledger, wanted: Filter) -> Iterator[dict[str, Any]]:
@@ -128,15 +138,66 @@ def read_predictions(ledger: Ledger, wanted: Filter) -> Iterator[dict[str, Any]]
     Asks the tables rather than the view, so that the indexes serve however large the run is.
     """
     with ledger.read() as connection:
-        for row in connection.execution_options(yield_per=1000).execute(statement_for(wanted)):
-            yield dict(row._mapping)
+        count = 0
+        for statement in statements_for(wanted):
+            left = None if wanted.limit is None else wanted.limit - count
+            if left == 0:
+                return
+            streamed = connection.execution_options(yield_per=1000).execute(statement.limit(left))
+            for row in streamed:
+                count += 1
+                yield dict(row._mapping)
+
+
+def count_predictions(connection: Connection, wanted: Filter) -> int:
+    """How many rows there are, whatever `limit` says."""
+    if wanted == Filter(run=wanted.run, limit=wanted.limit, sort=wanted.sort):
+        chosen = () if wanted.run is None else (images.c.run_id == wanted.run,)
+        return int(connection.execute(select(func.count(images.c.id)).where(*chosen)).scalar_one())
+    statement = statement_for(wanted).with_only_columns(images.c.id, maintain_column_froms=True)
+    return int(
+        connection.execute(
+            select(func.count()).select_from(statement.limit(None).order_by(None).subquery())
+        ).scalar_one()
+    )
+
+
+def statements_for(wanted: Filter) -> list[Select[*tuple[Any, ...]]]:
+    """The queries that give the wanted predictions one after the other: sorted by a value, those without it
+    come last, whichever way. Raises ValueError for a column that is none of SORTABLE."""
+    if wanted.sort is None:
+        return [statement_for(wanted)]
+    name = wanted.sort.removeprefix("-")
+    if name not in SORTABLE:
+        raise ValueError(f"rows cannot be sorted by {name!r}")
+    statement = statement_for(wanted).order_by(None)
+    value: ColumnElement[Any] = images.c.path if name == "path" else results.c[name]
+    key = images.c.id if name == "path" else results.c.image_id  # as in the index of the value
+    order = (value.desc(), key.desc()) if wanted.sort.startswith("-") else (value, key)
+    if name == "path":
+        return [statement.order_by(*order)]
+    last = results.c.image_id if list(_of_result(wanted)) else images.c.id
+    return [_with_value(wanted, value, order), statement.where(value.is_(None)).order_by(last)]
+
+
+def _with_value(
+    wanted: Filter, value: ColumnElement[Any], order: Sequence[ColumnElement[Any]]
+) -> Select[*tuple[Any, ...]]:
+    """Those that have `value`, read from the results, whose indexes give them in order."""
+    source = results.join(images, _IS_RESULT).join(runs, runs.c.id == images.c.run_id)
+    conditions = [value.is_not(None), *_of_result(wanted)]
+    if wanted.run is not None:
+        conditions.append(results.c.run_id == wanted.run)
+    if wanted.status in ("pending", "cancelled"):
+        conditions.append(false())
+    return select_predictions(source).where(*conditions).order_by(*order)
 
 
 def statement_for(wanted: Filter) -> Select[*tuple[Any, ...]]:
     """The query for the wanted predictions, of which an index gives the first ones at once.
 
-    All, and pending ones, are in the order of their chunks; those chosen by their result, in the order in
-    which the images were enqueued first.
+    All are in the order of their paths, pending ones in that of their chunks; those chosen by their result,
+    in the order in which the images were enqueued first, which is that of the paths within one scan.
     """
     order: tuple[ColumnElement[Any], ...]
     if conditions := list(_of_result(wanted)):
@@ -157,7 +218,7 @@ def statement_for(wanted: Filter) -> Select[*tuple[Any, ...]]:
         statement = select_predictions(
             images.join(runs, runs.c.id == images.c.run_id).outerjoin(results, _IS_RESULT)
         )
-        run_id, order = images.c.run_id, (images.c.run_id, images.c.chunk, images.c.id)
+        run_id, order = images.c.run_id, (images.c.run_id, images.c.path)
     if wanted.run is not None:
         conditions.append(run_id == wanted.run)
     return statement.where(*conditions).order_by(*order).limit(wanted.limit)

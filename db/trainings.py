@@ -203,9 +203,11 @@ def renew_training(connection: Connection, training: Training, seconds: float) -
     return _change(connection, training, {"lease_expires_at": now(seconds)})
 
 
-def set_stage(connection: Connection, training: Training, stage: str) -> bool:
-    """Note what a training is at; false when it is no longer ours."""
-    return _change(connection, training, {"stage": stage, "eta_seconds": None})
+def set_stage(
+    connection: Connection, training: Training, stage: str, eta_seconds: float | None = None
+) -> bool:
+    """Note what a training is at, and how long that takes yet; false when it is no longer ours."""
+    return _change(connection, training, {"stage": stage, "eta_seconds": eta_seconds, "progress_at": now()})
 
 
 def record_epoch(

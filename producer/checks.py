@@ -12,6 +12,7 @@ from db.errors import LedgerError
 from db.ledger import Ledger
 from db.migrate import migrate
 from producer.known_workers import live_workers
+from worker.counted_words import counted
 from worker.environment import KEEP_ENV, child_environment, python_command
 from worker.errors import XraycamError
 from worker.model.store import ensure_current_model, store_of
@@ -100,7 +101,7 @@ def _broker(settings: Settings) -> Iterator[Check]:
     except XraycamError as error:
         yield Check("broker", False, str(error))
         return
-    yield Check("broker", True, f"{redact_url(settings.broker)}, {waiting} messages wait")
+    yield Check("broker", True, f"{redact_url(settings.broker)}, {counted(waiting, 'message')} waiting")
     persistence = client(settings.broker).info("persistence")
     if not persistence.get("aof_enabled"):
         yield Check(

@@ -4,42 +4,61 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import IO, Any, TextIO
 
 from rich.console import Console
-from rich.table import Table
 
 from db.ledger import Ledger
 from db.results import COLUMNS, Filter, read_predictions
 from db.runs import Run
+from producer.tables import Column, Table
 
 PARQUET_ROWS = 10_000
 
 
-def write_csv(ledger: Ledger, wanted: Filter, stream: TextIO) -> None:
-    writer = csv.DictWriter(stream, COLUMNS)
-    writer.writeheader()
+# A column of its own for the probability of one class: `probabilities.Tuberculosis`.
+OF_CLASS = "probabilities."
+
+
+def _rows(ledger: Ledger, wanted: Filter, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
     for row in read_predictions(ledger, wanted):
+        yield {name: value_of(row, name) for name in columns}
+
+
+def value_of(row: dict[str, Any], column: str) -> Any:
+    """The value of a column of a prediction, or the probability of a class by `probabilities.CLASS`."""
+    if column.startswith(OF_CLASS):
+        return (row["probabilities"] or {}).get(column.removeprefix(OF_CLASS))
+    return row[column]
+
+
+def write_csv(ledger: Ledger, wanted: Filter, stream: TextIO, columns: Sequence[str] = COLUMNS) -> None:
+    writer = csv.DictWriter(stream, columns)
+    writer.writeheader()
+    for row in _rows(ledger, wanted, columns):
         writer.writerow({name: _text(value) for name, value in row.items()})
 
 
-def write_json(ledger: Ledger, wanted: Filter, stream: TextIO) -> None:
+def write_json(ledger: Ledger, wanted: Filter, stream: TextIO, columns: Sequence[str] = COLUMNS) -> None:
     """One JSON array, a row a line."""
     separator = "[\n"
-    for row in read_predictions(ledger, wanted):
+    for row in _rows(ledger, wanted, columns):
         stream.write(separator + json.dumps(row, default=_text, ensure_ascii=False))
         separator = ",\n"
     stream.write("\n]\n" if separator == ",\n" else "[]\n")
 
 
-def write_jsonl(ledger: Ledger, wanted: Filter, stream: TextIO) -> None:
-    for row in read_predictions(ledger, wanted):
+def write_jsonl(ledger: Ledger, wanted: Filter, stream: TextIO, columns: Sequence[str] = COLUMNS) -> None:
+    for row in _rows(ledger, wanted, columns):
         stream.write(json.dumps(row, default=_text, ensure_ascii=False) + "\n")
 
 
-def write_parquet(ledger: Ledger, wanted: Filter, stream: IO[bytes]) -> None:
+def write_parquet(
+    ledger: Ledger, wanted: Filter, stream: IO[bytes], columns: Sequence[str] = COLUMNS
+) -> None:
     import pyarrow
     from pyarrow import parquet
     from sqlalchemy import BigInteger, Boolean, Double
@@ -53,40 +72,81 @@ def write_parquet(ledger: Ledger, wanted: Filter, stream: IO[bytes]) -> None:
         Boolean: pyarrow.bool_(),
         Timestamp: pyarrow.timestamp("ms", tz="UTC"),
     }
-    schema = pyarrow.schema(
-        [(name, types.get(type(predictions.c[name].type), pyarrow.string())) for name in COLUMNS]
-    )
-    rows = read_predictions(ledger, wanted)
+
+    def type_of(name: str) -> Any:
+        if name.startswith(OF_CLASS):
+            return pyarrow.float64()
+        return types.get(type(predictions.c[name].type), pyarrow.string())
+
+    schema = pyarrow.schema([(name, type_of(name)) for name in columns])
+    rows = _rows(ledger, wanted, columns)
     with parquet.ParquetWriter(stream, schema) as writer:
         while batch := list(islice(rows, PARQUET_ROWS)):
             texts = [{name: _cell(value) for name, value in row.items()} for row in batch]
             writer.write_table(pyarrow.Table.from_pylist(texts, schema))
 
 
-def print_table(ledger: Ledger, wanted: Filter, run: Run, console: Console) -> int:
-    """Print what a person wants to see of each row, paths shortened; returns the number of rows."""
-    table = Table(title=f"run {run.id}: {run.root}\noverlays in {run.output}", title_justify="left")
-    table.add_column("image", overflow="fold", ratio=3)
-    table.add_column("class", no_wrap=True)
-    table.add_column("probability", justify="right", no_wrap=True)
-    table.add_column("odd", overflow="fold")
-    table.add_column("layer and method", overflow="fold", ratio=2)
-    table.add_column("overlay, or why there is none", overflow="fold", ratio=5)
-    count = 0
-    for row in read_predictions(ledger, wanted):
-        count += 1
-        # A done image without one: of a model of findings, that sees none.
-        probability, done = row["probability"], row["status"] == "done"
+def print_table(
+    ledger: Ledger, wanted: Filter, run: Run, console: Console, columns: Sequence[str] | None = None
+) -> int:
+    """Print `columns`, or what a person wants to see of each row; paths are shortened. Returns the number of
+    rows."""
+    rows = list(read_predictions(ledger, wanted))
+    title = f"run {run.id}: {run.root}\noverlays in {run.output}"
+    if columns is not None:
+        numbers = {
+            name for name in columns if any(isinstance(value_of(row, name), int | float) for row in rows)
+        }
+        table = Table([Column(name, right=name in numbers, breaks=True) for name in columns], title)
+        for row in rows:
+            table.add_row(*(_shown(value_of(row, name), run) for name in columns))
+    else:
+        table = _usual_table(rows, run, title)
+    table.print(console)
+    return len(rows)
+
+
+# So many classes have a column each for their probability; of more, the results hold it.
+_CLASSES_SHOWN = 4
+
+
+def _usual_table(rows: Sequence[dict[str, Any]], run: Run, title: str) -> Table:
+    classes = sorted({name for row in rows for name in row["probabilities"] or {}})
+    classes = classes if len(classes) <= _CLASSES_SHOWN else []
+    has = {name for row in rows for name, value in row.items() if value not in (None, "")}
+    optional = (
+        ("score", Column("score", right=True)),
+        ("decision", Column("decision")),
+        ("error", Column("why it failed", least=24, breaks=True)),
+        ("odd", Column("odd", 2)),
+        ("layer", Column("layer and method", 4, breaks=True)),
+        ("overlay", Column("overlay", 5, breaks=True)),
+    )
+    shown = [(name, column) for name, column in optional if name in has]
+    ofs = [Column(f"P({name})", 3, right=True) for name in classes]
+    start = [Column("image", breaks=True), Column("class")]
+    table = Table([*start, *(ofs or [Column("probability", 1, right=True)]), *(c for _, c in shown)], title)
+    for row in rows:
+        of_row = [_shown(value_of(row, OF_CLASS + name), run) for name in classes]
+        cells = row | {
+            "odd": "not checked" if row["odd"] is None and row["status"] == "done" else row["odd"],
+            "layer": _origin(row) if row["status"] == "done" else "",
+            "score": None if row["score"] is None else f"{row['score']:.1f}",
+        }
         table.add_row(
             row["path"].removeprefix(run.root.rstrip("/") + "/"),
             row["class"] or row["status"],
-            "" if probability is None else f"{probability:.3f}",
-            "not checked" if row["odd"] is None and done else row["odd"] or "",
-            _origin(row) if done else "",
-            (row["overlay"] or "").removeprefix(run.output + "/") or row["error"] or "",
+            *(of_row or [_shown(row["probability"], run)]),
+            *(_shown(cells[name], run) for name, _ in shown),
         )
-    console.print(table)
-    return count
+    return table
+
+
+def _shown(value: Any, run: Run) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    text = "" if value is None else str(_text(value))
+    return text.removeprefix(run.output + "/").removeprefix(run.root.rstrip("/") + "/")
 
 
 def _origin(row: dict[str, Any]) -> str:

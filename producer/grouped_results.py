@@ -7,9 +7,9 @@ import json
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
-from rich.table import Table
 
 from db.grouped_results import GROUP_COLUMNS, hash_keys, read_groups
+from producer.tables import Column, Table
 
 if TYPE_CHECKING:
     from db.runs import Run
@@ -44,12 +44,17 @@ def write_groups(
     elif output_format == "json":
         stream.write(json.dumps(rows, indent=1) + "\n")
     elif output_format == "table":
-        table = Table(title=f"run {run.id} by {by}", title_justify="left")
-        for name in columns:
-            table.add_column(name.replace("_", " "), overflow="fold")
+        numbers = {name for name in columns if any(isinstance(row[name], int | float) for row in rows)}
+        table = Table(
+            [
+                Column(name.replace("_", " "), index, right=name in numbers, breaks=True)
+                for index, name in enumerate(columns)
+            ],
+            title=f"run {run.id} by {by}",
+        )
         for row in rows:
             table.add_row(*(_text(row[name]) for name in columns))
-        session.out.print(table)
+        table.print(session.out)
     else:
         raise click.UsageError(f"--per {by} is written as table, csv, json or jsonl.")
 

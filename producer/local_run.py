@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import SecretStr
+from rich.console import Console
 
 from db import runs
 from db.errors import LedgerError
@@ -22,6 +23,7 @@ from producer.progress import ProgressDisplay, wait_for_run
 from producer.publish import publish_chunks
 from producer.run_summary import summarize
 from producer.session import Session
+from producer.status_line import doing
 from producer.training_progress import TrainingDisplay, report_training, wait_for_training
 from worker.errors import XraycamError
 from worker.queue.broker import require_broker
@@ -69,12 +71,13 @@ def local_workers(
     run_id: int | None = None,
     everything: bool = False,
     early: EarlyStart | None = None,
+    console: Console | None = None,
 ) -> Iterator[LocalWorkers]:
     """A broker, unless one is configured, and one worker per queue and device, for the time of the block.
 
     With a private broker they look after `run_id` alone: what else waits is not what was asked for, unless
     `everything` is. `early`: a private broker and workers that have been started already, for the same queues
-    and `gpus`.
+    and `gpus`. `console`: where to say what is being started.
     """
     devices = devices_for(gpus) if early is None else early.devices
     with ExitStack() as started:
@@ -82,7 +85,8 @@ def local_workers(
         if settings.broker is None:
             broker, spawned = (PrivateBroker(settings), None) if early is None else early.hand_over()
             started.callback(broker.stop)
-            broker.ensure()
+            with doing(console, "starting the broker"):
+                broker.ensure()
             settings = settings.model_copy(update={"broker_url": SecretStr(broker.url)})
             scope = ALL_WORK if everything else ReaperScope(run_id=run_id)
         else:
@@ -138,7 +142,9 @@ def run_locally(
             with (
                 interrupt_once(),
                 stopped_on_error(session.ledger, run),
-                local_workers(session.settings, session.ledger, gpus, run_id=run.id, early=early) as fleet,
+                local_workers(
+                    session.settings, session.ledger, gpus, run_id=run.id, early=early, console=session.err
+                ) as fleet,
                 # Once more, before the workers are told to end: each finishes its chunk and takes no other.
                 stopped_on_error(session.ledger, run),
             ):
@@ -192,7 +198,9 @@ def train_locally(session: Session, training: Training, gpus: str = "all") -> in
         with (
             cancelled_on_error(session.ledger, training),
             interrupt_once(),
-            local_workers(session.settings, session.ledger, gpus, queues=[TRAIN_QUEUE]) as fleet,
+            local_workers(
+                session.settings, session.ledger, gpus, queues=[TRAIN_QUEUE], console=session.err
+            ) as fleet,
         ):
             overseer = _TrainingSupervisor(fleet)
             try:

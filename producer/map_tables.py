@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rich.table import Table
-
+from producer.tables import Column, Table
 from worker.map_evaluation.bootstrap import Mean
 from worker.map_evaluation.reports import Ranked, Ranking, Sanity
 from worker.map_evaluation.similarity import Similarity
@@ -19,13 +18,17 @@ def ranking_table(ranking: Ranking) -> Table:
         f"model {ranking.model}: where its scores come from, on {ranking.images} images, in score units; "
         "95% intervals"
     )
-    table = Table(title=title, title_justify="left")
-    table.add_column("layer and method", overflow="fold")
-    for name in ("map", "faithfulness", "insertion", "deletion", "ROAD", "blank"):
-        table.add_column(name, justify="right")
+    columns = [
+        Column("layer and method"),
+        Column("map", 5, right=True),
+        Column("faithfulness", right=True),
+        *(Column(name, 4, right=True) for name in ("insertion", "deletion", "ROAD")),
+        Column("blank", 1, right=True),
+    ]
     if is_located:
-        for name in ("hit rate", "share of heat", "IoU"):
-            table.add_column(f"{name}, marked area", justify="right")
+        located = (("hit rate", 2), ("share of heat", 2), ("IoU", 3))
+        columns += [Column(f"{name}, marked area", number, right=True) for name, number in located]
+    table = Table(columns, title=title)
     for row in ranking.pairs:
         table.add_row(*_ranking_cells(row))
     table.add_section()
@@ -83,14 +86,17 @@ def _faithfulness(row: Ranked) -> float:
 
 def sanity_table(found: Sanity) -> Table:
     """Stages from the head down, then what unrelated maps have in common."""
+    columns = (
+        Column("randomised down to"),
+        Column("rank correlation", right=True),
+        Column("structural similarity", right=True),
+        Column("blank maps", 1, right=True),
+    )
     table = Table(
+        columns,
         title=f"model {found.model}, {found.layer} {found.method}, {found.images} images: similarity to the "
         "trained model's maps; 95% intervals",
-        title_justify="left",
     )
-    table.add_column("randomised down to")
-    for name in ("rank correlation", "structural similarity", "blank maps"):
-        table.add_column(name, justify="right")
     for stage in found.stages:
         table.add_row(stage.part, *_sanity_cells(stage.similarity), str(stage.blank or ""))
     table.add_section()

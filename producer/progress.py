@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as ProgressBar
 from rich.text import Text
 
@@ -21,6 +21,8 @@ from producer.interrupts import raise_if_interrupted
 from producer.known_workers import live_workers
 from producer.session import Session
 from producer.stall_notice import StallNotice, why_not_moving
+from producer.status_line import LINE_SECONDS, time_left
+from worker.counted_words import counted
 from worker.queue.broker import BrokerUnreachable, queue_length
 from worker.queue.messages import EXPLAIN_QUEUE
 
@@ -52,13 +54,15 @@ def stall_reason(session: Session, run_id: int, found: Progress, workers: int) -
         return f"no worker is alive: start 'xraycam worker'{then}"
     if lost:
         return (
-            f"{waiting} chunks wait, but no message in the broker: workers re-queue them within a minute, "
-            f"'xraycam resume {run_id}' at once"
+            f"{counted(waiting, 'chunk')} to do, but no message in the broker: workers re-queue what is "
+            f"missing within a minute, 'xraycam resume {run_id}' at once"
         )
     return None
 
 
 RATE_SECONDS = 20.0
+# The time left is told once the pace has been seen for so long.
+_SEEN_SECONDS = 5.0
 
 
 def inference_workers(live: Iterable[Worker]) -> int:
@@ -68,14 +72,24 @@ def inference_workers(live: Iterable[Worker]) -> int:
 
 def describe_health(found: runs.Progress, workers: int, failures: dict[str, int]) -> str:
     """Who works, what failed and what was lost, in one line."""
-    words = [f"{workers} worker{'' if workers == 1 else 's'}"]
+    words = [counted(workers, "worker")]
     if failures:
         words.append("failed: " + ", ".join(f"{count} {reason}" for reason, count in failures.items()))
     if found.expired_leases:
-        words.append(
-            f"{found.expired_leases} lease{'' if found.expired_leases == 1 else 's'} expired, chunks re-run"
-        )
+        words.append(f"{counted(found.expired_leases, 'lease')} expired, chunks re-run")
     return "; ".join(words)
+
+
+def step_of(found: runs.Progress, live: Sequence[Worker]) -> str:
+    """What is done before a run's first result, in words; of the images from then on."""
+    explaining = [worker for worker in live if EXPLAIN_QUEUE in worker.queues]
+    if found.done + found.failed or any(worker.model_version for worker in explaining):
+        return "explaining"
+    if not explaining:
+        return "waiting for a worker"
+    if found.leased_chunks or any(worker.activity for worker in explaining):
+        return "loading the model"
+    return f"starting {counted(len(explaining), 'worker')}"
 
 
 class _BarAndHealth(ProgressBar):
@@ -87,8 +101,9 @@ class _BarAndHealth(ProgressBar):
 
 
 class ProgressDisplay:
-    """A progress bar on standard error: images done, failed, images/s, time left; below it who works, what
-    failed for which reason and what was lost; above it the workers' faults."""
+    """A progress bar on standard error: what is done now, images done, failed, images/s, time left; below it
+    who works, what failed for which reason and what was lost; above it the workers' faults. Without a
+    terminal, a line for each step and one a minute."""
 
     def __init__(
         self,
@@ -107,21 +122,20 @@ class ProgressDisplay:
         self._run = run
         self._console = console
         self._seen: deque[tuple[float, int]] = deque()
+        self._before: int | None = None
+        self._step = ""
+        self._next_line = time.monotonic() + LINE_SECONDS
         self._faults: set[str] = set()
         self._next_faults = 0.0
         self._bar = _BarAndHealth(
-            TextColumn("run {task.fields[run]}"),
+            TextColumn("run {task.fields[run]}: {task.description}"),
             BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[failed]} failed"),
-            TextColumn("{task.fields[rate]} images/s"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[figures]}"),
             console=console,
             # Without a terminal there is nothing to redraw: only the lines around the bar are printed.
             disable=not console.is_terminal,
-            speed_estimate_period=RATE_SECONDS,
         )
-        self._task = self._bar.add_task("", total=None, run=run.id, failed=0, rate="-")
+        self._task = self._bar.add_task("starting", total=None, run=run.id, figures="")
 
     def __enter__(self) -> ProgressDisplay:
         self._bar.start()
@@ -136,9 +150,18 @@ class ProgressDisplay:
         """Look at the ledger and redraw."""
         found = self._ledger.query(runs.progress, self._run.id)
         ended = found.done + found.failed
+        figures = ", ".join(self._figures(found))
+        step = "explaining" if ended else step_of(found, live_workers(self._ledger))
         self._bar.update(
-            self._task, total=found.images, completed=ended, failed=found.failed, rate=self._rate(ended)
+            self._task,
+            description=step,
+            # A bar at nothing says nothing: it moves until there is something to show.
+            total=found.images if ended else None,
+            completed=ended,
+            figures=figures,
         )
+        if not self._console.is_terminal:
+            self._say(step, figures)
         if time.monotonic() >= self._next_faults:
             self._next_faults = time.monotonic() + 2.0
             self._show_health(found)
@@ -150,14 +173,35 @@ class ProgressDisplay:
         reason = None if self._stall_reason is None else self._stall_reason(found, inference_workers(live))
         return why_not_moving(found, live, reason, self._log_error())
 
-    def _rate(self, ended: int) -> str:
+    def _say(self, step: str, figures: str) -> None:
         moment = time.monotonic()
+        if step != self._step or moment >= self._next_line:
+            is_new, self._step, self._next_line = step != self._step, step, moment + LINE_SECONDS
+            line = step if is_new else figures
+            self._console.print(f"run {self._run.id}: {line}", soft_wrap=True, markup=False)
+
+    def _figures(self, found: runs.Progress) -> Iterator[str]:
+        ended = found.done + found.failed
+        yield f"{ended:,}/{found.images:,}"
+        if found.failed:
+            yield f"{found.failed:,} failed"
+        seconds, images = self._pace(ended)
+        if seconds > 0 and images:
+            yield f"{images / seconds:.1f} images/s"
+        if seconds >= _SEEN_SECONDS and images and ended < found.images:
+            yield time_left(seconds / images * (found.images - ended))
+
+    def _pace(self, ended: int) -> tuple[float, int]:
+        """Seconds, and how many images ended in them, from the first result on: before that workers start."""
+        moment = time.monotonic()
+        if self._before is None:
+            self._before = ended
+        if ended == self._before:
+            return 0.0, 0
         self._seen.append((moment, ended))
         while moment - self._seen[0][0] > RATE_SECONDS and len(self._seen) > 2:
             self._seen.popleft()
-        seconds = moment - self._seen[0][0]
-        images = ended - self._seen[0][1]
-        return f"{images / seconds:.1f}" if seconds > 0 and images else "-"
+        return moment - self._seen[0][0], ended - self._seen[0][1]
 
     def _show_health(self, found: runs.Progress) -> None:
         live = live_workers(self._ledger)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.table import Table
 
 from db import runs
 from db.gone_files import count_gone
@@ -21,6 +20,7 @@ from producer.cli import SOME_FAILED
 from producer.formats import write_csv
 from producer.known_workers import live_workers
 from producer.progress import ProgressDisplay, inference_workers, stall_reason, wait_for_run
+from producer.tables import Column, Table
 from worker.counted_words import counted
 from worker.safe_files import apply_umask
 
@@ -37,9 +37,8 @@ def summarize(session: Session, run: Run, report: Path | None = None) -> int:
     found = session.ledger.query(runs.progress, run.id)
     with session.ledger.read() as connection:
         gone = count_gone(connection, run.id)
-    table = Table(title=f"run {run.id}: {found.done} done, {found.failed} failed", title_justify="left")
-    table.add_column("result")
-    table.add_column("images", justify="right")
+    columns = (Column("result"), Column("images", right=True))
+    table = Table(columns, title=f"run {run.id}: {found.done} done, {found.failed} failed")
     for name, count in session.ledger.query(runs.count_by_class, run.id).items():
         if count > gone.get(name, 0):
             table.add_row(name, str(count - gone.get(name, 0)))
@@ -49,7 +48,7 @@ def summarize(session: Session, run: Run, report: Path | None = None) -> int:
         table.add_row(f"odd: {word}", str(count))
     if of_class := sum(count for name, count in gone.items() if name is not None):
         table.add_row("file deleted since (gone_at is set)", str(of_class))
-    session.out.print(table)
+    table.print(session.out)
     places = {} if report is None else {"report": str(report)}
     places |= {"overlays": run.output, "table": _write_table(session, run), "ledger": str(session.ledger)}
     for label, place in places.items():

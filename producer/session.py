@@ -16,6 +16,7 @@ from db.ledger import Ledger
 from db.migrate import migrate
 from db.models import Model, get_model
 from db.runs import Run, get_run, latest_run
+from producer.wrapped_text import print_wrapped
 from worker.errors import XraycamError
 from worker.queue.broker import require_broker
 from worker.settings import Settings, load_settings
@@ -34,7 +35,11 @@ class Session:
 
     def tell(self, text: str) -> None:
         """Say something to whoever waits, beside the command's output."""
-        self.err.print(text, soft_wrap=True, markup=False)
+        print_wrapped(self.err, text)
+
+    def say(self, text: str) -> None:
+        """A line of the command's output."""
+        print_wrapped(self.out, text)
 
     def run(self, number: int | None) -> Run:
         """The run that was named, or the latest. Raises RunNotFound."""

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
 from db.errors import LedgerError
 from db.ledger import Ledger
 from db.models import get_model
-from db.trainings import CANCELLED, DONE, LOST, QUEUED, Training, get_training
+from db.trainings import CANCELLED, DONE, LOST, QUEUED, RUNNING, Training, get_training
+from producer import status_line
 from producer.attribution_report import occlusion_report_of
 from producer.cli import SOME_FAILED
 from producer.interrupts import raise_if_interrupted
 from producer.known_workers import live_workers
 from producer.session import Session
+from producer.wrapped_text import print_wrapped
 from worker.counted_words import counted
 from worker.errors import XraycamError
 from worker.model.metadata import read_metadata
@@ -30,27 +33,44 @@ LOOK_SECONDS = 0.5
 RETRY_TIMEOUT = 5.0
 
 
+# What is said of the stages before and after the epochs, which the ledger has in a word.
+_STAGES = {
+    "reading": "reading the dataset",
+    "first epoch": "preparing the first epoch",
+    "next epoch": "preparing the next epoch",
+    "measuring": "measuring on the validation part",
+    "ranking maps": "ranking maps",
+    "input check": "fitting the input check",
+    "writing": "writing the version and its card",
+    "comparing": "comparing with the current model",
+    "publishing": "publishing",
+}
+_COUNTED = re.compile(r", (\d+) of (\d+) images?$")
+
+
 class TrainingDisplay:
-    """A line on standard error for each epoch, and in a terminal a bar with the time left."""
+    """A line on standard error for each epoch, and in a terminal a bar with what is done now and the time
+    left; elsewhere a line for each stage."""
 
     def __init__(self, console: Console, ledger: Ledger, training_id: int) -> None:
         self._console = console
         self._ledger = ledger
         self._id = training_id
         self._shown = 0
+        self._doing = ""
         self._start = 0
         self._hint_at: float | None = time.monotonic() + RETRY_TIMEOUT
         self._bar = Progress(
             TextColumn("training {task.fields[training]}: {task.description}"),
             BarColumn(),
-            MofNCompleteColumn(),
+            TextColumn("{task.fields[count]}"),
             TextColumn("{task.fields[figures]}"),
             TextColumn("{task.fields[left]}"),
             console=console,
             # Without a terminal there is nothing to redraw: the lines of the epochs are all.
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task("", total=None, training=training_id, figures="", left="")
+        self._task = self._bar.add_task("", total=None, training=training_id, count="", figures="", left="")
 
     def __enter__(self) -> TrainingDisplay:
         self._bar.start()
@@ -71,18 +91,35 @@ class TrainingDisplay:
             self._console.print(_line(epoch, training.epochs))
         # After a start without a checkpoint the epochs begin again.
         self._shown = len(training.history)
-        self._bar.update(
-            self._task,
-            description=training.state if training.state != "running" else training.stage or "starting",
-            total=training.epochs,
-            completed=training.epoch,
-            figures="" if training.val_auc is None else f"AUC {training.val_auc:.3f}",
-            left=_time(training.eta_seconds),
-        )
+        self._show(training)
         if training.state == QUEUED and self._hint_at is not None and time.monotonic() > self._hint_at:
             self._hint_at = None
             self._hint()
         return training
+
+    def _show(self, training: Training) -> None:
+        doing, done, of = stage_of(training, self._activity_of(training))
+        if training.state == QUEUED:
+            trainers = any(worker.queues == TRAIN_QUEUE for worker in live_workers(self._ledger))
+            doing, of = "starting the trainer" if trainers else "waiting for a trainer", None
+        if doing != self._doing and not self._console.is_terminal and training.stage in _STAGES:
+            self._console.print(f"training {self._id}: {doing}", soft_wrap=True)
+        self._doing = doing
+        self._bar.update(
+            self._task,
+            description=doing,
+            total=of,
+            completed=done,
+            count="" if of is None else f"{done}/{of}",
+            figures="" if training.val_auc is None else f"AUC {training.val_auc:.3f}",
+            left=time_left(training),
+        )
+
+    def _activity_of(self, training: Training) -> str:
+        if training.owner is None or training.stage not in _STAGES:
+            return ""
+        live = live_workers(self._ledger)
+        return next((worker.activity or "" for worker in live if worker.name == training.owner), "")
 
     def _hint(self) -> None:
         trainers = [w for w in live_workers(self._ledger) if w.queues == TRAIN_QUEUE]
@@ -94,6 +131,32 @@ class TrainingDisplay:
             )
         elif all(trainer.activity for trainer in trainers):
             self._console.print(f"training {self._id} waits: {trainers[0].activity} comes first")
+
+
+def stage_of(training: Training, activity: str) -> tuple[str, int, int | None]:
+    """What a training is at, in words, and how much of how much of that is done; None: not told.
+
+    `activity`: of its trainer, which counts what it is done with in the stages that are no epochs.
+    """
+    if training.state != RUNNING:
+        return training.state, training.epoch, training.epochs
+    if training.stage is None:
+        return "starting", 0, None
+    if training.stage not in _STAGES:
+        return f"epochs of the {training.stage}", training.epoch, training.epochs
+    words = _STAGES[training.stage]
+    if (found := _COUNTED.search(activity)) is None or f": {training.stage}, " not in activity:
+        return words, 0, None
+    return words, int(found[1]), int(found[2])
+
+
+def time_left(training: Training) -> str:
+    """The time that the epochs, or the stage after them, take yet; empty where it is not known."""
+    # An estimate that has run out says nothing.
+    if training.eta_seconds is None or training.eta_seconds < 1:
+        return ""
+    words = status_line.time_left(training.eta_seconds)
+    return words if training.stage in _STAGES else f"{words} of the epochs"
 
 
 def wait_for_training(
@@ -127,8 +190,12 @@ def report_training(session: Session, training: Training) -> int:
         return 0
     if not training.has_ended:
         place = f"epoch {training.epoch} of {training.epochs}" if training.epoch else "no epoch done yet"
-        stage = f"{training.state}, {training.stage}" if training.stage else training.state
-        session.out.print(f"{word}: {stage}, {place}{_comma(_time(training.eta_seconds))}")
+        owner = [worker for worker in live_workers(session.ledger) if worker.name == training.owner]
+        doing, part, of = stage_of(training, (owner[0].activity or "") if owner else "")
+        if training.stage in _STAGES and of is not None:
+            doing += f" {part} of {of}"
+        stage = f"{training.state}, {doing}" if training.stage else training.state
+        print_wrapped(session.out, f"{word}: {stage}, {place}{_comma(time_left(training))}")
         return 0
     done = f"after {training.epoch} of {training.epochs} epochs"
     if training.state == LOST:
@@ -195,14 +262,6 @@ def _line(epoch: dict[str, Any], epochs: int) -> str:
         f"epoch {epoch['epoch']}/{epochs} ({epoch['stage']}): loss {number('loss')}, validation loss "
         f"{number('val_loss')}, AUC {number('val_auc')}, {epoch.get('seconds') or 0:.1f} s"
     )
-
-
-def _time(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    if seconds < 90:
-        return f"{seconds:.0f} s left"
-    return f"{seconds / 60:.0f} min left" if seconds < 5400 else f"{seconds / 3600:.1f} h left"
 
 
 def _comma(text: str) -> str:

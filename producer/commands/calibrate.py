@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from producer.session import Session
+    from producer.tables import Table
     from worker.train.calibration import Calibration
 
 _SHOWN = tuple(float(value) for value in range(10, 100, 10))
@@ -100,9 +99,9 @@ def calibrate_command(
             on_message=session.tell,
             images=root,
         )
-    session.out.print(_over_thresholds(found, chosen.version))
+    _over_thresholds(found, chosen.version).print(session.out)
     if found.subgroups:
-        session.out.print(_by_subgroup(found))
+        _by_subgroup(found).print(session.out)
     for line in _lines(found, threshold is not None, prevalence is not None):
         session.out.print(line, soft_wrap=True)
     if site is not None and not check:
@@ -157,13 +156,14 @@ def _lines(found: Calibration, is_check: bool, has_prevalence: bool) -> list[str
 
 
 def _over_thresholds(found: Calibration, version: str) -> Table:
-    from rich.table import Table
-
+    from producer.tables import Column, Table
     from worker.train.calibration import nearest
 
-    table = Table(title=f"model {version}, prevalence {found.prevalence:.1%}", title_justify="left")
-    for name in ("score from", "sensitivity", "specificity", "PPV", "NPV", "missed/1,000", "referred/1,000"):
-        table.add_column(name, justify="right")
+    names = ("score from", "sensitivity", "specificity", "PPV", "NPV", "missed/1,000", "referred/1,000")
+    table = Table(
+        [Column(name, 0 if number < 3 else 1, right=True) for number, name in enumerate(names)],
+        title=f"model {version}, prevalence {found.prevalence:.1%}",
+    )
     rows = [(threshold, row) for threshold in _SHOWN for row in nearest(found.over_thresholds, [threshold])]
     rows = sorted([*rows, (found.point.threshold, found.at_point)], key=lambda pair: pair[0])
     for threshold, row in rows:
@@ -181,11 +181,16 @@ def _over_thresholds(found: Calibration, version: str) -> Table:
 
 
 def _by_subgroup(found: Calibration) -> Table:
-    from rich.table import Table
+    from producer.tables import Column, Table
 
-    table = Table(title=f"at {found.point.threshold:.1f}, by subgroup (95% intervals)", title_justify="left")
-    for name in ("subgroup", "positive", "negative", "sensitivity", "specificity"):
-        table.add_column(name, justify="left" if name == "subgroup" else "right")
+    columns = (
+        Column("subgroup"),
+        Column("positive", 1, right=True),
+        Column("negative", 1, right=True),
+        Column("sensitivity", right=True),
+        Column("specificity", right=True),
+    )
+    table = Table(columns, title=f"at {found.point.threshold:.1f}, by subgroup (95% intervals)")
     for group in found.subgroups:
         table.add_row(
             f"{group.column} {group.value}",

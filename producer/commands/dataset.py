@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from worker.counted_words import counted
+
 
 @click.command("preview")
 @click.argument("dataset", type=click.Path(path_type=Path))
@@ -77,13 +79,13 @@ def preview_command(
         for line in (*left_out_lines(found.skipped), *found.passed_over):
             click.echo(line, err=True)
         draw_preview(found, chosen, draw_samples(found, count, seed), file)
-        counts = ", ".join(f"{name}: {number} images" for name, number in found.counts().items())
+        counts = ", ".join(f"{name}: {counted(number, 'image')}" for name, number in found.counts().items())
         click.echo(counts, err=True)
     click.echo(file)
 
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from producer.tables import Table
 
 
 @click.command("evaluate")
@@ -126,12 +128,12 @@ def evaluate_command(dataset: Path, model: str | None, output: Path | None, imag
                 session.settings, chosen, store_of(session.settings), folder, target, session.tell, root
             )
     found = json.loads((target / METRICS_FILE).read_text(encoding="utf-8"))
-    session.out.print(_table(found))
+    _table(found).print(session.out)
     session.out.print(f"all figures, and pictures: {target}", soft_wrap=True, markup=False)
 
 
 def _table(found: dict[str, Any]) -> Table:
-    from rich.table import Table
+    from producer.tables import Column, Table
 
     def number(value: float | None) -> str:
         return "-" if value is None else f"{value:.3f}"
@@ -140,9 +142,8 @@ def _table(found: dict[str, Any]) -> Table:
     if figures.get("output") == "sigmoid":
         return _findings_table(found["model"], figures)
     counts = ", ".join(f"{count} {name}" for name, count in figures["images"].items())
-    table = Table(title=f"model {found['model']} on {counts}", title_justify="left")
-    table.add_column("figure")
-    table.add_column("value", justify="right")
+    columns = (Column("figure"), Column("value", right=True))
+    table = Table(columns, title=f"model {found['model']} on {counts}")
     low, high = figures["auc_interval"]
     table.add_row("AUC (95% interval)", f"{number(figures['auc'])} ({number(low)} to {number(high)})")
     table.add_row("sensitivity at 0.5", number(figures["sensitivity"]))
@@ -167,7 +168,7 @@ def _table(found: dict[str, Any]) -> Table:
 
 
 def _findings_table(model: str, figures: dict[str, Any]) -> Table:
-    from rich.table import Table
+    from producer.tables import Column, Table
 
     def number(value: float | None, interval: list[float | None] | None = None) -> str:
         if value is None:
@@ -176,11 +177,22 @@ def _findings_table(model: str, figures: dict[str, Any]) -> Table:
             return f"{value:.3f}"
         return f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
 
-    title = f"model {model} on {figures['images_in_all']} images (95% intervals)"
-    table = Table(title=title, title_justify="left")
-    head = ("finding", "with", "without", "not known", "AUC", "sensitivity at 0.5", "specificity at 0.5")
-    for name in head:
-        table.add_column(name, justify="left" if name == "finding" else "right")
+    brier = f"{number(figures['brier'])}, calibrated {number(figures['brier_with_temperature'])}"
+    error = number(figures["expected_calibration_error"])
+    columns = (
+        Column("finding"),
+        Column("with", 2, right=True),
+        Column("without", 2, right=True),
+        Column("not known", 3, right=True),
+        Column("AUC", right=True),
+        Column("sensitivity at 0.5", 1, right=True),
+        Column("specificity at 0.5", 1, right=True),
+    )
+    table = Table(
+        columns,
+        title=f"model {model} on {figures['images_in_all']} images (95% intervals)\n"
+        f"Brier score {brier}; calibration error {error}",
+    )
     for name, one in figures["by_class"].items():
         table.add_row(
             name,
@@ -196,6 +208,4 @@ def _findings_table(model: str, figures: dict[str, Any]) -> Table:
         number(figures["specificity"]),
     )
     table.add_row("mean of those measured", "", "", "", *means)
-    brier = f"{number(figures['brier'])}, calibrated {number(figures['brier_with_temperature'])}"
-    table.caption = f"Brier score {brier}; calibration error {number(figures['expected_calibration_error'])}"
     return table

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from worker.counted_words import counted
 from worker.explain.names import AUTO, COLORMAPS, METHODS
 
 if TYPE_CHECKING:
@@ -85,16 +86,14 @@ def layers_command(
 
 
 def _list(session: Session, chosen: Model, show_all: bool) -> None:
-    from rich.table import Table
-
+    from producer.tables import Column, Table
     from worker.model.metadata import read_metadata
     from worker.model.store import store_of
 
     metadata = read_metadata(store_of(session.settings).fetch(chosen.version, chosen.digest))
     side = metadata.preprocessing.size
-    table = Table(title=f"model {chosen.version}, input {side} x {side}")
-    for name in ("layer", "map", "channels", ""):
-        table.add_column(name, justify="left" if name in ("layer", "") else "right")
+    columns = (Column("layer"), Column("map", right=True), Column("channels", 1, right=True), Column("note"))
+    table = Table(columns, title=f"model {chosen.version}, input {side} x {side}")
     for layer in metadata.layers:
         if show_all or layer.is_cam_candidate:
             is_default = layer.name == metadata.default_layer
@@ -102,7 +101,7 @@ def _list(session: Session, chosen: Model, show_all: bool) -> None:
                 f" default, with {metadata.default_method}" if is_default else ""
             )
             table.add_row(layer.name, f"{layer.height} x {layer.width}", str(layer.channels), marks)
-    session.out.print(table)
+    table.print(session.out)
 
 
 def _rank(
@@ -139,7 +138,7 @@ def _rank(
         place = output or session.settings.home / "rankings" / f"{metadata.version}-on-{folder.name}"
         with output_dir(place) as target:
             limits = limits_of(session.settings)
-            session.tell(f"reading {images} images of {folder}")
+            session.tell(f"reading {counted(images, 'image')} of {folder}")
             sample = draw_sample(folder, metadata, images, limits=limits, on_message=session.tell)
             sample.require(LEAST_IMAGES, folder)
             marked = None
@@ -170,7 +169,7 @@ def _rank(
             text = ranking.model_dump_json(indent=1) + "\n"
             (target / RANKING_FILE).write_text(text, encoding="utf-8")
             plot_ranking(ranking, target / "ranking.png")
-            session.out.print(ranking_table(ranking))
+            ranking_table(ranking).print(session.out)
             for line in ranking_lines(ranking, metadata):
                 session.out.print(line, soft_wrap=True, markup=False)
             session.out.print(f"all metrics, and the plot: {target}", soft_wrap=True, markup=False)
@@ -320,6 +319,6 @@ def sanity_command(
             )
             (target / SANITY_FILE).write_text(found.model_dump_json(indent=1) + "\n", encoding="utf-8")
             plot_sanity(found, target / "sanity.png")
-            session.out.print(sanity_table(found))
+            sanity_table(found).print(session.out)
             session.out.print(found.verdict, soft_wrap=True, markup=False)
             session.out.print(f"all metrics, and the plot: {target}", soft_wrap=True, markup=False)

@@ -247,22 +247,27 @@ def _say_uncalibrated_sites(session: Session, version: str) -> None:
 
 
 def _list() -> None:
-    from rich.table import Table
-
     from db.models import current_model, list_models
     from producer.session import open_session
+    from producer.tables import Column, Table
     from worker.model.store import ensure_current_model, store_of
 
     session = open_session()
     store = store_of(session.settings)
     ensure_current_model(session.ledger, store)
     current = session.ledger.query(current_model)
-    table = Table()
-    for name in ("", "version", "created", "classes", "source"):
-        table.add_column(name, overflow="fold")
-    table.add_column("size", justify="right", no_wrap=True)
-    for name in ("AUC", "sensitivity", "specificity"):
-        table.add_column(name, justify="right", no_wrap=True)
+    columns = (
+        Column(""),
+        Column("version", breaks=True),
+        Column("created", 3),
+        Column("classes", 2, breaks=True),
+        Column("source", 5, breaks=True),
+        Column("size", 4, right=True),
+        Column("AUC", right=True),
+        Column("sensitivity", 1, right=True),
+        Column("specificity", 1, right=True),
+    )
+    table = Table(columns)
     for model in session.ledger.query(list_models):
         figures = [model.metrics.get(name) for name in ("auc", "sensitivity", "specificity")]
         table.add_row(
@@ -274,7 +279,7 @@ def _list() -> None:
             _size(store, model.version),
             *("" if figure is None else f"{figure:.3f}" for figure in figures),
         )
-    session.out.print(table)
+    table.print(session.out)
 
 
 def _size(store: ModelStore, version: str) -> str:

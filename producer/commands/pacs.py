@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from worker.counted_words import counted
+
 if TYPE_CHECKING:
     from db.runs import Run
     from producer.pacs.export import ExportCounts, ExportOptions
@@ -85,9 +87,11 @@ def report_export(run: Run, name: str, counts: ExportCounts) -> int:
     if counts.unchanged:
         words.append(f"{counts.unchanged} there already")
     words += [f"{count} {state}" for state, count in counts.fates.items() if state != SENT]
-    words += [f"{count} images failed: {reason}" for reason, count in counts.failed.items()]
+    words += [f"{counted(count, 'image')} failed: {reason}" for reason, count in counts.failed.items()]
     if counts.not_dicom:
-        words.append(f"{counts.not_dicom} images are not DICOM")
+        words.append(
+            f"{counted(counts.not_dicom, 'image')} {'is' if counts.not_dicom == 1 else 'are'} not DICOM"
+        )
     click.echo(f"run {run.id} to {name}: {', '.join(words)}")
     for answer, count in counts.answers.most_common(5):
         click.echo(f"  {count} {answer}", err=True)

@@ -51,6 +51,17 @@ TABLE_ROWS = 50
 @click.option(
     "--limit", type=click.IntRange(1), help=f"At most so many rows; a table has {TABLE_ROWS} if not told."
 )
+@click.option(
+    "--sort",
+    metavar="COLUMN",
+    help="Sort by this column, such as score; -score: highest first. Without it by path, chosen ones in the "
+    "order in which they were found.",
+)
+@click.option(
+    "--columns",
+    metavar="A,B,...",
+    help="Only these columns, in this order; probabilities.CLASS is the probability of one class.",
+)
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="File to write to.")
 @click.option(
     "--per",
@@ -61,26 +72,36 @@ TABLE_ROWS = 50
     "probability of that class.",
 )
 def results_command(
-    run: int | None, output_format: str, limit: int | None, output: Path | None, per: str, **wanted: Any
+    run: int | None,
+    output_format: str,
+    limit: int | None,
+    columns: str | None,
+    output: Path | None,
+    per: str,
+    **wanted: Any,
 ) -> None:
     """Print the predictions of RUN, or of the latest run.
 
     \b
     Examples:
       xraycam results --class Tuberculosis --min-probability 0.9
+      xraycam results --sort -score --limit 20 --columns path,score,odd
       xraycam results 3 --status failed --format csv --output failed.csv
     """
     import sys
 
-    from db.results import Filter
+    from db.results import COLUMNS, Filter, count_predictions
     from producer import formats
     from producer.session import ensure_output_file, open_session
+    from worker.counted_words import counted
 
     session = open_session()
     chosen_run = session.run(run)
     if per != "image":
-        _write_per(session, chosen_run, per, output_format, limit, output, wanted)
+        _write_per(session, chosen_run, per, output_format, limit, output, wanted | {"columns": columns})
         return
+    _check_sort(wanted["sort"])
+    names = None if columns is None else _columns(session, chosen_run, columns)
     if output_format == "table" and limit is None:
         limit = TABLE_ROWS
     chosen = Filter(run=chosen_run.id, limit=limit, **wanted)
@@ -92,16 +113,16 @@ def results_command(
         from producer.agreement import agreement_lines
         from producer.attribution_report import attribution_report
 
-        rows = formats.print_table(session.ledger, chosen, chosen_run, session.out)
+        rows = formats.print_table(session.ledger, chosen, chosen_run, session.out, names)
         for line in (*attribution_report(session, chosen_run), *agreement_lines(session, chosen_run)):
-            session.out.print(line, soft_wrap=True, markup=False)
-        if rows == TABLE_ROWS == limit:
-            session.err.print(f"the first {rows} rows; --limit or another --format gives more")
+            session.say(line)
+        if rows == limit and (total := session.ledger.query(count_predictions, chosen)) > rows:
+            session.tell(f"{rows} of {counted(total, 'image')}; --limit gives more")
     elif output_format == "parquet":
         if output is None and sys.stdout.isatty():
             raise click.UsageError("Parquet is not text: give --output FILE, or redirect standard output.")
         with _binary(output) as stream:
-            formats.write_parquet(session.ledger, chosen, stream)
+            formats.write_parquet(session.ledger, chosen, stream, names or COLUMNS)
     else:
         write = {"csv": formats.write_csv, "json": formats.write_json, "jsonl": formats.write_jsonl}.get(
             output_format
@@ -111,10 +132,41 @@ def results_command(
                 "A table goes to the screen: choose csv, json, jsonl or parquet for a file."
             )
         if output is None:
-            write(session.ledger, chosen, sys.stdout)
+            write(session.ledger, chosen, sys.stdout, names or COLUMNS)
         else:
             with output.open("w", encoding="utf-8", newline="") as text:
-                write(session.ledger, chosen, text)
+                write(session.ledger, chosen, text, names or COLUMNS)
+
+
+def _check_sort(sort: str | None) -> None:
+    from db.results import SORTABLE
+
+    if sort is not None and sort.removeprefix("-") not in SORTABLE:
+        raise click.UsageError(_unknown("--sort", sort.removeprefix("-"), SORTABLE))
+
+
+def _columns(session: Session, run: Run, given: str) -> list[str]:
+    """The names in `--columns`. Raises UsageError for one that there is not."""
+    from db.results import COLUMNS
+    from producer.formats import OF_CLASS
+
+    names = list(dict.fromkeys(name.strip() for name in given.split(",") if name.strip()))
+    if not names:
+        raise click.UsageError("--columns needs the names of columns, separated by commas.")
+    of_classes = [OF_CLASS + name for name in _classes(session, run)]
+    for name in names:
+        if name not in COLUMNS and name not in of_classes:
+            raise click.UsageError(_unknown("--columns", name, [*COLUMNS, *of_classes]))
+    return names
+
+
+def _unknown(option: str, name: str, known: Sequence[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"{option}: there is no column {name!r}; " + (
+        f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+    )
 
 
 def _gone_note(session: Session, run: Run) -> str | None:

@@ -228,7 +228,8 @@ def send_or_run_here(session: Session, run: Run) -> int:
     session.require_broker()
     with stopped_on_error(session.ledger, run):
         sent = publish_chunks(session.settings, session.ledger, run, found.chunks)
-    click.echo(f"run {run.id}: {found.pending} images in {sent} chunks sent to the workers", err=True)
+    what = f"{counted(found.pending, 'image')} in {counted(sent, 'chunk')}"
+    click.echo(f"run {run.id}: {what} sent to the workers", err=True)
     return 0
 
 
@@ -268,6 +269,7 @@ def _run(
     from producer.enqueue import enqueue
     from producer.local_run import run_locally
     from producer.session import open_session
+    from producer.status_line import doing
     from worker.supervisor.devices import devices_for
 
     session = open_session()
@@ -281,12 +283,12 @@ def _run(
     if session.settings.broker is not None:
         session.require_broker()
     try:
-        with session.err.status("scanning") as status:
+        with doing(session.err, "scanning") as tell:
             enqueued = enqueue(
                 session.ledger,
                 session.settings,
                 request,
-                lambda found: status.update(f"scanning: {found} images"),
+                lambda found: tell(f"scanning, {found:,} files"),
             )
     except KeyboardInterrupt:
         click.echo("stopped while scanning; the same command continues it", err=True)
@@ -319,6 +321,7 @@ def enqueue_command(dry_run: bool, wait: bool, dicom_results: str | None, **give
     from producer.local_run import stopped_on_error
     from producer.publish import publish_chunks
     from producer.session import open_session
+    from producer.status_line import doing
 
     session = open_session()
     missing = local_folder(session, given)
@@ -330,18 +333,18 @@ def enqueue_command(dry_run: bool, wait: bool, dicom_results: str | None, **give
     session.require_broker()
     then = "the same command continues it"
     try:
-        with session.err.status("scanning") as status:
+        with doing(session.err, "scanning") as tell:
             enqueued = enqueue(
                 session.ledger,
                 session.settings,
                 request,
-                lambda found: status.update(f"scanning: {found} images"),
+                lambda found: tell(f"scanning, {found:,} files"),
             )
             then = f"'xraycam resume {enqueued.run.id}' sends the rest to the workers"
             report_enqueued(enqueued)
             chunks = session.ledger.query(runs.progress, enqueued.run.id).chunks
             with stopped_on_error(session.ledger, enqueued.run):
-                waiting = _WaitingToSend(session, enqueued.run, status.update)
+                waiting = _WaitingToSend(session, enqueued.run, tell)
                 publish_chunks(session.settings, session.ledger, enqueued.run, chunks, waiting.tell)
     except KeyboardInterrupt:
         click.echo(f"stopped; {then}", err=True)

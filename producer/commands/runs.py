@@ -46,18 +46,23 @@ def delete(run: int, overlays: bool, yes: bool) -> None:
 
 
 def _list(limit: int) -> None:
-    from rich.table import Table
-
     from db.runs import list_runs, progress
     from producer.session import open_session
+    from producer.tables import Column, Table
 
     session = open_session()
-    table = Table()
-    for name, justify in (
-        ("run", "right"), ("folder", "left"), ("state", "left"), ("images", "right"), ("done", "right"),
-        ("failed", "right"), ("model", "left"), ("layers", "left"), ("started", "left"),
-    ):  # fmt: skip
-        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type] # a literal above
+    columns = (
+        Column("run", right=True),
+        Column("folder", breaks=True),
+        Column("state"),
+        Column("images", 1, right=True),
+        Column("done", right=True),
+        Column("failed", right=True),
+        Column("model", 3, breaks=True),
+        Column("layers", 4, breaks=True),
+        Column("started", 2),
+    )
+    table = Table(columns)
     for run in session.ledger.query(list_runs, limit):
         found = session.ledger.query(progress, run.id)
         state = "complete" if run.state in ("open", "stopped") and found.is_complete else run.state
@@ -72,7 +77,7 @@ def _list(limit: int) -> None:
             ", ".join(run.options.get("layers", [])) or "default",
             f"{run.created_at:%Y-%m-%d %H:%M}",
         )
-    session.out.print(table)
+    table.print(session.out)
 
 
 @click.command("watch")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from worker.counted_words import counted
 from worker.model.architectures import ARCHITECTURES
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def train_command(dataset: Path | None, resume: int | None, wait: bool, gpus: st
         devices_for(gpus)  # refused before a training is noted
     training = _create_or_resume(session, dataset, resume, given)
     if session.settings.broker is None:
-        click.echo(f"training {training.id}: at most {training.epochs} epochs, local", err=True)
+        click.echo(f"training {training.id}: at most {counted(training.epochs, 'epoch')}, local", err=True)
         raise SystemExit(train_locally(session, training, gpus))
     _send(session, training)
     if wait:
@@ -193,17 +194,23 @@ def trainings_command(limit: int) -> None:
     Example:
       xraycam trainings --limit 5
     """
-    from rich.table import Table
-
     from db.trainings import list_trainings
     from producer.session import open_session
+    from producer.tables import Column, Table
 
     session = open_session()
-    table = Table()
-    for name in ("training", "dataset", "recipe", "state", "epochs", "AUC", "model", "result", "requested"):
-        table.add_column(
-            name, justify="right" if name in ("training", "epochs", "AUC") else "left", overflow="fold"
-        )
+    columns = (
+        Column("training", right=True),
+        Column("dataset", 1, breaks=True),
+        Column("recipe", 4, breaks=True),
+        Column("state"),
+        Column("epochs", 2, right=True),
+        Column("AUC", 1, right=True),
+        Column("model", breaks=True),
+        Column("result", 3, least=24, breaks=True),
+        Column("requested", 4),
+    )
+    table = Table(columns)
     for training in session.ledger.query(list_trainings, limit):
         table.add_row(
             str(training.id),
@@ -216,4 +223,4 @@ def trainings_command(limit: int) -> None:
             training.error or training.promotion_reason or "",
             f"{training.created_at:%Y-%m-%d %H:%M}",
         )
-    session.out.print(table)
+    table.print(session.out)

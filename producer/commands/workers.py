@@ -72,17 +72,24 @@ def workers_command() -> None:
     Example:
       xraycam workers
     """
-    from rich.table import Table
-
     from db.models import current_model
     from producer.known_workers import known_workers
     from producer.session import open_session
+    from producer.tables import Column, Table
 
     session = open_session()
     current = session.ledger.query(current_model)
-    table = Table()
-    for name in ("worker", "host", "device", "queue", "state", "activity", "model", "error"):
-        table.add_column(name, overflow="fold")
+    columns = (
+        Column("worker", breaks=True),
+        Column("host", 5, breaks=True),
+        Column("device", 3),
+        Column("queue", 4),
+        Column("state", least=12),
+        Column("activity", 2),
+        Column("model", 1, breaks=True),
+        Column("error", 2, least=24, breaks=True),
+    )
+    table = Table(columns)
     for worker in known_workers(session.ledger):
         lags = (
             worker.model_version is not None
@@ -99,4 +106,4 @@ def workers_command() -> None:
             (worker.model_version or "") + (f" (current is {current.version})" if lags and current else ""),
             worker.last_error or "",
         )
-    session.out.print(table)
+    table.print(session.out)

@@ -15,6 +15,7 @@ import requests
 from producer.pacs.dicomweb import DicomWeb, body
 from producer.pacs.file_identity import identify
 from producer.pacs.spool import Spool
+from worker.counted_words import counted
 from worker.dicom_results.equipment import is_own
 from worker.errors import XraycamError
 from worker.images.dicom import is_dicom
@@ -43,7 +44,7 @@ class FetchCounts:
 
     def line(self) -> str:
         """What a person is told."""
-        words = [f"{self.studies} studies", f"{self.fetched} images fetched"]
+        words = [f"{self.studies} studies", f"{counted(self.fetched, 'image')} fetched"]
         words += [f"{self.kept} there from before"] if self.kept else []
         words += [f"{self.own} results of ours left out"] if self.own else []
         words += [f"{self.other_modality} series of other modalities"] if self.other_modality else []

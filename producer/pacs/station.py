@@ -19,6 +19,7 @@ from producer.pacs.receiver import Receiver, StudyState, is_done, mark_done, sta
 from producer.pacs.targets import open_target
 from producer.publish import publish_chunks
 from producer.session import Session
+from worker.counted_words import counted
 from worker.errors import XraycamError
 from worker.settings import Settings
 
@@ -151,6 +152,6 @@ def send(session: Session, settings: Settings, run: Run, output: str) -> tuple[s
         target.close()
     words = [f"{count} {state}" for state, count in counts.fates.items()]
     words += [f"{counts.unchanged} there already"] if counts.unchanged else []
-    words += [f"{count} images failed: {reason}" for reason, count in counts.failed.items()]
+    words += [f"{counted(count, 'image')} failed: {reason}" for reason, count in counts.failed.items()]
     # What cannot become an object now never will; what was refused may be taken later.
     return ", ".join(words) or "nothing to send", set(counts.fates) <= {"sent"}

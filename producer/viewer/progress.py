@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from db.runs import Run
 from producer.session import Session
 from producer.viewer.report import Report, ReportOptions, report_folder, write_report
+from worker.counted_words import counted
 
 
 def make_report(
@@ -26,5 +27,5 @@ def make_report(
     if made.shown < made.results:
         session.tell(f"{made.results - made.shown:,} of {made.results:,} results are not in the report")
     if made.without_picture:
-        session.tell(f"{made.without_picture:,} images of the report lack a picture; it says why")
+        session.tell(f"{counted(made.without_picture, 'image')} of the report without a picture; it says why")
     return made

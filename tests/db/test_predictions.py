@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,15 @@ from sqlalchemy import select, text
 from db.leases import record_results
 from db.ledger import Ledger
 from db.migrate import migrate
-from db.results import COLUMNS, Filter, read_predictions, statement_for
+from db.results import (
+    COLUMNS,
+    SORTABLE,
+    Filter,
+    count_predictions,
+    read_predictions,
+    statement_for,
+    statements_for,
+)
 from db.runs import CANCELLED, Run, set_state
 from db.schema import predictions
 from tests.support.made_runs import lease, some_files, take
@@ -122,3 +131,51 @@ def test_no_filter_reads_the_whole_of_a_table(tmp_path: Path, wanted: dict[str, 
         plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}")]
     assert plan
     assert not [step for step in plan if step.startswith("SCAN")]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ({"sort": "probability"}, ["0000.png", "0003.png", "0001.png", "0002.png", "0004.png", "0005.png"]),
+        ({"sort": "-probability"}, ["0001.png", "0003.png", "0000.png", "0002.png", "0004.png", "0005.png"]),
+        ({"sort": "-probability", "limit": 4}, ["0001.png", "0003.png", "0000.png", "0002.png"]),
+        ({"sort": "-probability", "status": "done", "limit": 2}, ["0001.png", "0003.png"]),
+        ({"sort": "-probability", "class_name": "Normal"}, ["0003.png", "0000.png"]),
+        ({"sort": "-path", "limit": 2}, ["0005.png", "0004.png"]),
+        ({"sort": "-path", "status": "done"}, ["0003.png", "0001.png", "0000.png"]),
+        ({"sort": "-probability", "status": "pending"}, ["0004.png", "0005.png"]),
+        ({"sort": "error"}, ["0002.png", "0000.png", "0001.png", "0003.png", "0004.png", "0005.png"]),
+    ],
+)
+def test_rows_without_the_value_sorted_by_come_last(
+    ledger: Ledger, run: Run, wanted: dict[str, Any], found: list[str]
+) -> None:
+    assert names(ledger, Filter(run=run.id, **wanted)) == found
+
+
+@pytest.mark.parametrize("name", SORTABLE)
+def test_every_sortable_column_gives_all_rows(ledger: Ledger, run: Run, name: str) -> None:
+    for sort in (name, f"-{name}"):
+        assert sorted(names(ledger, Filter(run=run.id, sort=sort))) == [f"{n:04}.png" for n in range(6)]
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [{}, {"status": "done"}, {"status": "pending"}, {"class_name": "Normal"}, {"reason": "empty"},
+     {"min_probability": 0.9}, {"status": "cancelled"}],
+)  # fmt: skip
+def test_counting_says_how_many_are_read(ledger: Ledger, run: Run, wanted: dict[str, Any]) -> None:
+    whole = Filter(run=run.id, **wanted)
+    count = ledger.query(count_predictions, replace(whole, limit=1, sort="-score"))
+    assert count == len(list(read_predictions(ledger, whole)))
+
+
+@pytest.mark.parametrize("sort", ["score", "-score", "probability", "-cam_corner_fraction", "path", "-path"])
+def test_an_index_gives_sorted_rows_of_a_run_at_once(tmp_path: Path, sort: str) -> None:
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
+    migrate(ledger)
+    first = statements_for(Filter(run=1, limit=50, sort=sort))[0]
+    sql = first.compile(ledger.engine, compile_kwargs={"literal_binds": True})
+    with ledger.read() as connection:
+        plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}")]
+    assert not [step for step in plan if step.startswith("SCAN") or "TEMP B-TREE FOR ORDER BY" in step]

@@ -13,6 +13,7 @@ from db.errors import LedgerError
 from db.leases import ReclaimedChunks, claim_unpublished, reclaim_expired, reclaim_from_worker
 from db.ledger import Ledger
 from db.trainings import claim_unpublished_trainings
+from worker.counted_words import counted
 from worker.queue.broker import BrokerUnreachable, move_to_front, queue_length
 from worker.queue.celery_app import create_celery_app
 from worker.queue.messages import BATCH, EXPLAIN_QUEUE, TRAIN_QUEUE, send_chunks, send_training
@@ -104,4 +105,5 @@ class Reaper:
                     numbers=part.numbers,
                     total=part.total,
                 )
-                log.warning("run %d: %d chunks sent again, %s", part.run_id, len(part.numbers), why)
+                sent = counted(len(part.numbers), "chunk")
+                log.warning("run %d: %s sent again, %s", part.run_id, sent, why)

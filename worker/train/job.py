@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from worker.train.promotion import decide_promotion
 from worker.train.publish import find_finished_build, publish, write_version
 from worker.train.recipe import Recipe
 from worker.train.splits import Split, train_val_split
+from worker.train.stage_progress import StageProgress
 from worker.train.training import Epoch, TrainingResult, TrainingStopped, fit
 from worker.train.training_callbacks import epochs_in
 
@@ -80,10 +82,18 @@ class TrainingJob:
         ready = find_finished_build(self.folder, self.options)
         if ready is None:
             regions = self._regions(dataset)
+            self._enter_stage("first epoch" if not self.history else "next epoch")
             trained = self._fit(dataset, parts, regions)
             self._enter_stage("measuring")
             round_to_stored_precision(trained.network)
-            scores = predict_logits(trained.network, self.recipe.preprocessing, dataset, parts.validation)
+            tell, count = self._progress_of("measuring"), len(parts.validation)
+            scores = predict_logits(
+                trained.network,
+                self.recipe.preprocessing,
+                dataset,
+                parts.validation,
+                lambda done: tell(done, count),
+            )
             trained = replace(trained, scores=scores)
             version = version_name(self.ledger, self.store, self.training, self.options)
             validation = measured(dataset, parts.validation, trained.scores)
@@ -97,7 +107,7 @@ class TrainingJob:
                 version=version,
                 positive_class=self.options.positive,
                 before=self._served(),
-                progress=self._ranked,
+                progress=self._progress_of("ranking maps"),
             )
             self._enter_stage("input check")
             check = fit_check(
@@ -109,8 +119,9 @@ class TrainingJob:
                 parts.training,
                 parts.validation,
                 seed=self.recipe.seed,
-                progress=self._checked,
+                progress=self._progress_of("input check"),
             )
+            self._enter_stage("writing")
             ready = write_version(
                 self.folder,
                 version,
@@ -161,17 +172,16 @@ class TrainingJob:
             log.warning("training %d: %s", self.training.id, error)
             return None
 
-    def _ranked(self, done: int, of: int) -> None:
-        if self.keeper.lost:
-            raise TrainingStopped("stopped while ranking maps, as asked")
-        activity = f"training {self.training.id}: maps of {done}/{of} images ranked"
-        self.ledger.write(update_worker, self.owner, activity=activity)
+    def _progress_of(self, stage: str) -> Callable[[int, int], None]:
+        """To be told how many images of how many a stage is done with; ends a training that was stopped."""
+        noted = StageProgress(self.ledger, self.training, self.owner, stage)
 
-    def _checked(self, done: int, of: int) -> None:
-        if self.keeper.lost:
-            raise TrainingStopped("stopped while fitting the check of the input, as asked")
-        activity = f"training {self.training.id}: input check, {done}/{of} images"
-        self.ledger.write(update_worker, self.owner, activity=activity)
+        def tell(done: int, of: int) -> None:
+            if self.keeper.lost:
+                raise TrainingStopped(f"stopped while {stage}, as asked")
+            noted(done, of)
+
+        return tell
 
     def _enter_stage(self, stage: str) -> None:
         """Note the stage; raises TrainingStopped when the training is no longer ours."""
@@ -260,9 +270,11 @@ class TrainingJob:
                 "lower learning rates: --set stages.0.learning_rate=..."
             )
         self.history = [known for known in self.history if known["epoch"] < epoch.epoch] + [asdict(epoch)]
-        # The first epoch of a stage compiles its step, and says little about those that follow.
+        # The first epoch of a stage compiles its step, and says little about those that follow; epochs of the
+        # head alone do not say how long those of the whole network take.
         of_stage = [known["seconds"] for known in self.history if known["stage"] == epoch.stage]
-        left = float(np.mean((of_stage[1:] or of_stage)[-3:])) * (epoch.epochs - epoch.epoch)
+        known_pace = of_stage[1:][-3:] if epoch.stage == "network" or self.recipe.stages[-1].head_only else []
+        left = float(np.mean(known_pace)) * (epoch.epochs - epoch.epoch) if known_pace else None
         self.lease_lost = not self.ledger.write(record_epoch, self.training, self.history, left)
         self.ledger.write(
             update_worker,
