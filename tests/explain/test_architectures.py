@@ -19,6 +19,8 @@ from worker.model.network import build_network, layer_named, load_model, save_mo
 SIZE = 64
 OTHERS = [name for name in ARCHITECTURES if name != "mobilenetv2"]
 
+pytestmark = pytest.mark.slow
+
 
 def _network(name: str) -> Any:
     """With batch norms and layer scales of a network that was trained: fresh ones hide faults."""

@@ -18,6 +18,8 @@ from worker.keras_import.preprocessing import SCALES, preprocessing_from
 from worker.model.importing import import_keras
 from worker.model.network import load_model
 
+pytestmark = pytest.mark.slow
+
 CLASSES = ("Normal", "Tuberculosis", "Other")
 
 
