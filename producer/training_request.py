@@ -31,9 +31,16 @@ def recipe_from(given: str, changes: Sequence[str] = (), architecture: str | Non
     A changed recipe is no longer called as before. Raises RecipeError naming what does not fit.
     """
     base = recipe_named(given).model_dump(mode="json") if given in RECIPES else _from_file(given)
-    if architecture is not None:
-        base = _validated(base, f"--recipe {given}").of_architecture(architecture).model_dump(mode="json")
+    if architecture is not None and architecture != base["architecture"]:
+        if given not in RECIPES:
+            raise RecipeError(
+                f"--recipe {given} is for {base['architecture']}: a file says its architecture, scale and "
+                f"layers itself; --architecture {architecture} goes with --recipe default"
+            )
+        base = recipe_named(given).of_architecture(architecture).model_dump(mode="json")
     for change in changes:
+        if change.split("=")[0].strip() == "architecture":
+            raise RecipeError(f"--set {change}: use --architecture, which sets its scale and layers as well")
         _apply(base, change)
     if changes and base["name"] in RECIPES:
         base["name"] = f"{base['name']}-changed"

@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--recipe", default="default")
     parser.add_argument("--cross-validation", type=Path, nargs="*", default=[], help="figures for the card")
     parser.add_argument("--source", action="append", help="a line for the card: whom to cite; repeatable")
-    parser.add_argument("--version", default="starter-1")
+    parser.add_argument("--version", default="starter-2")
     parser.add_argument("--out", type=Path, default=STARTER)
     parser.add_argument("--positive", default="Tuberculosis", help="the class that the score is of")
     parser.add_argument(

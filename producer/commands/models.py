@@ -20,7 +20,7 @@ def models_command(ctx: click.Context) -> None:
     \b
     Examples:
       xraycam models
-      xraycam models show starter-1
+      xraycam models show starter-2
       xraycam models promote shenzhen-4
       xraycam models rollback
       xraycam models delete shenzhen-3

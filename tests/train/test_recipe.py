@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
+from producer.training_request import recipe_from
+from worker.model.architectures import ARCHITECTURES
 from worker.train.recipe import (
     DEFAULT,
     REFERENCE,
@@ -76,3 +80,28 @@ def test_an_unknown_recipe_or_number_is_refused_by_name() -> None:
         Recipe.model_validate({**DEFAULT.model_dump(), "patience": 3})
     with pytest.raises(ValidationError, match="leraning"):
         Recipe.model_validate({**DEFAULT.model_dump(), "leraning": 1})
+
+
+@pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name != "mobilenetv2"])
+def test_a_recipe_for_another_network_has_its_scale_and_layers(name: str) -> None:
+    recipe = recipe_from("default", ["stages.0.epochs=3"], name)
+    known = ARCHITECTURES[name]
+    assert (recipe.architecture, recipe.preprocessing.scale) == (name, known.scale)
+    assert (recipe.freeze_until, recipe.localisation_layers) == (known.freeze_until, (known.last_layer,))
+    assert (recipe.name, recipe.stages[0].epochs) == (f"default-{name}", 3)
+
+
+def test_what_an_architecture_cannot_be_given_with_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "own.json"
+    file.write_text(
+        '{"name": "own", "stages": [{"epochs": 1, "learning_rate": 0.001}], "freeze_until": null}'
+    )
+    assert recipe_from(str(file), (), "mobilenetv2").freeze_until is None
+    with pytest.raises(RecipeError, match="is for mobilenetv2: a file says its architecture"):
+        recipe_from(str(file), (), "resnet50")
+    with pytest.raises(RecipeError, match="use --architecture"):
+        recipe_from("default", ["architecture=resnet50"])
+    with pytest.raises(RecipeError, match="recipe reference is MobileNetV2's"):
+        recipe_from("reference", (), "resnet50")
+    with pytest.raises(RecipeError, match="resnet50 takes preprocessing"):
+        recipe_from("default", ["preprocessing.scale=unit"], "resnet50")

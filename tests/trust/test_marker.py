@@ -114,7 +114,7 @@ def test_the_report_of_a_run_says_that_the_model_looks_at_the_corner(
 def test_a_training_stores_what_it_measured(trained: tuple[Path, CamEvaluation]) -> None:
     folder, maps = trained
     assert set(maps.figures) == {"ranking", "reliance", "repeatability"}
-    assert maps.figures["repeatability"]["with"] == "starter-1"
+    assert maps.figures["repeatability"]["with"] == "starter-2"
     assert -1 <= maps.figures["repeatability"]["spearman"]["value"] <= 1
     card = (folder / "MODEL_CARD.md").read_text()
     assert f"The default is `{maps.layer}` with {maps.method}" in card

@@ -144,6 +144,7 @@ class Recipe(_Part):
         if self.name.startswith("reference"):
             raise RecipeError(f"recipe {self.name} is MobileNetV2's; use --recipe default for {name}")
         changed = {
+            "name": f"{self.name}-{name}",
             "architecture": name,
             "preprocessing": self.preprocessing.model_copy(update={"scale": known.scale}),
             "freeze_until": known.freeze_until,
