@@ -52,7 +52,8 @@ def _plain_grad_cam(network: Any, layer: str, inputs: Any, index: int) -> Any:
     return raw / np.maximum(raw.max(axis=(1, 2), keepdims=True), 1e-30), scores.numpy()
 
 
-@pytest.mark.parametrize("name", list(ARCHITECTURES))
+# MobileNetV2's are compared in `test_explainer`; connections lead around some of its layers.
+@pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name != "mobilenetv2"])
 def test_maps_are_those_of_a_gradient_tape_after_saving_and_loading(name: str, tmp_path: Path) -> None:
     network = _network(name)
     layers = spatial_layers(network, name)
