@@ -41,6 +41,7 @@ def write_table(file: Path, rows: list[tuple[str, ...]]) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_findings_are_trained_measured_and_run(
     alone: Installation, recipe_file: Path, tmp_path: Path
 ) -> None:
