@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -93,16 +94,26 @@ def with_a_file_written(content: bytes) -> bytes:
 
     from tensorflow.core.framework import function_pb2
 
-    line, _, rest = content.partition(b"\n")
+    _, line, rest = content.split(b"\n", 2)
     function = function_pb2.FunctionDef.FromString(rest)
     function.node_def.add(name="harm", op="WriteFile")
-    rest = function.SerializeToString()
-    head = json.loads(line) | {"sha256": hashlib.sha256(rest).hexdigest()}
-    return json.dumps(head).encode() + b"\n" + rest
+    rest = line + b"\n" + function.SerializeToString()
+    return hashlib.sha256(rest).hexdigest().encode() + b"\n" + rest
+
+
+def with_weights_exchanged(content: bytes) -> bytes:
+    """Two weights of one shape in each other's place, under the old checksum."""
+    digest, line, rest = content.split(b"\n", 2)
+    head = json.loads(line)
+    names = head["captures"]
+    one, other = names.index("bn_Conv1/gamma"), names.index("bn_Conv1/beta")
+    names[one], names[other] = names[other], names[one]
+    return b"\n".join([digest, json.dumps(head).encode(), rest])
 
 
 @pytest.mark.parametrize(
-    "change", [damaged, with_a_file_written, lambda _: b"", lambda content: content[:500]]
+    "change",
+    [damaged, with_a_file_written, with_weights_exchanged, lambda _: b"", lambda content: content[:500]],
 )
 def test_what_is_not_as_it_was_written_is_not_used(
     change: Any, tmp_path: Path, model: tuple[ModelMetadata, Any], model_folder: Path
@@ -114,6 +125,85 @@ def test_what_is_not_as_it_was_written_is_not_used(
     assert load_kept(file, weights, panels[:2]) is None
     file.write_bytes(change(file.read_bytes()))
     assert load_kept(file, weights, panels) is None
+
+
+def linked(file: Path) -> None:
+    file.rename(file.with_name("elsewhere"))
+    file.symlink_to("elsewhere")
+
+
+def named_otherwise(file: Path) -> None:
+    file.with_name("other").write_bytes(file.read_bytes())
+    file.with_name("other").chmod(0o600)
+    file.with_name("other").replace(file.with_name("b" * 32))
+
+
+def in_a_linked_folder(file: Path) -> None:
+    file.parent.rename(file.parent.with_name("elsewhere"))
+    file.parent.symlink_to("elsewhere")
+
+
+@pytest.mark.parametrize(
+    "change", [linked, in_a_linked_folder, lambda file: file.chmod(0o620), lambda file: file.chmod(0o602)]
+)
+def test_what_others_may_have_put_there_is_not_used(
+    change: Any, tmp_path: Path, model: tuple[ModelMetadata, Any], model_folder: Path
+) -> None:
+    file = kept(tmp_path / "passes", model, "gradcam")
+    weights = model_folder / "weights.safetensors"
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert load_kept(file, weights, LAYERS) is not None
+    change(file)
+    assert load_kept(file, weights, LAYERS) is None
+
+
+def test_a_file_of_another_user_or_under_another_name_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model: tuple[ModelMetadata, Any], model_folder: Path
+) -> None:
+    file = kept(tmp_path, model, "gradcam")
+    weights = model_folder / "weights.safetensors"
+    named_otherwise(file)
+    assert load_kept(file.with_name("b" * 32), weights, LAYERS) is None
+    assert load_kept(file, weights, LAYERS) is not None
+    ours = os.geteuid()
+    monkeypatch.setattr("worker.explain.compiled_pass.os.geteuid", lambda: ours + 1)
+    assert load_kept(file, weights, LAYERS) is None
+
+
+def test_nothing_is_removed_through_a_linked_folder(tmp_path: Path, model: tuple[ModelMetadata, Any]) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    for number in range(20):
+        (theirs / f"a{number}").touch()
+    (tmp_path / "passes").symlink_to(theirs)
+    metadata, network = model
+    explainer = Explainer(metadata, network, LAYERS, "gradcam")
+    explainer.warm_up()
+    assert not explainer.keep(tmp_path / "passes" / "pass", network)
+    assert len(list(theirs.iterdir())) == 20
+
+
+def test_weights_are_named_as_in_their_file_whatever_keras_built_before(tmp_path: Path) -> None:
+    """Keras numbers layers without a name within the process; weights are stored by numbers of the model."""
+    import keras
+    import tensorflow as tf
+
+    from worker.explain.compiled_pass import keep
+    from worker.model.network import _name_alike, named_weights
+
+    def build() -> Any:
+        source = keras.Input((4,))
+        network = keras.Model(source, keras.layers.Dense(4)(keras.layers.Dense(4)(source)))
+        _name_alike(network)
+        return network
+
+    keras.layers.Dense(4)  # takes a number
+    network = build()
+    compiled = tf.function(lambda x: network(x), input_signature=[tf.TensorSpec((None, 4))], autograph=False)
+    assert keep(tmp_path / "pass", compiled, network, [])
+    captures = json.loads((tmp_path / "pass").read_bytes().split(b"\n")[1])["captures"]
+    assert sorted(captures) == sorted(name for name, _ in named_weights(network))
+    assert sorted(captures) == ["dense/bias", "dense/kernel", "dense_1/bias", "dense_1/kernel"]
 
 
 def test_another_version_choice_or_library_has_another_key(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,13 +42,12 @@ def started(installation: Installation) -> bool:
 
 
 def scanning(installation: Installation) -> bool:
-    """Some of the time that listing the folder takes: see `slow_scan`."""
-    time.sleep(2)
-    return not installation.counts()["images"]
+    """The folder is being listed: see `slow_scan`."""
+    return (installation.folder / "listing").exists()
 
 
 def slow_scan(installation: Installation) -> None:
-    installation.sabotage(scan=0.02)  # 6 s for 300 files
+    installation.sabotage(scan=0.1, listing=installation.folder / "listing")  # 30 s for 300 files
 
 
 def starting_workers(installation: Installation) -> bool:

@@ -37,10 +37,10 @@ def gradcam(model: tuple[ModelMetadata, Any], pixels: Pixels) -> Sanity:
     return check_sanity(*model, pixels, layer="block_12_add", method="gradcam")
 
 
-def test_stages_go_from_the_scores_to_the_first_convolution(gradcam: Sanity) -> None:
+def test_stages_go_from_the_scores_to_the_first_layers(gradcam: Sanity) -> None:
     parts = [stage.part for stage in gradcam.stages]
-    assert parts[:3] == ["scores", "head", "last convolution"]
-    assert parts[3:] == [f"block_{number}" for number in range(16, -1, -1)] + ["first convolution"]
+    assert parts[:3] == ["scores", "head", "last layers"]
+    assert parts[3:] == [f"block_{number}" for number in range(16, -1, -1)] + ["first layers"]
 
 
 def test_gradcam_changes_when_the_weights_are_forgotten(gradcam: Sanity) -> None:

@@ -13,7 +13,9 @@ import json
 import logging
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+import stat
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -25,14 +27,10 @@ log = logging.getLogger(__name__)
 
 # Of one version, for the choices of layers and methods made last.
 KEPT_FILES = 8
-_SOURCES = (
-    "explain/cam.py",
-    "explain/compiled_pass.py",
-    "explain/explainer.py",
-    "explain/forward.py",
-    "input_check/features.py",
-    "model/network.py",
-)
+# Whatever the pass is made by lies in these rooms.
+_ROOMS = ("explain", "input_check", "model")
+LARGEST_FILE = 100_000_000
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _ARITHMETIC = frozenset(
     """
     Abs AddN AddV2 ArgMax BatchMatMulV2 BiasAdd BiasAddGrad BroadcastGradientArgs BroadcastTo Cast
@@ -50,7 +48,8 @@ _ARITHMETIC = frozenset(
 def key_of(digest: str, choice: Sequence[Any]) -> str:
     """What a file is of, as its name: a hash of the version's digest, the choice, libraries, our sources."""
     ours = Path(__file__).resolve().parents[1]
-    sources = hashlib.sha256(b"\0".join((ours / name).read_bytes() for name in _SOURCES)).hexdigest()
+    files = sorted(file for room in _ROOMS for file in (ours / room).glob("*.py"))
+    sources = [[str(file.relative_to(ours)), hashlib.sha256(file.read_bytes()).hexdigest()] for file in files]
     libraries = [version_of(name) for name in ("tensorflow", "keras")]
     text = json.dumps([digest, list(choice), libraries, sources])
     return hashlib.sha256(text.encode()).hexdigest()[:32]
@@ -61,9 +60,12 @@ def keep(file: Path, compiled: Any, network: Any, panels: Sequence[str]) -> bool
 
     `compiled`: as `Explainer` makes it, called once at least. `panels`: their names.
     """
+    from worker.model.network import named_weights
+
     concrete = compiled.get_concrete_function()
-    paths = {id(variable.value.handle): variable.path for variable in network.variables}
-    captures = [paths.get(id(handle)) for handle in concrete.captured_inputs]
+    # By the names in the file of weights: Keras numbers the paths of variables within a process.
+    names = {id(variable.value.handle): name for name, variable in named_weights(network)}
+    captures = [names.get(id(handle)) for handle in concrete.captured_inputs]
     function = concrete.function_def
     unknown = {node.op for node in function.node_def} - _ARITHMETIC
     if unknown or None in captures or concrete.graph.as_graph_def().library.function:
@@ -72,21 +74,56 @@ def keep(file: Path, compiled: Any, network: Any, panels: Sequence[str]) -> bool
         )
         return False
     content = function.SerializeToString()
-    head = {"sha256": hashlib.sha256(content).hexdigest(), "captures": captures, "panels": sorted(panels)}
-    unfinished = file.with_name(f".{file.name}-{secrets.token_hex(4)}")
+    head = {"key": file.name, "captures": captures, "panels": sorted(panels)}
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_bytes(json.dumps(head).encode() + b"\n" + content)
-        unfinished.replace(file)
-        others = sorted(file.parent.glob("[0-9a-f]*"), key=lambda other: other.stat().st_mtime, reverse=True)
-        for other in others[KEPT_FILES:]:
-            other.unlink(missing_ok=True)
-    except OSError as error:
+        _write(file, json.dumps(head).encode() + b"\n" + content)
+    except (OSError, ValueError) as error:
         log.info("the compiled pass is not kept: %s", error)
-        with suppress(OSError):
-            unfinished.unlink(missing_ok=True)
         return False
     return True
+
+
+def _write(file: Path, content: bytes) -> None:
+    """Write a file after the SHA-256 of its content, for this user alone; old ones and remains go."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    _require_ours(file.parent.lstat(), stat.S_ISDIR)
+    unfinished = file.with_name(f".{file.name}-{secrets.token_hex(4)}")
+    try:
+        handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+        unfinished.replace(file)
+    except OSError:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+        raise
+    others = sorted(file.parent.glob("[0-9a-f]*"), key=lambda other: other.lstat().st_mtime, reverse=True)
+    killed = [other for other in file.parent.glob(".*-*") if other.lstat().st_mtime < time.time() - 3600]
+    for other in [*others[KEPT_FILES:], *killed]:
+        other.unlink(missing_ok=True)
+
+
+def _read(file: Path) -> tuple[dict[str, Any], bytes]:
+    """Head and function of a file of ours. Raises OSError, ValueError where it is none, or is damaged."""
+    _require_ours(file.parent.lstat(), stat.S_ISDIR)
+    with os.fdopen(os.open(file, _OPEN), "rb") as stream:
+        _require_ours(os.fstat(stream.fileno()), stat.S_ISREG)
+        digest, _, content = stream.read(LARGEST_FILE).partition(b"\n")
+    if hashlib.sha256(content).hexdigest().encode() != digest:
+        raise ValueError("it is damaged")
+    line, _, function = content.partition(b"\n")
+    return json.loads(line), function
+
+
+def _require_ours(status: os.stat_result, is_kind: Callable[[int], bool]) -> None:
+    """Raises ValueError for a link, and for what another user made or may write in."""
+    if not is_kind(status.st_mode):
+        raise ValueError("it is a link, or not of the kind it should be")
+    if status.st_uid != os.geteuid():
+        raise ValueError("it belongs to another user")
+    # A folder that a group shares is well: only files of ours are read in it.
+    if stat.S_ISREG(status.st_mode) and status.st_mode & 0o022:
+        raise ValueError("others may write in it")
 
 
 class KeptPass:
@@ -141,17 +178,15 @@ class KeptPass:
 def load_kept(file: Path, weights: Path, panels: Sequence[str]) -> KeptPass | None:
     """The pass kept in `file`, with the arrays of `weights`; None where there is none that can be used."""
     try:
-        line, _, content = file.read_bytes().partition(b"\n")
-    except OSError:
-        return None
-    try:
         from safetensors.numpy import load_file
 
-        head = json.loads(line)
-        if hashlib.sha256(content).hexdigest() != head["sha256"] or head["panels"] != sorted(panels):
-            raise ValueError("it is damaged")
+        head, content = _read(file)
+        if head["key"] != file.name or head["panels"] != sorted(panels):
+            raise ValueError("it is of something else")
         found = KeptPass(content, head, load_file(weights))
         os.utime(file)
+    except FileNotFoundError:
+        return None
     except Exception as error:  # whatever it is, the network can be built and traced anew
         log.warning("the compiled pass %s cannot be used, and is made again: %s", file, error)
         return None

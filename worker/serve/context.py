@@ -13,7 +13,7 @@ from typing import Any
 from db.errors import LedgerError
 from db.ledger import Ledger
 from db.migrate import migrate
-from db.models import Model, get_model
+from db.models import Model
 from db.runs import Run
 from db.workers import update_worker
 from worker.errors import ModelError
@@ -53,16 +53,17 @@ class ModelManager:
         self._worker = worker
         self._batch_size = batch_size
         self._lock = threading.Lock()
+        # By digest: a version that was deleted may come back under its name with other content.
         self._explainers: OrderedDict[tuple[str, _Choice], Explainer] = OrderedDict()
-        self._serving: str | None = None
-        self._rejected: tuple[str, str] | None = None
+        self._served: Model | None = None
+        self._rejected: str | None = None
         self._networks: dict[str, tuple[ModelMetadata, Any, InputCheck | None]] = {}
         self.last_error: str | None = None
 
     @property
     def serving(self) -> str | None:
         """The version that unpinned runs get."""
-        return self._serving
+        return None if self._served is None else self._served.version
 
     def start(self) -> None:
         """Load the current model, then follow changes in a thread.
@@ -70,7 +71,7 @@ class ModelManager:
         Raises ModelError or LedgerError when there is no usable model yet; the thread keeps looking.
         """
         threading.Thread(target=self._watch_current_model, name="model-keeper", daemon=True).start()
-        if self._serving is None:
+        if self._served is None:
             self._serve(ensure_current_model(self._ledger, self._store))
 
     def explainer_for(self, run: Run, model: Model | None) -> Explainer:
@@ -82,11 +83,11 @@ class ModelManager:
             model = ensure_current_model(self._ledger, self._store)
         if run.pinned_model is not None:
             return self._explainer(model, choice)
-        if self._serving is None:
+        if self._served is None:
             self._serve(model)
-        elif model.version != self._serving:
+        elif model.digest != self._served.digest:
             request_reload()
-            model = self._ledger.query(get_model, self._serving)
+            model = self._served
         return self._explainer(model, choice)
 
     def _watch_current_model(self) -> None:
@@ -94,7 +95,8 @@ class ModelManager:
             wait_for_reload(LOOK_SECONDS)
             try:
                 model = ensure_current_model(self._ledger, self._store)
-                if model.version != self._serving and (model.version, model.digest) != self._rejected:
+                served = None if self._served is None else self._served.digest
+                if model.digest not in (served, self._rejected):
                     started = time.monotonic()
                     self._serve(model)
                     log.warning("model %s serves after %.1f s", model.version, time.monotonic() - started)
@@ -105,14 +107,15 @@ class ModelManager:
 
     def _serve(self, model: Model) -> None:
         """Load a version, build what chunks need of it, and only then let it serve."""
-        before = self._serving
-        choices = [choice for version, choice in self._explainers if version == before]
+        before = self.serving
+        digest_before = None if self._served is None else self._served.digest
+        choices = [choice for digest, choice in self._explainers if digest == digest_before]
         try:
             built = {
-                (model.version, choice): self._build(model, choice) for choice in choices or [((), (), False)]
+                (model.digest, choice): self._build(model, choice) for choice in choices or [((), (), False)]
             }
         except Exception as error:
-            self._rejected = (model.version, model.digest)
+            self._rejected = model.digest
             still = f"; {before} stays in use" if before else ""
             self.last_error = (
                 f"{error}{still}" if isinstance(error, ModelError) else f"{model.version}: {error}{still}"
@@ -121,17 +124,17 @@ class ModelManager:
             raise
         with self._lock:
             # What the old version was compiled to goes with it.
-            for key in [key for key in self._explainers if key[0] == before]:
+            for key in [key for key in self._explainers if key[0] == digest_before]:
                 del self._explainers[key]
-            self._networks = {version: held for version, held in self._networks.items() if version != before}
+            self._networks.pop(digest_before or "", None)
             self._explainers.update(built)
-            self._serving = model.version
+            self._served = model
             self._rejected = None
             self.last_error = None
         self._ledger.write(update_worker, self._worker, model_version=model.version, last_error=None)
 
     def _explainer(self, model: Model, choice: _Choice) -> Explainer:
-        key = (model.version, choice)
+        key = (model.digest, choice)
         with self._lock:
             explainer = self._explainers.get(key)
         if explainer is None:
@@ -141,13 +144,13 @@ class ModelManager:
             self._explainers.move_to_end(key)
             while len(self._explainers) > KEPT_EXPLAINERS:
                 self._explainers.popitem(last=False)
-            kept = {version for version, _ in self._explainers}
-            self._networks = {version: held for version, held in self._networks.items() if version in kept}
+            kept = {digest for digest, _ in self._explainers}
+            self._networks = {digest: held for digest, held in self._networks.items() if digest in kept}
         return explainer
 
     def _build(self, model: Model, choice: _Choice) -> Explainer:
         folder = self._store.fetch(model.version, model.digest)
-        (layers, methods, every_class), held = choice, self._networks.get(model.version)
+        (layers, methods, every_class), held = choice, self._networks.get(model.digest)
         # A copy that lies here and was checked just now needs no network to be built: a pass may be kept.
         description = read_metadata(folder) if held is None else held[0]
         check = load_check(folder, description) if held is None else held[2]
@@ -168,7 +171,7 @@ class ModelManager:
         )
         explainer.warm_up(self._batch_size)
         if loaded:
-            self._networks[model.version] = description, loaded[0], check
+            self._networks[model.digest] = description, loaded[0], check
         if not explainer.is_kept and _may_keep():
             explainer.keep(file, network())
         return explainer

@@ -2,6 +2,7 @@
 
 SABOTAGE_SECONDS    makes the decoder slow, by so much per image
 SABOTAGE_SCAN       makes the listing of folders slow, by so much per PNG file
+SABOTAGE_LISTING    a file to make once the first PNG file was listed so slowly
 SABOTAGE_CRASH      makes it deadly (`kill`) or endless (`hang`) for an image of 77 x 77 pixels: a stand-in
                     for what native decoders do to malicious files
 SABOTAGE_SIGNAL     has a command interrupt itself (SIGINT) at the third call, `call Redis.__del__ 3`,
@@ -66,6 +67,8 @@ class SlowListing:
     def __next__(self):
         entry = next(self._entries)
         if str(entry.name).endswith(".png"):
+            if "SABOTAGE_LISTING" in os.environ:
+                Path(os.environ["SABOTAGE_LISTING"]).touch()
             time.sleep(float(os.environ["SABOTAGE_SCAN"]))
         return entry
 
