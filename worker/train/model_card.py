@@ -169,7 +169,7 @@ def _operating_points(metadata: ModelMetadata) -> list[str]:
 
 def _findings(found: dict[str, Any] | None) -> str:
     if found is None:
-        return "Findings: not marked; only classes were learned."
+        return "Marked areas: none; only the labels were learned."
     return (
         f"Findings: `{found['file']}` marks them in {found['images']} images. In training the network "
         "learned to find them beside the class; the part that did so is not in the model, which gets the "
@@ -231,20 +231,24 @@ def _maps(metadata: ModelMetadata) -> list[str]:
         "places are taken away rather than the coldest, in units of the score (insertion, deletion and ROAD, "
         "averaged; 95% intervals). A map that does not beat the last two rows says nothing.",
         _table(["layer and method", "map", "faithfulness", "blank"], rows),
-        _table(
-            [
-                "predicted class" if metadata.output == "softmax" else "finding",
-                "images",
-                *(f"without {place}" for place in _hidden(training["reliance"])),
-            ],
-            [
-                [one["class_name"], one["images"], *(f"{h['lost']:.0%}" for h in one["hidden"].values())]
-                for one in training["reliance"]
-            ],
-        ),
-        "The second table: how much of what the predicted class is ahead by is lost when a place is hidden. "
-        "Where corners or border count for much, the network looks at markers or film edges.",
     ]
+    # Empty where no image had a finding at 0.5 or more.
+    if training["reliance"]:
+        parts += [
+            _table(
+                [
+                    "predicted class" if metadata.output == "softmax" else "finding",
+                    "images",
+                    *(f"without {place}" for place in _hidden(training["reliance"])),
+                ],
+                [
+                    [one["class_name"], one["images"], *(f"{h['lost']:.0%}" for h in one["hidden"].values())]
+                    for one in training["reliance"]
+                ],
+            ),
+            "The second table: how much of what the predicted class is ahead by is lost when a place is "
+            "hidden. Where corners or border count for much, the network looks at markers or film edges.",
+        ]
     if "repeatability" in training:
         found = training["repeatability"]
         parts.append(
