@@ -9,12 +9,13 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from worker.errors import ImageError, XraycamError
 from worker.explain.names import COLORMAPS
 from worker.explain.options import ExplainOptions
 from worker.explain.overlay import (
+    _distinct,
     encode,
     lookup_table,
     recolour,
@@ -255,3 +256,12 @@ def test_file_that_holds_no_heatmaps_is_refused(
     broken.write_bytes(content)
     with pytest.raises(XraycamError, match=r"broken\.npz is not a file of heatmaps"):
         recolour(image_file(), broken, ExplainOptions())
+
+
+def test_names_that_do_not_fit_lose_the_words_that_all_maps_share() -> None:
+    draw = ImageDraw.Draw(Image.new("RGB", (10, 10)))
+    names = ["original", "block_7_add gradcam Disc", "block_7_add gradcam Bar on the left"]
+    assert _distinct(names, draw, 1000) == names
+    assert _distinct(names, draw, 100) == ["original", "Disc", "Bar on the left"]
+    layers = ["original", "block_7_add gradcam", "out_relu gradcam"]
+    assert _distinct(layers, draw, 20) == layers

@@ -125,7 +125,8 @@ class OverlayFacts:
     def _findings(self) -> list[str]:
         seen = [_stated(name, value) for name, value in self.findings if value >= FINDING_FROM]
         name, highest = self.findings[0]
-        return seen or [f"no finding at {FINDING_FROM:g} or more; the highest, {name}: {highest:.3f}"]
+        below = math.floor(highest * 1000) / 1000  # not rounded up to what it does not reach
+        return seen or [f"no finding at {FINDING_FROM:g} or more; the highest, {name}: {below:.3f}"]
 
     def _is_of_version(self, one: MapFacts) -> bool:
         return self.scale == "version" and one.scale is not None

@@ -146,12 +146,28 @@ def montage(panels: Sequence[tuple[str, Image.Image]]) -> Image.Image:
     bar = max(20, width // 20)
     whole = Image.new("RGB", (len(panels) * (width + _MONTAGE_GAP) - _MONTAGE_GAP, bar + height))
     draw = ImageDraw.Draw(whole)
-    for index, (name, picture) in enumerate(panels):
+    names = _distinct([name for name, _ in panels], draw, width - 8)
+    for index, (name, (_, picture)) in enumerate(zip(names, panels, strict=True)):
         left = index * (width + _MONTAGE_GAP)
         whole.paste(picture, (left, bar))
         label, font = _fit_size(draw, name, width - 8, bar)
         draw.text((left + width / 2, bar / 2), label, fill=_MONTAGE_INK, font=font, anchor="mm")
     return whole
+
+
+def _distinct(names: list[str], draw: ImageDraw.ImageDraw, width: float) -> list[str]:
+    """`names`, without the first words that all maps share where they do not fit: the rest tells them apart.
+
+    The first name is that of the original where it is one word.
+    """
+    font = ImageFont.load_default(10)
+    maps = [name for name in names if " " in name]
+    while len(maps) > 1 and max(draw.textlength(name, font=font) for name in maps) > width:
+        if len({name.split(" ", 1)[0] for name in maps}) > 1 or not all(" " in name for name in maps):
+            break
+        maps = [name.split(" ", 1)[1] for name in maps]
+    rest = iter(maps)
+    return [next(rest) if " " in name else name for name in names]
 
 
 def _fit_size(

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from db.models import Model
+from worker.counted_words import counted
 from worker.errors import XraycamError
 from worker.file_names import printable
 from worker.model.network import load_model
@@ -115,7 +116,9 @@ def calibrate(
     label = metadata.classes.index(metadata.positive_class)
     positive, known = known_positive(dataset, range(len(dataset)), label)
     if not known.all():
-        on_message(f"{metadata.positive_class} is not known of {int((~known).sum())} images, left out")
+        on_message(
+            f"{metadata.positive_class} is not known of {counted(int((~known).sum()), 'image')}, left out"
+        )
         dataset = dataset.subset([int(index) for index in np.flatnonzero(known)])
         positive = positive[known]
     if positive.all() or not positive.any():
