@@ -167,7 +167,7 @@ def _open(
             found.same[this] = source or INPUT
             continue
         inputs, constants = (
-            ([before], []) if kind == "Sequential" else _calls(layer, own, prefix, found.keras)
+            ([before or INPUT], []) if kind == "Sequential" else _calls(layer, own, prefix, found.keras)
         )
         _add(layer, inner_kind, found, this, own, inputs, constants, at, group or own, depth)
         before = this
@@ -285,11 +285,15 @@ def _sequential_input(layers: list[Any], config: dict[str, Any], found: _Found, 
     if source is not None:
         return source
     first = _settings(layers[0]) if isinstance(layers[0], dict) else {}
-    shapes = (first.get("batch_shape"), first.get("batch_input_shape"), config.get("build_input_shape"))
+    shapes: list[Any] = [
+        first.get("batch_shape"),
+        first.get("batch_input_shape"),
+        config.get("build_input_shape"),
+    ]
     nested = first.get("layers")
     if isinstance(nested, list) and nested and isinstance(nested[0], dict):
         inner = _settings(nested[0])
-        shapes += (inner.get("batch_shape"), inner.get("batch_input_shape"))
+        shapes += [inner.get("batch_shape"), inner.get("batch_input_shape")]
     known = next((shape for shape in shapes if shape is not None), None)
     _take_shape(known, found)
     return INPUT
