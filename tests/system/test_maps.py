@@ -94,7 +94,7 @@ def test_ranking_prints_a_table_and_keeps_picture_and_figures(
 def test_sanity_gives_a_plain_verdict(installation: Installation, xrays: Path) -> None:
     done = installation.xraycam("sanity", xrays, "--images", 8)
     assert "passed: " in done.stdout or "failed: " in done.stdout
-    assert "first convolution" in done.stdout
+    assert "first layers" in done.stdout
     folder = installation.home / "sanity" / "small"
     assert len(json.loads((folder / "sanity.json").read_text())["stages"]) == 21
     assert (folder / "sanity.png").stat().st_size > 5000
