@@ -69,8 +69,11 @@ def open_session() -> Session:
     settings = load_settings()
     settings.apply_umask()
     ledger = Ledger(settings.database, retry_timeout=RETRY_TIMEOUT)
-    migrate(ledger)
     # Once it has answered, a restart of the database is worth waiting for.
+    if ledger.engine.dialect.name != "sqlite":
+        with ledger.read():
+            ledger.retry_timeout = LONG_RETRY_TIMEOUT
+    migrate(ledger)
     ledger.retry_timeout = LONG_RETRY_TIMEOUT
     return Session(settings, ledger, _console(sys.stdout), _console(sys.stderr))
 
