@@ -56,7 +56,7 @@ def test_wiped_broker_is_refilled_by_the_workers_themselves(
     valkey.client().flushall()
 
     wait_until(
-        lambda: "workers re-queue them" in distributed.xraycam("watch", "--once").stdout,
+        lambda: "workers re-queue what is missing" in distributed.xraycam("watch", "--once").stdout,
         20,
         "watch says how it continues",
     )
