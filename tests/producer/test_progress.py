@@ -1,4 +1,4 @@
-"""What a person is told while a run or a training goes on: what happens now, and only what is known."""
+"""What a person is told during a run or a training: what happens now, and only what is known."""
 
 from __future__ import annotations
 
