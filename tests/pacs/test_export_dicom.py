@@ -61,9 +61,7 @@ def test_image_that_is_gone_or_changed_fails_alone_with_its_reason(
     (folder / "0.dcm").unlink()
     (folder / "1.dcm").write_bytes((folder / "2.dcm").read_bytes())
     done = installation.xraycam("export-dicom", 1, "--output", tmp_path / "out", status=3)
-    assert (
-        "2 objects sent, 1 images failed: unreadable-source, 1 images failed: changed-source" in done.stdout
-    )
+    assert "2 objects sent, 1 image failed: unreadable-source, 1 image failed: changed-source" in done.stdout
     assert "0.dcm: unreadable-source: " in done.stderr
     assert "Traceback" not in done.stderr
     assert len(list((tmp_path / "out").iterdir())) == 2

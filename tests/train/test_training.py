@@ -249,3 +249,21 @@ def test_the_next_epoch_starts_from_the_trained_weights_not_from_their_average(t
     assert set(logs) == {"val_loss", "val_auc", "val_accuracy", "seconds"}
     evaluate.on_epoch_begin(1)
     np.testing.assert_array_equal(score.numpy(), values[2])
+
+
+def test_batch_norms_that_learn_get_the_statistics_of_all_batches(tiny_recipe: Recipe) -> None:
+    network = build_network(64, 2, tiny_recipe.head, alpha=0.35)
+    split = split_at_layer(network, tiny_recipe.model_copy(update={"freeze_until": None}))
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 64, 64), np.uint8)
+    split.set_trainable(head_only=True, batch_norm=True)
+    split.recalibrate_batch_norm(pixels, batch=3)
+    norm = network.get_layer("bn_Conv1")
+    assert np.all(norm.moving_mean.numpy() == 0), "one that does not learn is left alone"
+    split.set_trainable(head_only=False, batch_norm=True)
+    split.recalibrate_batch_norm(pixels, batch=3)
+    scaled = np.repeat(pixels[..., None] / np.float32(127.5) - 1, 3, axis=-1)
+    before = keras.Model(network.input, norm.input)(scaled).numpy()
+    np.testing.assert_allclose(norm.moving_mean, before.mean((0, 1, 2)), atol=1e-5)
+    of_batches = [before[:3].var((0, 1, 2)), before[3:].var((0, 1, 2))]
+    np.testing.assert_allclose(norm.moving_variance, np.mean(of_batches, 0), rtol=1e-4)
+    assert norm.momentum == 0.999

@@ -56,16 +56,37 @@ class SplitNetwork:
             layer.trainable = not (of_network and (head_only or fixed_norm))
 
     def recalibrate_batch_norm(self, features: NDArray[Any], batch: int) -> None:
-        """Set the running mean and variance of the head's batch norms to those over `features`.
+        """Set the running mean and variance of the batch norms that learn to those over `features`.
 
         Running averages lag behind weights that move, most of all behind averaged ones, and dropout is at
         work while they are taken. (Stochastic weight averaging measures them anew too, arXiv 1803.05407.)
         """
+        self._average_batch_statistics(features, batch)
         pooled = self.pooled.predict(features, batch_size=batch, verbose=0)
         first, second = (self.network.get_layer(name) for name in ("head_pool_BN", "head_dense_BN"))
         _set_statistics(first, pooled)
         dense = self.network.get_layer("head_dense")
         _set_statistics(second, dense(first(pooled, training=False)).numpy())
+
+    def _average_batch_statistics(self, features: NDArray[Any], batch: int) -> None:
+        """Those of the network, batch by batch: each depends on the norms before it."""
+        norms = [
+            layer
+            for layer in self.layers
+            if isinstance(layer, keras.layers.BatchNormalization)
+            and layer.trainable
+            and not layer.name.startswith(_HEAD)
+        ]
+        if not norms:
+            return
+        momenta = [norm.momentum for norm in norms]
+        for start in range(0, len(features), batch):
+            part = features[start : start + batch]
+            for norm in norms:
+                norm.momentum = start / (start + len(part))
+            self.classifier(part.astype(np.float32), training=True)
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
 
 
 def split_at_layer(network: Any, recipe: Recipe, localisation_layers: tuple[str, ...] = ()) -> SplitNetwork:
