@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from worker.images.masks import MaskMatches
 
 
-class FolderOrUrl(click.ParamType):  # type: ignore[type-arg]
+class FolderOrUrl(click.ParamType):  # type: ignore[type-arg]  # Click 8.1 has none
     """A folder as a Path, or the URL of a DICOMweb server as it is."""
 
     name = "folder"
@@ -31,11 +31,11 @@ class FolderOrUrl(click.ParamType):  # type: ignore[type-arg]
     def convert(
         self,
         value: Any,
-        param: click.Parameter | None,  # noqa: ARG002
-        ctx: click.Context | None,  # noqa: ARG002
+        param: click.Parameter | None,
+        ctx: click.Context | None,
     ) -> Path | str:
         if isinstance(value, Path) or str(value).startswith(("dicomweb+http://", "dicomweb+https://")):
-            return value  # type: ignore[no-any-return]
+            return value  # type: ignore[no-any-return]  # text, or what a default gave
         return Path(value)
 
 

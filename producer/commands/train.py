@@ -143,7 +143,7 @@ def _create_or_resume(
         for parameter in context.command.params
         if parameter.name in given
         and parameter.name != "version"
-        and context.get_parameter_source(parameter.name).name == "COMMANDLINE"  # type: ignore[union-attr]
+        and context.get_parameter_source(parameter.name).name == "COMMANDLINE"  # type: ignore[union-attr]  # has one
     ]
     if unused:
         raise click.UsageError(

@@ -118,7 +118,7 @@ class Viewer:
             Mount("/assets", StaticFiles(directory=PAGES)),
         ]
 
-    def overview(self, request: Request) -> Response:  # noqa: ARG002
+    def overview(self, request: Request) -> Response:
         """The newest runs with their progress, workers and trainings."""
         shown = []
         for run in self._ledger.query(list_runs):
@@ -227,7 +227,7 @@ def make_app(session: Session, access: Access) -> Starlette:
                      exception_handlers={LedgerError: _ledger_away})  # fmt: skip
 
 
-async def _ledger_away(request: Request, error: Exception) -> Response:  # noqa: ARG001
+async def _ledger_away(request: Request, error: Exception) -> Response:
     return PlainTextResponse(str(error), 503)
 
 

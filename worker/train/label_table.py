@@ -163,7 +163,7 @@ def _only(lower: list[str], known: Sequence[str], shown: str) -> int | None:
 
 def _lines(reader: Iterator[list[str]], width: int, shown: str) -> Iterator[tuple[int, list[str]]]:
     for cells in reader:
-        number = reader.line_num  # type: ignore[attr-defined]
+        number = reader.line_num  # type: ignore[attr-defined]  # csv's readers have no type of their own
         if not any(cell.strip() for cell in cells):
             continue
         if len(cells) != width:
