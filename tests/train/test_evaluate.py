@@ -21,7 +21,7 @@ def scores_of(probability: np.ndarray) -> np.ndarray:
 
 
 def test_figures_of_five_images_by_hand() -> None:
-    metrics = compute_metrics(LABELS, scores_of(PROBABILITY), CLASSES)
+    metrics = compute_metrics(LABELS, scores_of(PROBABILITY), CLASSES, resamples=20)
     # Of 3 x 2 pairs only (0.6, 0.4) is in the wrong order.
     assert metrics.auc == pytest.approx(5 / 6)
     assert metrics.accuracy == pytest.approx(3 / 5)
@@ -42,7 +42,7 @@ def test_figures_of_five_images_by_hand() -> None:
 
 
 def test_figures_survive_json() -> None:
-    metrics = compute_metrics(LABELS, scores_of(PROBABILITY), CLASSES)
+    metrics = compute_metrics(LABELS, scores_of(PROBABILITY), CLASSES, resamples=20)
     assert type(metrics).model_validate(json.loads(metrics.model_dump_json())) == metrics
 
 
@@ -60,7 +60,7 @@ def test_with_three_classes_each_is_taken_against_the_rest() -> None:
     )
     # Class 0: 0.8 is above, 0.2 below two of the four others. Classes 1 and 2: in order throughout.
     assert roc_auc(labels, probabilities) == pytest.approx((6 / 8 + 1 + 1) / 3)
-    metrics = compute_metrics(labels, np.log(probabilities), ("a", "b", "c"))
+    metrics = compute_metrics(labels, np.log(probabilities), ("a", "b", "c"), resamples=20)
     assert metrics.by_class["a"].auc == pytest.approx(6 / 8)
     assert metrics.youden is None
     assert metrics.confusion == ((1, 1, 0), (0, 2, 0), (0, 0, 2))
@@ -78,7 +78,7 @@ def test_the_temperature_undoes_a_known_overconfidence() -> None:
 
 
 def test_a_given_temperature_is_used_and_not_fitted() -> None:
-    metrics = compute_metrics(LABELS, scores_of(PROBABILITY), CLASSES, temperature=1.0)
+    metrics = compute_metrics(LABELS, scores_of(PROBABILITY), CLASSES, temperature=1.0, resamples=20)
     assert metrics.temperature == 1.0
     assert metrics.brier_with_temperature == pytest.approx(metrics.brier)
 
