@@ -36,7 +36,7 @@ from worker.explain.caption import MapFacts, OverlayFacts, band
 from worker.explain.explainer import Explainer
 from worker.explain.names import FULL, USUAL_SIDE
 from worker.explain.options import ExplainOptions
-from worker.explain.overlay import encode, reduced, render
+from worker.explain.overlay import draw, encode, reduced
 from worker.images.depth import require_contrast
 from worker.images.headers import png_header
 from worker.images.limits import Limits
@@ -135,7 +135,7 @@ def _timed(
     if name == "before":
         picture = draw_before(radiograph, heat, preprocessing, facts)
     else:
-        picture = render(radiograph, [(facts.maps[0].label, heat)], preprocessing, options, facts)
+        picture = draw(radiograph, [(facts.maps[0].label, heat)], preprocessing, options, facts)
     marks.append(time.thread_time())
     encode(picture, "jpeg", facts)
     marks.append(time.thread_time())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import weakref
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -44,24 +46,69 @@ def blend(
     The share of colour is `opacity` times the heat, so that where the heat is 0 (or below 1/510) a pixel is
     exactly the gray of the radiograph. Where `box` leaves a margin, the colour fades towards it.
     """
-    result = Image.new("RGB", gray.size)
-    draw_blended(result, 0, gray, heatmap, box, table, opacity, strength)
-    return result
+    canvas = new_canvas(gray.size)
+    draw_blended(canvas, gray, heatmap, box, table, opacity, strength)
+    return picture_of(canvas).convert("RGB")
+
+
+# Pictures as they are drawn: a pixel's red, green and blue and a byte of no meaning, as uint32 (h, w).
+Canvas = np.ndarray[Any, np.dtype[np.uint32]]
+
+
+# Of pictures that are done with, for the next ones: new memory costs as much as what is drawn into it.
+_spare: list[Canvas] = []
+_sparing = threading.RLock()
+_MOST_SPARE = 8
+_LARGEST_SPARE = 16_000_000  # pixels, 64 MB
+
+
+def new_canvas(size: tuple[int, int]) -> Canvas:
+    """A canvas of `size` (width, height); what is on it is not defined."""
+    pixels = size[0] * size[1]
+    with _sparing:
+        for number, memory in enumerate(_spare):
+            if pixels <= memory.size <= 2 * pixels:
+                return _spare.pop(number)[:pixels].reshape(size[::-1])
+        if len(_spare) == _MOST_SPARE:
+            del _spare[0]  # pictures have other sizes by now
+    return np.empty(pixels, np.uint32).reshape(size[::-1])
+
+
+def picture_of(canvas: Canvas) -> Image.Image:
+    """The canvas as an image of mode RGBX, which has its memory from now on."""
+    picture = Image.frombuffer("RGBX", canvas.shape[::-1], canvas, "raw", "RGBX", 0, 1)
+    if canvas.size <= _LARGEST_SPARE and isinstance(canvas.base, np.ndarray):
+        weakref.finalize(picture, _spare_memory, canvas.base).atexit = False
+    return picture
+
+
+def _spare_memory(memory: Canvas) -> None:
+    # Called at any time, even while this thread looks through the list: so nothing in it is moved.
+    with _sparing:
+        if len(_spare) < _MOST_SPARE:
+            _spare.append(memory)
+
+
+def put(canvas: Canvas, picture: Image.Image, left: int, upper: int) -> None:
+    """Copy an RGB image to its place on the canvas."""
+    bytes_of = canvas.view(np.uint8).reshape(*canvas.shape, 4)
+    bytes_of[upper : upper + picture.height, left : left + picture.width, :3] = np.asarray(picture)
 
 
 def draw_blended(
-    result: Image.Image,
-    across: int,
+    canvas: Canvas,
     gray: Image.Image,
     heatmap: Heatmap,
     box: Box,
     table: Table,
     opacity: float,
     strength: float = 1.0,
+    across: int = 0,
 ) -> None:
-    """Draw what `blend` gives into `result` (RGB), `across` pixels from its left."""
+    """Draw what `blend` gives at the top of `canvas`, `across` pixels from its left."""
+    colours = _blended_colours(table.tobytes(), opacity)
     if not heatmap.any() or strength <= 0:
-        result.paste(gray, (across, 0))
+        _draw_from_table(canvas, across, gray, Image.new("L", gray.size), colours)
         return
     left, upper, right, lower = (round(edge) for edge in box)
     heat_values = np.minimum(heatmap.astype(np.float32) * np.float32(strength), np.float32(1))
@@ -71,10 +118,9 @@ def draw_blended(
     if heat.size != gray.size:
         whole = Image.new("L", gray.size)
         whole.paste(heat, (left, upper))
-    colours = _blended_colours(table.tobytes(), opacity)
-    _draw_from_table(result, across, gray, whole, colours)
+    _draw_from_table(canvas, across, gray, whole, colours)
     for edge in _fading_edges(heat.size, round(_FADE * left), round(_FADE * upper)):
-        _draw_faded(result, across, gray, heat, (left, upper), edge, table, opacity)
+        _draw_faded(canvas, across, gray, heat, (left, upper), edge, table, opacity)
 
 
 # Rows are drawn together of which so many pixels stay in the processor's cache.
@@ -82,26 +128,25 @@ _PIXELS_AT_ONCE = 1 << 16
 
 
 def _draw_from_table(
-    result: Image.Image, across: int, gray: Image.Image, heat: Image.Image, colours: np.ndarray[Any, Any]
+    canvas: Canvas, across: int, gray: Image.Image, heat: Image.Image, colours: Canvas
 ) -> None:
     """Each pixel by its level of heat and of gray: one look into a table, whatever the colour map."""
     shades, levels = np.asarray(gray), np.asarray(heat)
     height, width = shades.shape
     rows = max(1, _PIXELS_AT_ONCE // width)
-    places, drawn = np.empty((rows, width), np.intp), np.empty((rows, width), np.uint32)
+    places = np.empty((rows, width), np.intp)
     for top in range(0, height, rows):
-        count = min(rows, height - top)
-        index = levels[top : top + count].astype(np.uint16)
+        bottom = min(top + rows, height)
+        index = levels[top:bottom].astype(np.uint16)
         index <<= 8
-        index |= shades[top : top + count]
-        place, pixels = places[:count], drawn[:count]
+        index |= shades[top:bottom]
+        place = places[: bottom - top]
         place[...] = index
-        colours.take(place, out=pixels, mode="clip")
-        result.paste(Image.frombuffer("RGB", (width, count), pixels, "raw", "RGBX", 0, 1), (across, top))
+        colours.take(place, out=canvas[top:bottom, across : across + width], mode="clip")
 
 
 @lru_cache(maxsize=8)
-def _blended_colours(palette: bytes, opacity: float) -> np.ndarray[Any, Any]:
+def _blended_colours(palette: bytes, opacity: float) -> Canvas:
     """By 256 * level of heat + level of gray: red, green, blue and 255, a byte each, as uint32 (65536,).
 
     The mean of gray and colour, weighted by the share, is rounded as Pillow does when it pastes by a mask.
@@ -111,7 +156,7 @@ def _blended_colours(palette: bytes, opacity: float) -> np.ndarray[Any, Any]:
     summed = np.arange(256)[np.newaxis, :, np.newaxis] * (255 - shares) + colours * shares + 128
     blended = np.full((256, 256, 4), 255, np.uint8)
     blended[..., :3] = (summed + (summed >> 8)) >> 8
-    found: np.ndarray[Any, Any] = blended.view(np.uint32).ravel()
+    found: Canvas = blended.view(np.uint32).ravel()
     found.flags.writeable = False
     return found
 
@@ -140,7 +185,7 @@ def _fading_edges(size: tuple[int, int], across: int, down: int) -> list[_Region
 
 
 def _draw_faded(
-    result: Image.Image,
+    canvas: Canvas,
     across: int,
     gray: Image.Image,
     heat: Image.Image,
@@ -158,7 +203,7 @@ def _draw_faded(
     levels.putpalette(table.tobytes())
     part = gray.crop((left + edge[0], upper + edge[1], left + edge[2], upper + edge[3])).convert("RGB")
     part.paste(levels.convert("RGB"), (0, 0), share)
-    result.paste(part, (across + left + edge[0], upper + edge[1]))
+    put(canvas, part, across + left + edge[0], upper + edge[1])
 
 
 # For the runs of pictures of few sizes; 64 strips of half a megabyte at a hundred megapixels.

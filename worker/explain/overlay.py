@@ -14,7 +14,16 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from worker.errors import ImageError, XraycamError
-from worker.explain.blending import Heatmap, blend, draw_blended, draw_outlines, lookup_table
+from worker.explain.blending import (
+    Heatmap,
+    blend,
+    draw_blended,
+    draw_outlines,
+    lookup_table,
+    new_canvas,
+    picture_of,
+    put,
+)
 from worker.explain.caption import OverlayFacts, band
 from worker.explain.names import FULL
 from worker.explain.options import ExplainOptions, OutputFormat
@@ -100,7 +109,19 @@ def render(
     facts: OverlayFacts | None = None,
     area: Image.Image | None = None,
 ) -> Image.Image:
-    """The overlay, RGB, of `heatmaps` (layer name, float (h, w) in 0..1), with its caption below.
+    """`draw`, as an RGB image."""
+    return draw(radiograph, heatmaps, preprocessing, options, facts, area).convert("RGB")
+
+
+def draw(
+    radiograph: Radiograph,
+    heatmaps: Heatmaps,
+    preprocessing: Preprocessing,
+    options: ExplainOptions,
+    facts: OverlayFacts | None = None,
+    area: Image.Image | None = None,
+) -> Image.Image:
+    """The overlay, RGB or RGBX, of `heatmaps` (layer name, float (h, w) in 0..1), with its caption below.
 
     One layer: the radiograph with the heat over it. Several: a strip, the original first, each named. A
     heatmap that is 0 everywhere leaves the plain radiograph. Uses `overlay_side`, `colormap`, `opacity` and
@@ -139,17 +160,20 @@ def render(
     caption = band(facts, size, table) if facts is not None and options.caption else None
     if strip is not None and caption is None:
         return strip
-    # Drawn where it stays: a copy of an image of 100 megapixels takes 300 MB.
-    canvas_size = size if caption is None else (caption.width, size[1] + caption.height)
-    result = Image.new("RGB", canvas_size)
-    left = (result.width - size[0]) // 2
+    # Drawn where it stays: a copy of an image of 100 megapixels takes 400 MB.
+    canvas = new_canvas(size if caption is None else (caption.width, size[1] + caption.height))
+    left = (canvas.shape[1] - size[0]) // 2
+    if canvas.shape[1] > size[0]:
+        canvas.fill(0)
     if caption is not None:
-        result.paste(caption, (0, size[1]))
+        put(canvas, caption, 0, size[1])
     if strip is not None:
-        result.paste(strip, (left, 0))
-        return result
+        put(canvas, strip, left, 0)
+        return picture_of(canvas)
     for name, heatmap in halved:
-        draw_blended(result, left, gray, heatmap, box, table, options.opacity, strengths.get(name, 1.0))
+        strength = strengths.get(name, 1.0)
+        draw_blended(canvas, gray, heatmap, box, table, options.opacity, strength, left)
+    result = picture_of(canvas)
     if area is not None:
         draw_outlines(result, left, area)
     return result
@@ -183,6 +207,8 @@ def encode(image: Image.Image, output_format: OutputFormat, facts: OverlayFacts 
     caption as a line, and all of them as JSON.
     """
     buffer = io.BytesIO()
+    if output_format != "jpeg" and image.mode == "RGBX":
+        image = image.convert("RGB")
     told = {} if facts is None else _file_metadata(output_format, facts)
     try:
         image.save(buffer, output_format, **_ENCODINGS[output_format], **told)

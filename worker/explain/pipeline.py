@@ -22,7 +22,7 @@ from worker.explain.decision import FINDING_FROM, NO_FINDING, decision
 from worker.explain.explainer import Explainer
 from worker.explain.names import ALL, AUTO, PREDICTED
 from worker.explain.options import ARGMAX_TARGET, ExplainOptions, Explanation, Panel
-from worker.explain.overlay import encode, reduced, render, save_heatmaps, write_atomically
+from worker.explain.overlay import draw, encode, reduced, save_heatmaps, write_atomically
 from worker.file_names import printable
 from worker.images.dicom import DicomFacts
 from worker.images.limits import LARGE_PIXELS, Limits, one_large_at_a_time
@@ -243,7 +243,7 @@ class Pipeline:
                 result = _done(task, radiograph, explanation, index, explainer, heat, heatmap_file)
                 facts = overlay_facts(result, explainer, options)
                 outlined = area if options.outlines else None
-                picture = render(radiograph, heatmaps, preprocessing, options, facts, outlined)
+                picture = draw(radiograph, heatmaps, preprocessing, options, facts, outlined)
                 content = encode(picture, options.output_format, facts)
             if heatmap_file is not None:
                 save_heatmaps(
