@@ -114,7 +114,7 @@ class Pipeline:
         self.batch_size = batch_size
         self._limits = limits or Limits()
         # Memory of a picture is kept for the next: asking the system anew costs as much as drawing on it.
-        Image.core.set_blocks_max(_KEPT_BLOCKS)
+        Image.core.set_blocks_max(_KEPT_BLOCKS)  # type: ignore[attr-defined] # in Pillow's handbook
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="read")
         self._renderers = ThreadPoolExecutor(renderers, thread_name_prefix="render")
 
