@@ -22,7 +22,7 @@ from worker.explain.decision import FINDING_FROM, NO_FINDING, decision
 from worker.explain.explainer import Explainer
 from worker.explain.names import ALL, AUTO, PREDICTED
 from worker.explain.options import ARGMAX_TARGET, ExplainOptions, Explanation, Panel
-from worker.explain.overlay import encode, render, save_heatmaps, write_atomically
+from worker.explain.overlay import draw, encode, reduced, save_heatmaps, write_atomically
 from worker.file_names import printable
 from worker.images.dicom import DicomFacts
 from worker.images.limits import LARGE_PIXELS, Limits, one_large_at_a_time
@@ -33,6 +33,7 @@ from worker.model.metadata import Preprocessing
 from worker.odd_words import ODD_REASON, REFUSE, refusal
 
 HEATMAP_SUFFIX = ".npz"
+_KEPT_BLOCKS = 16  # of 16 MB at most
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,8 @@ class Pipeline:
     ) -> None:
         self.batch_size = batch_size
         self._limits = limits or Limits()
+        # Memory of a picture is kept for the next: asking the system anew costs as much as drawing on it.
+        Image.core.set_blocks_max(_KEPT_BLOCKS)  # type: ignore[attr-defined] # in Pillow's handbook
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="read")
         self._renderers = ThreadPoolExecutor(renderers, thread_name_prefix="render")
 
@@ -155,7 +158,13 @@ class Pipeline:
                 while len(batch) < batch_size:
                     for task in islice(waiting, 2 * batch_size - len(batch) - len(reading)):
                         reading.append(
-                            self._readers.submit(self._read, task, preprocessing, frozenset(options.accept))
+                            self._readers.submit(
+                                self._read,
+                                task,
+                                preprocessing,
+                                frozenset(options.accept),
+                                options.overlay_side,
+                            )
                         )
                     if not reading:
                         break
@@ -191,16 +200,18 @@ class Pipeline:
                 drawing.cancel()
 
     def _read(
-        self, task: ImageTask, preprocessing: Preprocessing, accept: frozenset[str]
+        self, task: ImageTask, preprocessing: Preprocessing, accept: frozenset[str], side: int | str
     ) -> _Read | ImageResult:
         dicom: DicomFacts | None = None
         try:
             radiograph = read_radiograph(task.source, self._limits, task.read_root, accept)
             dicom = radiograph.dicom
             pixels = preprocess(radiograph, preprocessing)
+            radiograph = reduced(radiograph, side)  # all that is drawn of it
             # Of large images only the network's input is held, and they are decoded again when they are
             # drawn: so what a pipeline holds is bounded (half a gigabyte at a batch of 16).
-            held = radiograph if radiograph.width * radiograph.height <= LARGE_PIXELS else None
+            size = radiograph.pixels.width * radiograph.pixels.height
+            held = radiograph if size <= LARGE_PIXELS else None
             return _Read(task, radiograph.sha256, pixels, held, dicom)
         except ImageError as error:
             return ImageResult(task, error.reason, str(error), dicom=error.dicom or dicom)
@@ -232,7 +243,7 @@ class Pipeline:
                 result = _done(task, radiograph, explanation, index, explainer, heat, heatmap_file)
                 facts = overlay_facts(result, explainer, options)
                 outlined = area if options.outlines else None
-                picture = render(radiograph, heatmaps, preprocessing, options, facts, outlined)
+                picture = draw(radiograph, heatmaps, preprocessing, options, facts, outlined)
                 content = encode(picture, options.output_format, facts)
             if heatmap_file is not None:
                 save_heatmaps(
