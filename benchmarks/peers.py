@@ -30,6 +30,7 @@ from db.migrate import migrate
 from db.models import add_model
 from producer.local_run import LocalWorkers
 from worker.explain.options import ExplainOptions
+from worker.model.metadata import digest_of
 from worker.model.store import ensure_current_model, store_of
 from worker.settings import Settings
 
@@ -45,6 +46,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="folder of X-rays, searched for *.png")
     parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--sizes", type=int, nargs="+", help="of 224 and 100, those alone")
     parser.add_argument("--environment", type=Path, default=PROJECT / "build" / "peers")
     given = parser.parse_args()
     python = environment_python(given.environment.absolute())
@@ -59,6 +61,8 @@ def main() -> None:
         for number, file in enumerate(files):
             shutil.copy(file, xrays / f"{number:05}.png")
         for size, place, layer, batches in SETTINGS:
+            if given.sizes and size not in given.sizes:
+                continue
             compare(python, xrays, Path(work) / f"home-{size}", size, place, layer, batches, given.rounds)
 
 
@@ -139,7 +143,8 @@ def current_model(ledger: Ledger, settings: Settings, size: int) -> Path:
         folder,
         size,
     )
-    digest = store.publish(folder)
+    store.publish(folder)
+    digest = digest_of(folder)
     ledger.write(
         add_model,
         version=version,
@@ -189,12 +194,15 @@ def run_python(code: str, *arguments: object) -> str:
 
 
 def processor_seconds(fleet: LocalWorkers) -> float:
-    """Processor time of the workers until now, as Linux counts it."""
+    """Processor time of the workers and their children until now, as Linux counts it."""
+    waiting = [node.process.pid for node in fleet.launcher.nodes if node.process is not None]
     ticks = 0
-    for node in fleet.launcher.nodes:
-        assert node.process is not None
-        fields = Path(f"/proc/{node.process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    while waiting:
+        process = Path("/proc") / str(waiting.pop())
+        fields = (process / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
         ticks += int(fields[11]) + int(fields[12])
+        for children in process.glob("task/*/children"):
+            waiting += map(int, children.read_text(encoding="ascii").split())
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
