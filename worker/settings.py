@@ -9,11 +9,10 @@ import socket
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -40,12 +39,19 @@ class SettingsError(XraycamError):
     """Raised when a setting has a value that cannot be."""
 
 
-class Settings(BaseSettings):
-    """The settings; each is the environment variable `XRAYCAM_<NAME>`."""
+class Settings(BaseModel):
+    """The settings; each is the environment variable `XRAYCAM_<NAME>`, in whatever case, where not given.
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid", allow_inf_nan=False
-    )
+    An empty variable counts as unset.
+    """
+
+    # Not of pydantic-settings: importing it takes as long as a query, in every process that starts.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+    def __init__(self, **given: Any) -> None:
+        variables = {name.upper(): value for name, value in os.environ.items()} | dict(os.environ)
+        found = {name: variables.get(PREFIX + name.upper()) for name in type(self).model_fields}
+        super().__init__(**({name: value for name, value in found.items() if value} | given))
 
     home: Path = Field(Path("xraycam-data"), description="folder for ledger, models and overlays")
     broker_url: SecretStr | None = Field(

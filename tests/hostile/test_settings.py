@@ -63,3 +63,15 @@ def test_new_files_are_private_unless_told_otherwise(monkeypatch: pytest.MonkeyP
         assert os.umask(0o022) == 0o027
     finally:
         os.umask(before)
+
+
+def test_a_setting_is_given_by_name_or_else_by_its_variable(
+    monkeypatch: pytest.MonkeyPatch,
+    home: object,  # noqa: ARG001
+) -> None:
+    monkeypatch.setenv("XRAYCAM_BATCH_SIZE", "8")
+    monkeypatch.setenv("xraycam_threads", "3")
+    monkeypatch.setenv("XRAYCAM_OUTPUT", "")
+    read = Settings()
+    assert (read.batch_size, read.threads, read.output, read.chunk_size) == (8, 3, None, 128)
+    assert Settings(batch_size=4).batch_size == 4
