@@ -30,7 +30,7 @@ from worker.model.metadata import (
     sha256_of,
     write_metadata,
 )
-from worker.model.network import named_weights
+from worker.model.network import load_model, named_weights
 from worker.safe_files import apply_umask
 
 
@@ -117,8 +117,7 @@ def _write(network: Any, graph: Graph, folder: Path, fields: dict[str, Any]) -> 
     try:
         # In single precision, as they came: maps are then those of the model itself.
         arrays = {
-            name: np.ascontiguousarray(np.asarray(variable.value, np.float32))
-            for name, variable in named_weights(network)
+            name: np.array(variable.value, np.float32, order="C") for name, variable in named_weights(network)
         }
         save_file(arrays, half_done / "weights.safetensors")
         write_network(graph, half_done / "network.json")
@@ -131,6 +130,7 @@ def _write(network: Any, graph: Graph, folder: Path, fields: dict[str, Any]) -> 
         )
         write_metadata(half_done, metadata)
         (half_done / CARD_FILE).write_text(_card(metadata), encoding="utf-8")
+        _check_written(half_done, network)
         for file in half_done.iterdir():
             apply_umask(file)
         apply_umask(half_done)
@@ -139,6 +139,15 @@ def _write(network: Any, graph: Graph, folder: Path, fields: dict[str, Any]) -> 
         shutil.rmtree(half_done, ignore_errors=True)
         raise
     return metadata
+
+
+def _check_written(folder: Path, network: Any) -> None:
+    """A version that would be refused or differ when it is loaded must not be made."""
+    _, again = load_model(folder)
+    side = int(network.input.shape[1])
+    image = np.random.default_rng(0).uniform(-1, 1, (1, side, side, 3)).astype(np.float32)
+    if not np.array_equal(network(image, training=False), again(image, training=False), equal_nan=True):
+        raise ModelError("the network gives other scores when it is loaded again; please report it")
 
 
 def _card(metadata: ModelMetadata) -> str:
