@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import ValidationError
 from safetensors.numpy import save_file
 
+from worker.class_names import is_no_finding
 from worker.errors import ModelError
 from worker.file_names import printable
 from worker.keras_import.archive import open_keras_file
@@ -43,11 +44,14 @@ def import_keras(
     preprocessing: dict[str, Any],
     positive: str | None = None,
     output: Output | None = None,
+    findings: bool | None = None,
 ) -> ModelMetadata:
     """Write the model in `path` as the model folder `folder`, which must not exist.
 
     `classes` in the order of the outputs; with one sigmoid output, the second is the one it stands for.
-    `preprocessing`: fields as `preprocessing_from` gives them. Raises ModelError.
+    `preprocessing`: fields as `preprocessing_from` gives them. `findings`: of a sigmoid for each class,
+    whether an image may have several; None: unless one is that of images without a finding.
+    Raises ModelError.
     """
     shown = printable(path)
     try:
@@ -77,6 +81,7 @@ def import_keras(
             "version": version,
             "architecture": "keras",
             "output": kind,
+            "exclusive": kind == "sigmoid" and not _are_findings(classes, kind, findings),
             "classes": tuple(classes),
             "positive_class": positive,
             "preprocessing": Preprocessing.model_validate({**preprocessing, "size": size}),
@@ -94,6 +99,21 @@ def import_keras(
         where = ".".join(str(part) for part in first["loc"])
         what = printable(where + ": " + first["msg"])[:300]
         raise ModelError(f"{shown}: {what}") from None
+
+
+def _are_findings(classes: Sequence[str], output: Output, said: bool | None) -> bool:
+    without = next((name for name in classes if is_no_finding(name)), None)
+    if not said:
+        return output == "sigmoid" and said is None and without is None
+    if output == "softmax":
+        raise ModelError(
+            "the classes of a softmax, or of one output, exclude each other; leave --findings out"
+        )
+    if without is not None:
+        raise ModelError(
+            f"class {without} is that of images without a finding, not a finding; leave --findings out"
+        )
+    return True
 
 
 def _size(graph: Graph, preprocessing: dict[str, Any]) -> int:
@@ -152,7 +172,7 @@ def _check_written(folder: Path, network: Any) -> None:
 
 def _card(metadata: ModelMetadata) -> str:
     given, imported = metadata.preprocessing, metadata.training["imported"]
-    kind = "one class of an image" if metadata.output == "softmax" else "each finding by itself"
+    kind = "findings, each by itself" if metadata.has_findings else "an image has one of them"
     return (
         f"# {metadata.version}\n\nImported from `{imported['file']}` (SHA-256 {imported['sha256']}) on "
         f"{metadata.created}.\n\n"
