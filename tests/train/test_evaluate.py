@@ -41,6 +41,17 @@ def test_figures_of_five_images_by_hand() -> None:
     assert [b.images for b in metrics.reliability] == [1] * 5
 
 
+def test_figures_of_classes_with_a_sigmoid_each_are_of_those_probabilities() -> None:
+    probabilities = np.array([[0.9, 0.4], [0.2, 0.3], [0.6, 0.7], [0.1, 0.6], [0.3, 0.2]])
+    scores = np.log(probabilities / (1 - probabilities))
+    metrics = compute_metrics(LABELS, scores, CLASSES, temperature=1.0, output="sigmoid")
+    assert metrics.auc == pytest.approx(2 / 6), "0.6 is above 0.4 and 0.3, 0.2 above none of them"
+    assert metrics.confusion == ((1, 2), (1, 1)), "the most probable is taken, at whatever probability"
+    assert (metrics.sensitivity, metrics.specificity) == pytest.approx((1 / 2, 2 / 3))
+    off = probabilities - np.eye(2)[LABELS]
+    assert metrics.brier == pytest.approx((off**2).sum(1).mean() / 2)
+
+
 def test_figures_survive_json() -> None:
     metrics = compute_metrics(LABELS, scores_of(PROBABILITY), CLASSES, resamples=20)
     assert type(metrics).model_validate(json.loads(metrics.model_dump_json())) == metrics

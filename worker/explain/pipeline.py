@@ -329,7 +329,7 @@ def _done(
     classes, positive = model.classes, model.positive_class
     probabilities = [float(value) for value in explanation.probabilities[index]]
     best = int(explanation.scores[index].argmax())
-    seen = model.output == "softmax" or probabilities[best] >= FINDING_FROM
+    seen = not model.has_findings or probabilities[best] >= FINDING_FROM
     target_class = int(explanation.target_index[index])
     maxima = {name: float(values[index]) for name, values in explanation.maxima.items()}
     return ImageResult(

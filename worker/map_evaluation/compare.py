@@ -81,7 +81,7 @@ def _compared(
     }
     best, target_index = int(found.scores[0].argmax()), int(found.target_index[0])
     of = "each class" if explainer.every_class else description.classes[target_index]
-    word = "predicted" if description.output == "softmax" else "most probable finding"
+    word = "most probable finding" if description.has_findings else "predicted"
     title = (
         f"{name}: {word} {description.classes[best]}, probability {found.probabilities[0, best]:.3f}; "
         f"where the score of {of} came from, model {description.version}"

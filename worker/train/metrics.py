@@ -108,16 +108,17 @@ def compute_metrics(
     temperature: float | None = None,
     resamples: int = 1000,
     seed: int = 0,
+    output: str = "softmax",
 ) -> Metrics:
-    """All figures of `scores` (N, classes), before the softmax, against `labels` (N,), class indices; or
-    before the sigmoid, against `labels` (N, classes) of findings.
+    """All figures of `scores` (N, classes), before the softmax, or the sigmoid if `output` says so, against
+    `labels` (N,), class indices; or before the sigmoid, against `labels` (N, classes) of findings.
 
     `temperature` from the validation part; None fits it on these images, which then must be that part.
     """
     labels, scores = np.asarray(labels), np.asarray(scores, np.float64)
     if labels.ndim == 2:
         return _of_findings(labels, scores, classes, temperature, resamples, seed)
-    probabilities = softmax(scores)
+    probabilities = probabilities_from(scores, output)
     temperature = fit_temperature(labels, scores) if temperature is None else temperature
     by_class = {name: _against_rest(labels == n, probabilities[:, n]) for n, name in enumerate(classes)}
     leading = [by_class[classes[1]]] if len(classes) == 2 else list(by_class.values())
@@ -132,7 +133,7 @@ def compute_metrics(
         brier=_brier(labels, probabilities),
         expected_calibration_error=error,
         temperature=temperature,
-        brier_with_temperature=_brier(labels, softmax(scores / temperature)),
+        brier_with_temperature=_brier(labels, probabilities_from(scores, output, temperature)),
         sensitivity=float(np.mean([c.at_half.sensitivity for c in leading])),
         specificity=float(np.mean([c.at_half.specificity for c in leading])),
         youden=leading[0].youden if len(classes) == 2 else None,

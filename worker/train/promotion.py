@@ -60,12 +60,14 @@ def decide_promotion(
     try:
         folder = store.fetch(current.version, current.digest)
         metadata = read_metadata(folder)
-        if metadata.output != dataset.output:
-            kind = {"softmax": "classes that exclude each other", "sigmoid": "findings"}
+        has_findings = dataset.findings is not None
+        if metadata.has_findings != has_findings:
+            kind = {False: "classes that exclude each other", True: "findings"}
             return PromotionDecision(
                 False,
-                f"not promoted: the current version {current.version} has {kind[metadata.output]}, this one "
-                f"{kind[dataset.output]}, so the two cannot be compared",
+                f"not promoted: the current version {current.version} has "
+                f"{kind[metadata.has_findings]}, this one {kind[has_findings]}, so the two cannot be "
+                "compared",
             )
         training = metadata.training
         known = trained_on(training, [dataset.sha256[index] for index in validation])
