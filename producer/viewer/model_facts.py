@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from worker.model.doubts import doubts
 from worker.model.metadata import ModelMetadata
 
 Section = dict[str, Any]
@@ -47,7 +48,11 @@ def _validation(training: dict[str, Any]) -> Section | None:
         ["Expected calibration error", f"{found['expected_calibration_error']:.3f}"],
     ]
     text = f"Measured on {count} images of the training folder that were held out of training."
-    return _section("Validation", text, ["measure", "value"], rows)
+    return _section("Validation", text + _doubts(found), ["measure", "value"], rows)
+
+
+def _doubts(found: dict[str, Any]) -> str:
+    return "".join(f" {doubt[0].upper()}{doubt[1:]}." for doubt in doubts(found))
 
 
 def _findings(found: dict[str, Any]) -> Section:
@@ -77,7 +82,7 @@ def _findings(found: dict[str, Any]) -> Section:
     )
     text = (
         f"Measured on {found['images_in_all']} images of the training data that were held out of training, "
-        "each finding on those on which it is known; 95% intervals."
+        "each finding on those on which it is known; 95% intervals." + _doubts(found)
     )
     head = [
         "finding",

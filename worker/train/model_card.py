@@ -8,6 +8,7 @@ from typing import Any
 
 from worker.map_evaluation.reports import BLANK_ALLOWED
 from worker.model.architectures import ARCHITECTURES
+from worker.model.doubts import doubts
 from worker.model.metadata import ModelMetadata
 from worker.train.dataset import LabelledDataset
 from worker.train.findings_card import validation_of_findings
@@ -335,6 +336,7 @@ def _limits(metadata: ModelMetadata) -> str:
         "- What gives a class away in the training images without being disease (markers, film borders, "
         "devices) may\n  have been learned. Look at where the heat falls before believing a figure.\n"
         f"- {held_out} validation images leave the figures uncertain; see the intervals."
+        + "".join(f"\n- On the validation images: {doubt}." for doubt in doubts(training["validation"]))
     )
 
 
