@@ -53,6 +53,9 @@ def main() -> None:
     parser.add_argument("--first-fold-only", action="store_true", help="quicker, and less certain")
     parser.add_argument("--rows", nargs="+", help="train on these alone: a folder's name, or 'all'")
     parser.add_argument("--out", type=Path, default=Path("cross_hospital.json"))
+    parser.add_argument(
+        "--card", type=Path, help="write figures of the row 'all' for `tools.make_starter --cross-validation`"
+    )
     given = parser.parse_args()
     recipe = recipe_from(given.recipe, given.set)
     parts = [load_labelled_folder(folder) for folder in given.datasets]
@@ -66,6 +69,9 @@ def main() -> None:
             found["rows"][name] = _row(parts, names, chosen, recipe, given, marks)
             _print(name, found["rows"][name])
             given.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    if given.card is not None:
+        figures = found["rows"]["all"]["cross_validation"]
+        given.card.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
 def _row(

@@ -116,8 +116,13 @@ def _cross_validation(training: dict[str, Any]) -> Section | None:
         return None
     low, high = found["pooled"]["auc_interval"]
     rows = [["as they are", f"{found['pooled']['auc']:.3f} ({low:.3f} to {high:.3f})"]]
-    rows += [[name, f"{auc:.3f}"] for name, auc in found["pooled_auc_on_changed_copies"].items()]
-    text = "Every image judged by a network that has not seen it, as it is and after changes to the image."
+    for source, one in found.get("by_source", {}).items():
+        low, high = one["auc_interval"]
+        rows.append([f"of {source}, mean of the folds", f"{one['auc']:.3f} ({low:.3f} to {high:.3f})"])
+    changed = found.get("pooled_auc_on_changed_copies", {})
+    rows += [[name, f"{auc:.3f}"] for name, auc in changed.items()]
+    text = "Every image judged by a network that has not seen it"
+    text += ", as it is and after changes to the image." if changed else "."
     head = ["held-out images", "area under the ROC curve"]
     return _section("Cross-validation and robustness", text, head, rows)
 
