@@ -129,6 +129,6 @@ def test_cross_validated_figures_are_told_in_all_and_by_source() -> None:
     assert "2 folds; every image is judged by a network that has not seen it" in card
     assert "| default | 0.920 | 0.900, 0.940 | 0.910 (0.880 to 0.940) | 0.800 / 0.900 | 0.700 |" in card
     assert "| north | 40 | 0.950 (0.900 to 0.990) |" in card
-    assert "changed copies" not in card
+    assert "On changed copies" not in card
     changed = one | {"pooled_auc_on_changed_copies": {"darker": 0.85}}
     assert "| darker | 0.850 |" in model_card(described(cross_validation={"default": changed}))
