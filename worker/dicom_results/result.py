@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from worker.dicom_results.equipment import MANUFACTURER, NOT_FOR_DIAGNOSIS, software_version
-from worker.explain.decision import FINDING_FROM
+from worker.explain.decision import findings_seen
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,8 @@ class Result:
     @property
     def predicted(self) -> tuple[tuple[str, float | None], ...]:
         """Names and probabilities: of the class, or of all findings at 0.5 or more, the highest first."""
-        seen = [(name, value) for name, value in self.probabilities.items() if value >= FINDING_FROM]
-        if len(seen) < 2:
-            return ((self.class_name, self.probability),)
-        return tuple(sorted(seen, key=lambda one: (-one[1], one[0])))
+        seen = findings_seen(self.probabilities)
+        return tuple(seen) if len(seen) > 1 else ((self.class_name, self.probability),)
 
     def statement(self) -> dict[str, Any]:
         """All that a report says, as plain JSON values: equal statements make equal reports."""
