@@ -16,7 +16,7 @@ import json
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,13 @@ def main() -> None:
     print(f"trained on, tested on: AUC (95% interval); recipe {recipe.name} {' '.join(given.set)}")
     for name, chosen in sources.items():
         if given.rows is None or name in given.rows:
-            found["rows"][name] = _row(parts, names, chosen, recipe, given, marks)
+            row = found["rows"][name] = {"tested": {}}
+
+            def keep(tested: dict[str, Any], row: dict[str, Any] = row) -> None:
+                row["tested"] = tested
+                given.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+            row |= _row(parts, names, chosen, recipe, given, marks, keep)
             _print(name, found["rows"][name])
             given.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     if given.card is not None:
@@ -81,9 +87,10 @@ def _row(
     recipe: Recipe,
     given: argparse.Namespace,
     marks: Path | None,
+    keep: Callable[[dict[str, Any]], object],
 ) -> dict[str, Any]:
     """Under `tested`, by hospital, what the folds' networks said of its images; under `findings` where heat
-    falls, by layer; under `cross_validation` what a model card says."""
+    falls, by layer; under `cross_validation` what a model card says. `keep`: told of `tested` by fold."""
     dataset = _joined([parts[index] for index in chosen])
     regions = None if marks is None or 0 not in chosen else FindingAnnotations(marks, dataset)
     trainer = Trainer(dataset, recipe, init_weights=given.init_weights, regions=regions)
@@ -108,6 +115,7 @@ def _row(
             tested[name]["folds"].append({"indices": asked, **_margins(trained.network, recipe, part, asked)})
         auc = roc_auc(np.array(dataset.labels)[held_out], softmax(trained.scores))
         fold_figures.append({"auc": auc, "images": len(held_out), "seconds": seconds})
+        keep(tested)
         now = {name: round(mean_auc({**one, "folds": one["folds"][-1:]}), 3) for name, one in tested.items()}
         print(
             f"  a fold of {len(split.training)} images in {seconds} s (processor, clock): {now}", flush=True
