@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
+
+from worker.train.findings_metrics import rank_auc
 
 Draws = dict[str, list[NDArray[np.int64]]]
 Cell = Mapping[str, Any]
@@ -35,8 +36,10 @@ def mean_auc(cell: Cell, counts: NDArray[np.int64] | None = None, scores: str = 
         indices, values = fold["indices"], np.array(fold["margins"])
         if scores == "both":
             values = (values + np.array(fold["mirrored_margins"])) / 2
-        weights = None if counts is None else counts[indices]
-        found.append(roc_auc_score(labels[indices], values, sample_weight=weights))
+        truth = labels[indices] == 1
+        if counts is not None:
+            truth, values = np.repeat(truth, counts[indices]), np.repeat(values, counts[indices])
+        found.append(rank_auc(truth, values))
     return float(np.mean(found))
 
 

@@ -15,7 +15,7 @@ import scipy.special
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict
 from scipy.optimize import minimize_scalar
-from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
+from sklearn.metrics import confusion_matrix, roc_curve
 from sklearn.utils import resample
 
 from worker.train import findings_metrics as of_findings
@@ -298,10 +298,7 @@ def fit_temperature(labels: ArrayLike, scores: ArrayLike) -> float:
     return float(np.exp(found.x))
 
 
-def _auc(positive: NDArray[np.bool_], probability: Floats) -> float:
-    if positive.all() or not positive.any():
-        return float("nan")
-    return float(roc_auc_score(positive, probability))
+_auc = of_findings.rank_auc
 
 
 def _against_rest(positive: NDArray[np.bool_], probability: Floats) -> ClassFigures:
