@@ -83,7 +83,8 @@ class TrainingJob:
         ready = find_finished_build(self.folder, self.options)
         if ready is None:
             regions = self._regions(dataset)
-            self._enter_stage("first epoch" if not self.history else "next epoch")
+            if len(self.history) < self.recipe.epochs:
+                self._enter_stage("first epoch" if not self.history else "next epoch")
             trained = self._fit(dataset, parts, regions)
             self._enter_stage("measuring")
             round_to_stored_precision(trained.network)
