@@ -39,7 +39,8 @@ def finding_rows(
     """Header and a row for each of `files` (class, name), the most frequent finding first."""
     types = {name: {t for region in one["regions"] for t in region["labels"]} for name, one in marks.items()}
     counts = Counter(t for found in types.values() for t in found)
-    kept = [t for t, count in counts.most_common() if count >= at_least and t not in UNNAMED]
+    frequent = sorted(counts, key=lambda t: (-counts[t], t))
+    kept = [t for t in frequent if counts[t] >= at_least and t not in UNNAMED]
     rows = [["path", *(_named(t) for t in kept)]]
     for of_class, name in files:
         found = types.get(name, set())
