@@ -11,7 +11,6 @@ import scipy.special
 import scipy.stats
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
-from sklearn.utils import resample
 
 Floats = NDArray[np.float64]
 Interval = tuple[float, float]
@@ -98,9 +97,11 @@ def stratified_interval(
 ) -> list[Interval]:
     """95% percentile intervals of what `figure` returns, over images drawn anew within each kind."""
     random = np.random.RandomState(seed)
-    drawn = [
-        figure(*resample(positive, values, stratify=positive, random_state=random)) for _ in range(resamples)
-    ]
+    kinds = [np.flatnonzero(positive), np.flatnonzero(~positive)]
+    drawn = []
+    for _ in range(resamples):
+        chosen = np.concatenate([members[random.randint(0, len(members), len(members))] for members in kinds])
+        drawn.append(figure(positive[chosen], values[chosen]))
     return [percentiles(one) for one in np.array(drawn).T]
 
 
