@@ -23,8 +23,8 @@ def doubts(figures: dict[str, Any], *, name_rare: bool = True) -> list[str]:
 
 def is_flat(figures: dict[str, Any]) -> bool:
     """Whether all classes or findings get the same probability on all images."""
-    flat = figures.get("flat")
-    return bool(flat) and len(flat) == len(figures["classes"])
+    flat = figures.get("flat") or ()
+    return 0 < len(flat) == len(figures["classes"])
 
 
 def _same_for_all(figures: dict[str, Any], findings: bool) -> list[str]:
