@@ -249,7 +249,8 @@ def _of_result(wanted: Filter) -> Iterator[ColumnElement[bool]]:
 
 def probability_of(class_name: str) -> ColumnElement[float]:
     """That of one class or finding, in SQL; NULL where a result has none."""
-    return results.c.probabilities[class_name].as_string().cast(Double)
+    probability: ColumnElement[float] = results.c.probabilities[class_name].as_string().cast(Double)
+    return probability
 
 
 def count_findings(
