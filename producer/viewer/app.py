@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from collections import OrderedDict
+from dataclasses import replace
 from typing import Any
 
 from starlette.applications import Starlette
@@ -25,6 +26,7 @@ from db.reviews import own_reviews, remove_review, save_review
 from db.runs import Run, get_run, list_runs, progress
 from db.trainings import list_trainings
 from db.workers import list_workers
+from producer.run_findings import findings_of
 from producer.session import Session
 from producer.viewer.facts import run_facts
 from producer.viewer.pages import PAGES, RUNS_SCRIPTS, SERVE_SCRIPTS, page
@@ -153,7 +155,7 @@ class Viewer:
         run, reader = self._run(request), request.state.reader
         given = request.query_params
         try:
-            query = _query(given, reader)
+            query = self._of_finding(run, _query(given, reader))
             after = _after(given.get("after"))
         except ValueError as error:
             raise HTTPException(400, str(error)) from None
@@ -212,6 +214,14 @@ class Viewer:
         except (ValueError, AttributeError) as error:
             raise HTTPException(422, str(error)) from None
         return Response(status_code=204)
+
+    def _of_finding(self, run: Run, query: PageQuery) -> PageQuery:
+        """The query, if it names a finding, for all that have it, not only as the most probable one."""
+        if query.class_name is None:
+            return query
+        facts = self._facts.get(run)
+        findings = findings_of(self._session, run) if facts is None else facts["findings"]
+        return replace(query, is_finding=query.class_name in findings)
 
     def _run(self, request: Request) -> Run:
         try:

@@ -10,6 +10,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.utils.class_weight import compute_sample_weight
 
 from worker.train.finding_loss import UNKNOWN, finding_weights, findings_loss
+from worker.train.findings_metrics import rank_auc
 from worker.train.metrics import compute_metrics, fit_temperature, roc_auc
 
 NAN = float("nan")
@@ -85,3 +86,12 @@ def test_the_loss_is_the_weighted_cross_entropy_of_what_is_known() -> None:
                 cross_entropy = -smooth * math.log(p) - (1 - smooth) * math.log(1 - p)
                 expected += weights[there, n] * cross_entropy
         assert found[row] == pytest.approx(expected / 2, rel=1e-5)
+
+
+def test_the_area_from_ranks_is_scikit_learns_with_ties_too() -> None:
+    rng = np.random.default_rng(8)
+    for count in (2, 3, 40, 500):
+        positive = np.arange(count) % 3 == 0
+        values = np.round(rng.normal(positive, 1.0), 1)
+        assert rank_auc(positive, values) == pytest.approx(roc_auc_score(positive, values), abs=1e-12)
+    assert math.isnan(rank_auc(np.ones(4, bool), np.arange(4.0)))

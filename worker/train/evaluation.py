@@ -18,6 +18,7 @@ from worker.counted_words import counted
 from worker.explain.forward import scale
 from worker.images.preprocess import Pixels, preprocess
 from worker.images.reader import limits_of
+from worker.model.doubts import FEW_IMAGES
 from worker.model.metadata import METRICS_FILE, ModelMetadata, Preprocessing
 from worker.model.network import load_model
 from worker.model.store import ModelStore
@@ -109,10 +110,6 @@ def measured(
     labels, kind = dataset.truth(indices), output or dataset.output
     metrics = compute_metrics(labels, scores, dataset.classes, temperature=temperature, output=kind)
     return EvaluationResult(dataset, indices, scores, metrics, kind)
-
-
-# With 20 images of each class the 95% interval of an AUC of 0.9 is 0.2 wide (Hanley and McNeil, 1982).
-FEW_IMAGES = 20
 
 
 def evaluate_model(

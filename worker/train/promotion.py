@@ -9,6 +9,7 @@ from pathlib import Path
 from db.ledger import Ledger
 from db.models import Model, current_model
 from worker.errors import ModelError, XraycamError
+from worker.model.doubts import doubts, is_flat
 from worker.model.metadata import read_metadata
 from worker.model.network import load_model
 from worker.model.store import ModelStore, ensure_current_model
@@ -49,6 +50,9 @@ def decide_promotion(
         promote = options.promote == "always"
         return PromotionDecision(promote, "promoted, as asked" if promote else "not promoted, as asked")
     current = _current(ledger, store)
+    figures = read_metadata(candidate).training.get("validation")
+    if figures and is_flat(figures):
+        return PromotionDecision(False, f"not promoted: {doubts(figures, name_rare=False)[0]}")
     if current is None:
         return PromotionDecision(True, "promoted: there was no version before")
     if current.classes != dataset.classes:
