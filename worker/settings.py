@@ -18,6 +18,7 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from worker.errors import XraycamError
+from worker.processors import usable_processors
 
 PREFIX = "XRAYCAM_"
 
@@ -62,7 +63,10 @@ class Settings(BaseSettings):
     chunk_size: int = Field(128, ge=1, le=1024, description="images a message stands for")
     batch_size: int = Field(16, ge=1, le=512, description="images through the network at once")
     threads: int = Field(
-        0, ge=0, le=64, description="threads to decode and to render; 0: one per processor, 4 at most"
+        0,
+        ge=0,
+        le=1024,
+        description="threads to decode, and as many to render; 0: the device's share of the processors",
     )
     lease_timeout: float = Field(
         60.0, ge=1.0, le=3600.0, description="how long a chunk stays with a worker that went silent"
@@ -219,7 +223,8 @@ class Settings(BaseSettings):
 
     @property
     def worker_threads(self) -> int:
-        return self.threads or min(4, os.cpu_count() or 1)
+        """Threads to decode, and as many to render, of a process that has all processors for itself."""
+        return self.threads or usable_processors()
 
     @property
     def passwords(self) -> set[str]:

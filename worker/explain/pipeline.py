@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -25,7 +26,7 @@ from worker.explain.options import ARGMAX_TARGET, ExplainOptions, Explanation, P
 from worker.explain.overlay import encode, render, save_heatmaps, write_atomically
 from worker.file_names import printable
 from worker.images.dicom import DicomFacts
-from worker.images.limits import LARGE_PIXELS, Limits, one_large_at_a_time
+from worker.images.limits import LARGE_PIXELS, Limits, pixel_budget
 from worker.images.masks import AnnotationMasks, load_masks
 from worker.images.preprocess import Pixels, input_statistics, preprocess
 from worker.images.reader import Radiograph, read_radiograph
@@ -33,6 +34,8 @@ from worker.model.metadata import Preprocessing
 from worker.odd_words import ODD_REASON, REFUSE, refusal
 
 HEATMAP_SUFFIX = ".npz"
+# Decoded and not drawn yet, a byte each; as many as four batches of 16 images can have.
+HELD_PIXELS = 64 * LARGE_PIXELS
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,7 @@ class _Read:
     task: ImageTask
     sha256: str
     pixels: Pixels
+    count: int  # of the radiograph's pixels
     radiograph: Radiograph | None  # None: too large to hold until it is drawn
     dicom: DicomFacts | None
 
@@ -100,7 +104,9 @@ class _Read:
 class Pipeline:
     """Threads for reading and for rendering, kept between runs. The explainer runs in the calling thread.
 
-    At most four batches of decoded images are held: one read ahead, one explained, two being rendered.
+    At most four batches of decoded images are held (one read ahead, one explained, two being rendered), or
+    two images more for each thread where threads are many; and never more than HELD_PIXELS and one of
+    LARGE_PIXELS for each thread.
     """
 
     # Processor time an image (2 cores, 512x512 PNG, 224 px, block_15_add; ms): read 2.0, resize 0.5,
@@ -112,6 +118,11 @@ class Pipeline:
     ) -> None:
         self.batch_size = batch_size
         self._limits = limits or Limits()
+        # While a batch is explained all threads are at work, and have one image more to begin at once.
+        self._ahead, self._behind = 2 * readers, 2 * renderers
+        self._most_held = HELD_PIXELS + (readers + renderers) * LARGE_PIXELS
+        self._held, self._holding = 0, threading.RLock()
+        pixel_budget.resize(max(readers, renderers))
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="read")
         self._renderers = ThreadPoolExecutor(renderers, thread_name_prefix="render")
 
@@ -149,11 +160,20 @@ class Pipeline:
         waiting = iter(items)
         reading: deque[Future[_Read | ImageResult]] = deque()
         rendering: deque[Future[ImageResult]] = deque()
+        seen = 0  # the largest of the images so far that are held
         try:
             while True:
                 batch: list[_Read] = []
                 while len(batch) < batch_size:
-                    for task in islice(waiting, 2 * batch_size - len(batch) - len(reading)):
+                    held = len(batch) + len(reading)
+                    room = min(
+                        batch_size + max(batch_size, self._ahead) - held,
+                        max(1, self._most_held // (seen or LARGE_PIXELS)) - held - len(rendering),
+                    )
+                    if room <= 0 and not held:
+                        yield rendering.popleft().result()
+                        continue
+                    for task in islice(waiting, max(0, room)):
                         reading.append(
                             self._readers.submit(self._read, task, preprocessing, frozenset(options.accept))
                         )
@@ -164,12 +184,13 @@ class Pipeline:
                         yield found
                     else:
                         batch.append(found)
+                        seen = max(seen, min(found.count, LARGE_PIXELS))
                 if not batch:
                     break
                 explanation = explainer.explain(
                     np.stack([read.pixels for read in batch]), np.full(len(batch), target, np.int32)
                 )
-                while len(rendering) > batch_size:
+                while len(rendering) > max(batch_size, self._behind):
                     yield rendering.popleft().result()
                 for index, read in enumerate(batch):
                     if options.odd == REFUSE and explanation.odd is not None and explanation.odd[index]:
@@ -199,15 +220,29 @@ class Pipeline:
             dicom = radiograph.dicom
             pixels = preprocess(radiograph, preprocessing)
             # Of large images only the network's input is held, and they are decoded again when they are
-            # drawn: so what a pipeline holds is bounded (half a gigabyte at a batch of 16).
-            held = radiograph if radiograph.width * radiograph.height <= LARGE_PIXELS else None
-            return _Read(task, radiograph.sha256, pixels, held, dicom)
+            # drawn: so what a pipeline holds is bounded (HELD_PIXELS).
+            count = radiograph.width * radiograph.height
+            held = radiograph if count <= LARGE_PIXELS and self._may_hold(radiograph, count) else None
+            return _Read(task, radiograph.sha256, pixels, count, held, dicom)
         except ImageError as error:
             return ImageResult(task, error.reason, str(error), dicom=error.dicom or dicom)
         except StorageError:
             raise
         except Exception as error:
             return _unexpected(task, error, dicom)
+
+    def _may_hold(self, radiograph: Radiograph, count: int) -> bool:
+        """Whether so many pixels more are held; they are until nothing refers to the radiograph."""
+        with self._holding:
+            if self._held + count > self._most_held:
+                return False
+            self._held += count
+        weakref.finalize(radiograph, self._release, count).atexit = False
+        return True
+
+    def _release(self, count: int) -> None:
+        with self._holding:
+            self._held -= count
 
     def _render(
         self,
@@ -223,7 +258,7 @@ class Pipeline:
         heatmaps = [(panel.label, explanation.heatmaps[panel.name][index]) for panel in explainer.panels]
         heatmap_file = task.overlay.with_suffix(HEATMAP_SUFFIX) if options.heatmaps else None
         try:
-            with nullcontext() if read.radiograph else one_large_at_a_time:
+            with pixel_budget.taking(read.count * len(heatmaps)):
                 radiograph = read.radiograph or self._read_again(read, frozenset(options.accept))
                 area = (
                     None if marked is None else marked.of(task.source, (radiograph.width, radiograph.height))
