@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import re
 import socket
@@ -21,6 +22,8 @@ from worker.errors import XraycamError
 from worker.processors import usable_processors
 
 PREFIX = "XRAYCAM_"
+# So many threads that decode, beside as many that render, do not wait long for Python's lock.
+THREADS_A_PROCESS = 4
 
 
 _ENCODE = "in a user name or password write # as %23, / as %2F, ? as %3F and @ as %40"
@@ -67,6 +70,13 @@ class Settings(BaseSettings):
         ge=0,
         le=1024,
         description="threads to decode, and as many to render; 0: the device's share of the processors",
+    )
+    processes: int = Field(
+        0,
+        ge=0,
+        le=256,
+        description="processes to decode and render in; 1: the worker's own; 0: that up to 4 threads, then "
+        "one for every 4",
     )
     lease_timeout: float = Field(
         60.0, ge=1.0, le=3600.0, description="how long a chunk stays with a worker that went silent"
@@ -225,6 +235,11 @@ class Settings(BaseSettings):
     def worker_threads(self) -> int:
         """Threads to decode, and as many to render, of a process that has all processors for itself."""
         return self.threads or usable_processors()
+
+    @property
+    def worker_processes(self) -> int:
+        """Processes to decode and to render in; 1: the worker's own."""
+        return self.processes or math.ceil(self.worker_threads / THREADS_A_PROCESS)
 
     @property
     def passwords(self) -> set[str]:

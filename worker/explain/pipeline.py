@@ -8,10 +8,11 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -20,18 +21,22 @@ from worker.errors import ImageError, StorageError
 from worker.explain.attribution import AttributionShares, attribution_shares, mask_in_input
 from worker.explain.caption import OverlayFacts, findings_by_probability, map_facts
 from worker.explain.decision import FINDING_FROM, NO_FINDING, decision
-from worker.explain.explainer import Explainer
+from worker.explain.feed import FeedProcesses, Place
+from worker.explain.image_result import ImageResult as ImageResult
+from worker.explain.image_result import ImageTask as ImageTask
+from worker.explain.job import ExplainerFacts, Job, ReadImage
 from worker.explain.names import ALL, AUTO, PREDICTED
 from worker.explain.options import ARGMAX_TARGET, ExplainOptions, Explanation, Panel
 from worker.explain.overlay import encode, render, save_heatmaps, write_atomically
 from worker.file_names import printable
 from worker.images.dicom import DicomFacts
 from worker.images.limits import LARGE_PIXELS, Limits, pixel_budget
-from worker.images.masks import AnnotationMasks, load_masks
-from worker.images.preprocess import Pixels, input_statistics, preprocess
+from worker.images.preprocess import input_statistics, preprocess
 from worker.images.reader import Radiograph, read_radiograph
-from worker.model.metadata import Preprocessing
 from worker.odd_words import ODD_REASON, REFUSE, refusal
+
+if TYPE_CHECKING:
+    from worker.explain.explainer import Explainer
 
 HEATMAP_SUFFIX = ".npz"
 # Decoded and not drawn yet, a byte each; as many as four batches of 16 images can have.
@@ -39,70 +44,26 @@ HELD_PIXELS = 64 * LARGE_PIXELS
 
 
 @dataclass(frozen=True)
-class ImageTask:
-    """One image to explain. `overlay` has its final suffix; `name` is what people are shown.
+class _Pending:
+    """An image that is being read or drawn, here or in another process."""
 
-    With `read_root` and `write_root` (real folders) nothing outside is read or written, nor through a link.
-    """
-
-    image_id: int
-    source: Path
-    overlay: Path
-    name: str
-    read_root: Path | None = None
-    write_root: Path | None = None
-
-
-@dataclass(frozen=True)
-class ImageResult:
-    """What became of one item: all about the image, or `reason` and `error` where it failed.
-
-    `probability` is that of the `predicted` class, calibrated as are all; of a model of findings that is the
-    most probable one, or with none at 0.5 or more NO_FINDING, which has no probability; `score`, 0 to 100,
-    that of the model's positive class, None for a model without one.
-    `brightness` and `contrast`: see `input_statistics`. `logit` is of `target_class`.
-    With every class explained, `target_class` names them all and `logit` is that of the predicted one.
-    `heatmap_max` holds by the explainer's names the heatmap's maximum before scaling. `blank` says that one
-    of them is 0, and `heat` where the heat of the first map lies, None if that is blank; with every class
-    explained, both of the maps of the predicted one. `odd`: what the version's check finds, words separated
-    by commas, empty for nothing; None where the image was not checked.
-    """
-
+    future: Future[Any]
     task: ImageTask
-    reason: str | None = None
-    error: str | None = None
-    sha256: str = ""
-    width: int = 0
-    height: int = 0
-    predicted: str = ""
-    probability: float | None = None
-    probabilities: dict[str, float] = field(default_factory=dict)
-    score: float | None = None
-    brightness: float = math.nan
-    contrast: float = math.nan
-    target_class: str = ""
-    logit: float = math.nan
-    heatmap_max: dict[str, float] = field(default_factory=dict)
-    blank: bool = False
-    heat: AttributionShares | None = None
-    odd: str | None = None
-    overlay: Path | None = None
-    heatmap_file: Path | None = None
-    dicom: DicomFacts | None = None
+    place: Place | None
 
-
-@dataclass(frozen=True)
-class _Read:
-    task: ImageTask
-    sha256: str
-    pixels: Pixels
-    count: int  # of the radiograph's pixels
-    radiograph: Radiograph | None  # None: too large to hold until it is drawn
-    dicom: DicomFacts | None
+    def result(self) -> Any:
+        found = self.future.result()
+        if self.place is None:
+            return found
+        if isinstance(found, ImageResult):
+            return replace(found, task=self.task)
+        return replace(found, task=self.task, place=self.place)
 
 
 class Pipeline:
     """Threads for reading and for rendering, kept between runs. The explainer runs in the calling thread.
+
+    With several `processes` the threads are theirs, see `feed`.
 
     At most four batches of decoded images are held (one read ahead, one explained, two being rendered), or
     two images more for each thread where threads are many; and never more than HELD_PIXELS and one of
@@ -114,17 +75,28 @@ class Pipeline:
     # the explainer fills batches up anyway, has most of what batching gives. With two threads a stage that
     # is alone at work, as at both ends of a run, still uses both cores.
     def __init__(
-        self, readers: int = 2, renderers: int = 2, batch_size: int = 16, limits: Limits | None = None
+        self,
+        readers: int = 2,
+        renderers: int = 2,
+        batch_size: int = 16,
+        limits: Limits | None = None,
+        *,
+        processes: int = 1,
+        share: int = 1,
     ) -> None:
+        """`share`: of how many processes this is one, which hold HELD_PIXELS together."""
         self.batch_size = batch_size
         self._limits = limits or Limits()
         # While a batch is explained all threads are at work, and have one image more to begin at once.
         self._ahead, self._behind = 2 * readers, 2 * renderers
-        self._most_held = HELD_PIXELS + (readers + renderers) * LARGE_PIXELS
+        self._most_held = HELD_PIXELS // share + (readers + renderers) * LARGE_PIXELS
         self._held, self._holding = 0, threading.RLock()
         pixel_budget.resize(max(readers, renderers))
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="read")
         self._renderers = ThreadPoolExecutor(renderers, thread_name_prefix="render")
+        self._feed: FeedProcesses | None = None
+        if processes > 1:
+            self._feed = FeedProcesses(processes, math.ceil(readers / processes), self._limits)
 
     def __enter__(self) -> Pipeline:
         return self
@@ -138,6 +110,8 @@ class Pipeline:
         """Stop the threads, after the files they are writing."""
         self._readers.shutdown(cancel_futures=True)
         self._renderers.shutdown(cancel_futures=True)
+        if self._feed is not None:
+            self._feed.close()
 
     def run(
         self,
@@ -153,17 +127,19 @@ class Pipeline:
         that the model does not know, XraycamError for marked areas that cannot be read, and whatever the
         explainer raises.
         """
-        preprocessing = explainer.metadata.preprocessing
         target = _target(explainer, options)
-        marked = None if options.masks is None else load_masks(Path(options.masks))
+        job = Job(explainer, options)
+        _ = job.marked
+        if self._feed is not None:
+            self._feed.begin(job.for_other_process())
         batch_size = 1 if explainer.needs_per_channel_passes else self.batch_size
         waiting = iter(items)
-        reading: deque[Future[_Read | ImageResult]] = deque()
-        rendering: deque[Future[ImageResult]] = deque()
+        reading: deque[_Pending] = deque()
+        rendering: deque[_Pending] = deque()
         seen = 0  # the largest of the images so far that are held
         try:
             while True:
-                batch: list[_Read] = []
+                batch: list[ReadImage] = []
                 while len(batch) < batch_size:
                     held = len(batch) + len(reading)
                     room = min(
@@ -174,9 +150,7 @@ class Pipeline:
                         yield rendering.popleft().result()
                         continue
                     for task in islice(waiting, max(0, room)):
-                        reading.append(
-                            self._readers.submit(self._read, task, preprocessing, frozenset(options.accept))
-                        )
+                        reading.append(self._begin_to_read(job, task))
                     if not reading:
                         break
                     found = reading.popleft().result()
@@ -194,26 +168,44 @@ class Pipeline:
                     yield rendering.popleft().result()
                 for index, read in enumerate(batch):
                     if options.odd == REFUSE and explanation.odd is not None and explanation.odd[index]:
+                        if self._feed is not None and read.place is not None:
+                            self._feed.forget(read.place)
                         yield _refused(read, explanation.odd[index])
                         continue
-                    rendering.append(
-                        self._renderers.submit(
-                            self._render, read, explanation, index, explainer, options, marked
-                        )
-                    )
+                    rendering.append(self._begin_to_draw(job, read, explanation, index))
                 if progress is not None:
                     progress()
             while rendering:
                 yield rendering.popleft().result()
         finally:
-            for read_ahead in reading:
-                read_ahead.cancel()
-            for drawing in rendering:
-                drawing.cancel()
+            for pending in (*reading, *rendering):
+                pending.future.cancel()
+            if self._feed is not None:
+                self._feed.forget_all()
 
-    def _read(
-        self, task: ImageTask, preprocessing: Preprocessing, accept: frozenset[str]
-    ) -> _Read | ImageResult:
+    def _begin_to_read(self, job: Job, task: ImageTask) -> _Pending:
+        if self._feed is None:
+            return _Pending(self.read(job, task), task, None)
+        future, place = self._feed.read(task)
+        return _Pending(future, task, place)
+
+    def _begin_to_draw(self, job: Job, read: ReadImage, explanation: Explanation, index: int) -> _Pending:
+        if self._feed is None or read.place is None:
+            return _Pending(self.draw(job, read, explanation, index), read.task, None)
+        return _Pending(self._feed.draw(read.place, explanation.of(index)), read.task, read.place)
+
+    def read(self, job: Job, task: ImageTask) -> Future[ReadImage | ImageResult]:
+        """Read an image in a thread of this process."""
+        return self._readers.submit(self._read, job, task)
+
+    def draw(
+        self, job: Job, read: ReadImage, explanation: Explanation, index: int = 0
+    ) -> Future[ImageResult]:
+        """Draw and write an image in a thread of this process."""
+        return self._renderers.submit(self._render, read, explanation, index, job)
+
+    def _read(self, job: Job, task: ImageTask) -> ReadImage | ImageResult:
+        preprocessing, accept = job.explainer.metadata.preprocessing, frozenset(job.options.accept)
         dicom: DicomFacts | None = None
         try:
             radiograph = read_radiograph(task.source, self._limits, task.read_root, accept)
@@ -223,7 +215,7 @@ class Pipeline:
             # drawn: so what a pipeline holds is bounded (HELD_PIXELS).
             count = radiograph.width * radiograph.height
             held = radiograph if count <= LARGE_PIXELS and self._may_hold(radiograph, count) else None
-            return _Read(task, radiograph.sha256, pixels, count, held, dicom)
+            return ReadImage(task, radiograph.sha256, pixels, count, held, dicom)
         except ImageError as error:
             return ImageResult(task, error.reason, str(error), dicom=error.dicom or dicom)
         except StorageError:
@@ -244,16 +236,8 @@ class Pipeline:
         with self._holding:
             self._held -= count
 
-    def _render(
-        self,
-        read: _Read,
-        explanation: Explanation,
-        index: int,
-        explainer: Explainer,
-        options: ExplainOptions,
-        marked: AnnotationMasks | None,
-    ) -> ImageResult:
-        task = read.task
+    def _render(self, read: ReadImage, explanation: Explanation, index: int, job: Job) -> ImageResult:
+        task, explainer, options = read.task, job.explainer, job.options
         preprocessing = explainer.metadata.preprocessing
         heatmaps = [(panel.label, explanation.heatmaps[panel.name][index]) for panel in explainer.panels]
         heatmap_file = task.overlay.with_suffix(HEATMAP_SUFFIX) if options.heatmaps else None
@@ -261,7 +245,9 @@ class Pipeline:
             with pixel_budget.taking(read.count * len(heatmaps)):
                 radiograph = read.radiograph or self._read_again(read, frozenset(options.accept))
                 area = (
-                    None if marked is None else marked.of(task.source, (radiograph.width, radiograph.height))
+                    None
+                    if job.marked is None
+                    else job.marked.of(task.source, (radiograph.width, radiograph.height))
                 )
                 heat = _heat(explanation, index, explainer, area)
                 result = _done(task, radiograph, explanation, index, explainer, heat, heatmap_file)
@@ -287,7 +273,7 @@ class Pipeline:
         brightness, contrast = input_statistics(read.pixels)
         return replace(result, brightness=brightness, contrast=contrast)
 
-    def _read_again(self, read: _Read, accept: frozenset[str]) -> Radiograph:
+    def _read_again(self, read: ReadImage, accept: frozenset[str]) -> Radiograph:
         radiograph = read_radiograph(read.task.source, self._limits, read.task.read_root, accept)
         if radiograph.sha256 != read.sha256:
             raise ImageError(
@@ -305,12 +291,14 @@ def _target(explainer: Explainer, options: ExplainOptions) -> int:
     return explainer.metadata.require_class(options.target)
 
 
-def _primary_panels(explainer: Explainer, target_class: int) -> list[Panel]:
+def _primary_panels(explainer: Explainer | ExplainerFacts, target_class: int) -> list[Panel]:
     """The panels of the class that an image is explained for, or with every class explained predicted as."""
     return [panel for panel in explainer.panels if panel.class_index in (None, target_class)]
 
 
-def overlay_facts(result: ImageResult, explainer: Explainer, options: ExplainOptions) -> OverlayFacts:
+def overlay_facts(
+    result: ImageResult, explainer: Explainer | ExplainerFacts, options: ExplainOptions
+) -> OverlayFacts:
     """What the caption of an image's overlay tells."""
     model = explainer.metadata
     positive = model.positive_class
@@ -333,7 +321,7 @@ def overlay_facts(result: ImageResult, explainer: Explainer, options: ExplainOpt
 
 
 def _heat(
-    explanation: Explanation, index: int, explainer: Explainer, area: Image.Image | None
+    explanation: Explanation, index: int, explainer: Explainer | ExplainerFacts, area: Image.Image | None
 ) -> AttributionShares | None:
     leading = _primary_panels(explainer, int(explanation.target_index[index]))[0]
     seen = None if area is None else mask_in_input(area, explainer.metadata.preprocessing)
@@ -345,7 +333,7 @@ def _done(
     radiograph: Radiograph,
     explanation: Explanation,
     index: int,
-    explainer: Explainer,
+    explainer: Explainer | ExplainerFacts,
     heat: AttributionShares | None,
     heatmap_file: Path | None,
 ) -> ImageResult:
@@ -377,7 +365,7 @@ def _done(
     )
 
 
-def _refused(read: _Read, odd: str) -> ImageResult:
+def _refused(read: ReadImage, odd: str) -> ImageResult:
     error = refusal(printable(read.task.name), odd)
     return ImageResult(read.task, ODD_REASON, error, odd=odd, dicom=read.dicom)
 

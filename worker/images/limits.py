@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 from worker.processors import usable_processors
@@ -35,6 +35,7 @@ class PixelBudget:
         self._changed = threading.Condition()
         self._turn = threading.Lock()
         self._mine = threading.local()
+        self._among_all: Callable[[], AbstractContextManager[None]] = nullcontext
 
     @contextmanager
     def taking(self, pixels: int) -> Iterator[None]:
@@ -49,12 +50,17 @@ class PixelBudget:
             self._free -= taken
         self._mine.is_inside = True
         try:
-            yield
+            with self._among_all() if pixels > self.pixels else nullcontext():
+                yield
         finally:
             self._mine.is_inside = False
             with self._changed:
                 self._free += taken
                 self._changed.notify_all()
+
+    def share(self, among_all: Callable[[], AbstractContextManager[None]]) -> None:
+        """Within this, too, is worked on what is larger than all: one process of several may be in it."""
+        self._among_all = among_all
 
     def resize(self, processors: int) -> None:
         """Have as many as go with so many processors."""

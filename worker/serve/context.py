@@ -195,6 +195,7 @@ class WorkerContext:
             renderers=settings.worker_threads,
             batch_size=settings.batch_size,
             limits=limits_of(settings),
+            processes=settings.worker_processes,
         )
         self.models = ModelManager(self.ledger, store_of(settings), self.name, settings.batch_size)
 
