@@ -10,7 +10,7 @@ import socket
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -64,7 +64,9 @@ class Settings(BaseSettings):
     )
     output: Path | None = Field(None, description="overlays; unset: `overlays` in the home folder")
     chunk_size: int = Field(128, ge=1, le=1024, description="images a message stands for")
-    batch_size: int = Field(16, ge=1, le=512, description="images through the network at once")
+    batch_size: int = Field(
+        16, ge=0, le=512, description="images through the network at once; auto (0): measured at start"
+    )
     threads: int = Field(
         0,
         ge=0,
@@ -140,6 +142,11 @@ class Settings(BaseSettings):
         None, description="certificates that DICOM nodes are checked by (PEM); unset: the system's"
     )
     umask: str = Field("077", pattern="^0?[0-7]{3}$", description="permissions that new files do not get")
+
+    @field_validator("batch_size", mode="before")
+    @classmethod
+    def _measured(cls, value: Any) -> Any:
+        return 0 if value == "auto" else value
 
     @field_validator("home", "output", "identity_key_file")
     @classmethod

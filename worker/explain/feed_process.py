@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, cast
 
 from worker.errors import StorageError
 from worker.explain.image_result import ImageResult
@@ -96,7 +96,7 @@ class _Feed:
             value = future.result()
             if isinstance(value, ImageResult):
                 self._images.pop(key, None)
-                value = replace(value, task=None)  # the other side knows it
+                value = replace(value, task=cast(Any, None))  # the other side knows it
             elif key in self._images:
                 self._images[key] = value
                 value = replace(value, task=None, radiograph=None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from worker.explain.feed import Place
 from worker.explain.image_result import ImageTask
@@ -56,6 +56,6 @@ class Job:
 
     def for_other_process(self) -> Job:
         """The same as plain data: no compiled functions, no areas, which are loaded where they are needed."""
-        panels = tuple(replace(panel, method=None) for panel in self.explainer.panels)
+        panels = tuple(replace(panel, method=cast(Any, None)) for panel in self.explainer.panels)
         facts = ExplainerFacts(self.explainer.metadata, panels, self.explainer.every_class)
         return Job(facts, self.options)

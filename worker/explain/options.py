@@ -116,7 +116,7 @@ class Panel:
     """
 
     layer: str
-    method: Method | None  # None: known only where maps are made
+    method: Method
     class_index: int | None
     name: str
     label: str

@@ -132,7 +132,8 @@ class Pipeline:
         _ = job.marked
         if self._feed is not None:
             self._feed.begin(job.for_other_process())
-        batch_size = 1 if explainer.needs_per_channel_passes else self.batch_size
+        wanted = explainer.batch_size or self.batch_size
+        batch_size = 1 if explainer.needs_per_channel_passes else wanted
         waiting = iter(items)
         reading: deque[_Pending] = deque()
         rendering: deque[_Pending] = deque()
