@@ -45,6 +45,11 @@ BENCHMARKS = {
     "throughput_stages": Benchmark("beside the usual script, at its setting", ("DATA",), None),
     "commands": Benchmark("what a person waits for", (), ("--rounds", "1")),
     "full_size": Benchmark("radiographs of full size"),
+    "feed": Benchmark(
+        "what a fast accelerator waits for",
+        ("DATA",),
+        ("DATA", "--sides", "512", "--rounds", "1", "--seconds", "3"),
+    ),
     "peers": Benchmark("beside other programs", ("DATA",), None),
     "enqueue": Benchmark("folders enqueued, and in how much memory", (), ("--files", "20000")),
     "ledger": Benchmark("results recorded in the ledger", ("--seconds", "15"), ("--seconds", "5")),
