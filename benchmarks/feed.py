@@ -31,7 +31,7 @@ from PIL import Image
 PROJECT = Path(__file__).resolve().parents[1]
 SABOTAGE = PROJECT / "tests" / "support" / "sabotage"
 STARTER = PROJECT / "worker" / "model" / "starter"
-DIFFERENT = {512: 64, 2048: 16}
+DIFFERENT = {512: 64, 2048: 8}
 # The innermost of these on a stack is what a sample was taken in.
 STAGES = {
     "read_radiograph": "read",
@@ -120,7 +120,7 @@ def _feed(folder: str, out: str, cores: int, way: str, seconds: float) -> dict[s
 
     def items(until: float) -> Iterator[ImageTask]:
         number = 0
-        while number < 2 * len(files) or time.perf_counter() < until:
+        while number < len(files) or time.perf_counter() < until:
             file = files[number % len(files)]
             yield ImageTask(number, file, Path(out) / f"{number % 512}.jpg", file.name)
             number += 1
@@ -184,8 +184,8 @@ def _lock(folder: Path, work: Path, side: int, cores: int, seconds: float, pictu
     total = max(1, sum(by_stage.values()))
     print(
         f"  Python's lock, {cores} processors, threads: held for {held:.0%} of the time, {one:.0%} by one "
-        f"thread;\n    for {share:.0%} of the work, {share * found['cost']:.2f} ms an image, so that one process "
-        f"can use {1 / max(share, 1e-9):.0f} processors;\n    of it "
+        f"thread;\n    for {share:.1%} of the work, {share * found['cost']:.2f} ms an image, so that one "
+        f"process can use {1 / max(share, 1e-9):.0f} processors;\n    of it "
         + ", ".join(f"{name} {count / total:.0%}" for name, count in by_stage.most_common()),
         flush=True,
     )
