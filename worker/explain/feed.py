@@ -79,6 +79,12 @@ class FeedProcesses:
                 self._processes[number] = self._start(len(self._processes))
             self._send(self._processes[number], content)
 
+    def wait_until_ready(self) -> None:
+        """Wait until all have started. Raises FeedProcessEnded."""
+        places = [Place(process, -number) for number, process in enumerate(self._processes, 1)]
+        for future in [self._ask(place, "ready", None) for place in places]:
+            future.result()
+
     def read(self, task: Any) -> tuple[Future[Any], Place]:
         """Have an image read by the process that has least to do."""
         process = min(self._processes, key=lambda one: len(one.waiting))

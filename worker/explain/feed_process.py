@@ -75,6 +75,8 @@ class _Feed:
                 self._begin(key, self._pipeline.read, about)
             elif what == "draw":
                 self._begin(key, self._pipeline.draw, self._images.pop(key, None), about)
+            elif what == "ready":
+                self._send(key)
             elif key:
                 self._images.pop(key, None)
             else:
@@ -102,10 +104,16 @@ class _Feed:
                 value = replace(value, task=None, radiograph=None)
             else:
                 return  # not wanted any more
-        kind = None if error is None else "storage" if isinstance(error, StorageError) else "error"
-        answer = key, value if error is None else f"{type(error).__name__}: {error}", kind
+        if error is None:
+            self._send(key, value)
+        elif isinstance(error, StorageError):
+            self._send(key, str(error), "storage")
+        else:
+            self._send(key, f"{type(error).__name__}: {error}", "error")
+
+    def _send(self, key: int, value: Any = None, error: str | None = None) -> None:
         with suppress(OSError), self._sending:
-            self._connection.send(answer)
+            self._connection.send((key, value, error))
 
 
 if __name__ == "__main__":

@@ -106,6 +106,11 @@ class Pipeline:
     ) -> None:
         self.close()
 
+    def wait_until_ready(self) -> None:
+        """Wait for processes that are still starting, so that no image waits for them."""
+        if self._feed is not None:
+            self._feed.wait_until_ready()
+
     def close(self) -> None:
         """Stop the threads, after the files they are writing."""
         self._readers.shutdown(cancel_futures=True)
