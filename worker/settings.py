@@ -22,8 +22,8 @@ from worker.errors import XraycamError
 from worker.processors import usable_processors
 
 PREFIX = "XRAYCAM_"
-# So many threads that decode, beside as many that render, do not wait long for Python's lock.
-THREADS_A_PROCESS = 4
+# So many threads that decode, and as many that render, do not wait long for Python's lock.
+THREADS_A_PROCESS = 2
 
 
 _ENCODE = "in a user name or password write # as %23, / as %2F, ? as %3F and @ as %40"
@@ -77,8 +77,8 @@ class Settings(BaseSettings):
         0,
         ge=0,
         le=256,
-        description="processes to decode and render in; 1: the worker's own; 0: that up to 4 threads, then "
-        "one for every 4",
+        description="processes to decode and render in; 1: the worker's own; 0: that up to 2 threads, then "
+        "one for every 2",
     )
     lease_timeout: float = Field(
         60.0, ge=1.0, le=3600.0, description="how long a chunk stays with a worker that went silent"

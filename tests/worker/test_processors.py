@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 import worker.processors as processors_module
+import worker.settings as settings_module
 from worker.processors import processors_of_each, usable_processors
+from worker.settings import Settings
 
 PINNED = len(os.sched_getaffinity(0))
 
@@ -76,3 +78,22 @@ def test_quotas_of_the_first_version_count_too(tmp_path: Path) -> None:
 def test_devices_share_the_processors_and_each_has_one_at_least(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processors_module, "usable_processors", lambda: 13)
     assert [processors_of_each(devices) for devices in (1, 2, 4, 8, 16)] == [13, 6, 3, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "threads", "processes"),
+    [
+        ({}, 16, 8),
+        ({"threads": 2}, 2, 1),
+        ({"threads": 3}, 3, 2),
+        ({"threads": 64}, 64, 32),
+        ({"processes": 1}, 16, 1),
+        ({"threads": 4, "processes": 4}, 4, 4),
+    ],
+)
+def test_threads_follow_the_processors_and_processes_the_threads(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, int], threads: int, processes: int
+) -> None:
+    monkeypatch.setattr(settings_module, "usable_processors", lambda: 16)
+    found = Settings(**settings)
+    assert (found.worker_threads, found.worker_processes) == (threads, processes)
