@@ -67,25 +67,26 @@ def main() -> None:
 
 
 def _scaling(folder: Path, work: Path, side: int, cores: list[int], seconds: float, rounds: int) -> None:
-    ways = [(count, way) for way in ("threads", "processes") for count in cores]
+    ways = [(count, "threads") for count in cores] + [(count, "processes") for count in cores[1:]]
     seen: dict[tuple[int, str], list[dict[str, float]]] = {way: [] for way in ways}
     for _ in range(rounds):
         for count, way in ways:
             seen[count, way].append(_run(folder, work, count, way, seconds))
-    print(f"{side} x {side} pixels   images/s (ratio of each round)   processor ms an image   ready")
-    for way in ("threads", "processes"):
-        base = seen[cores[0], way]
-        for count in cores:
-            found = seen[count, way]
-            rate, cost, ready = (
-                statistics.median(one[key] for one in found) for key in ("rate", "cost", "ready")
-            )
-            ratios = sorted(a["rate"] / b["rate"] for a, b in zip(found, base, strict=True))
-            told = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
-            print(
-                f"  {way:<10}{count:3} processors {rate:8.1f}   {told:<22}{cost:8.2f}{ready:18.1f}",
-                flush=True,
-            )
+    print(
+        f"{side} x {side} pixels          images/s   by that of {cores[0]}      processor ms an image   ready"
+    )
+    for count, way in ways:
+        found, base = seen[count, way], seen[ways[0]]
+        rate, cost, own, ready = (
+            statistics.median(one[key] for one in found) for key in ("rate", "cost", "own", "ready")
+        )
+        ratios = sorted(a["rate"] / b["rate"] for a, b in zip(found, base, strict=True))
+        told = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+        inside = f", {own:.2f} in the worker itself" if way == "processes" else ""
+        print(
+            f"  {way:<10}{count:3} processors {rate:8.1f}   {told:<22}{cost:7.2f}{inside:28}{ready:5.1f}",
+            flush=True,
+        )
 
 
 def _run(
@@ -130,12 +131,18 @@ def _feed(folder: str, out: str, cores: int, way: str, seconds: float) -> dict[s
     with Pipeline(cores, cores, processes=processes) as pipeline:
         _count(pipeline.run(explainer, items(0.0), options))
         print("warm", flush=True)
-        before = _processor_time()
+        before, before_own = _processor_time(), time.process_time()
         started = time.perf_counter()
         images = _count(pipeline.run(explainer, items(started + seconds), options))
         clock = time.perf_counter() - started
+        own = time.process_time() - before_own
         run, waited = (after - first for after, first in zip(_processor_time(), before, strict=True))
-    return {"rate": images / clock, "cost": 1000 * run / images, "ready": (run + waited) / clock}
+    return {
+        "rate": images / clock,
+        "cost": 1000 * run / images,
+        "own": 1000 * own / images,
+        "ready": (run + waited) / clock,
+    }
 
 
 def _count(results: Iterator[object]) -> int:
