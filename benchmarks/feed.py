@@ -4,10 +4,10 @@
     python -m benchmarks.feed ../shared/data/shenzhen --profile pictures     # and flame graphs, by py-spy
     python -m benchmarks.feed --cores 1 2 16 --sides 512                     # where there are 16
 
-Images/s with one processor and with more, in turn, in threads and in processes; "ready" is how many threads
-on average ran or waited for a processor, which other work on the machine hardly changes: where it stays
-below the number of processors, some lock leaves them idle. With py-spy (of the extra `dev`), the share of
-time for which Python's lock is held: by any thread, by the one that holds it most, and for what.
+Images/s with one processor and with more, in turn: in threads, in processes, and by as many separate programs
+of one processor each ("apart"), which is all that the machine has to give. "ready" is how many threads on
+average ran or waited for a processor. With py-spy (of the extra `dev`), the share of time for which Python's
+lock is held: by any thread, by the one that holds it most, and for what.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ PROJECT = Path(__file__).resolve().parents[1]
 SABOTAGE = PROJECT / "tests" / "support" / "sabotage"
 STARTER = PROJECT / "worker" / "model" / "starter"
 DIFFERENT = {512: 64, 2048: 8}
+# The product's two, and programs that share nothing.
+WAYS = ("threads", "processes", "apart")
 # The innermost of these on a stack is what a sample was taken in.
 STAGES = {
     "read_radiograph": "read",
@@ -67,11 +69,15 @@ def main() -> None:
 
 
 def _scaling(folder: Path, work: Path, side: int, cores: list[int], seconds: float, rounds: int) -> None:
-    ways = [(count, "threads") for count in cores] + [(count, "processes") for count in cores[1:]]
+    more = [count for count in cores if count > 1]
+    ways = [(cores[0], "threads"), *((count, way) for count in more for way in WAYS)]
     seen: dict[tuple[int, str], list[dict[str, float]]] = {way: [] for way in ways}
     for _ in range(rounds):
         for count, way in ways:
-            seen[count, way].append(_run(folder, work, count, way, seconds))
+            asked = [(count, 0)] if way != "apart" else [(1, first) for first in range(count)]
+            started = [_start(folder, work, one, first, way, seconds) for one, first in asked]
+            found = [_finish(process) for process in started]
+            seen[count, way].append({key: sum(one[key] for one in found) for key in found[0]})
     print(
         f"{side} x {side} pixels          images/s   by that of {cores[0]}      processor ms an image   ready"
     )
@@ -82,6 +88,7 @@ def _scaling(folder: Path, work: Path, side: int, cores: list[int], seconds: flo
         )
         ratios = sorted(a["rate"] / b["rate"] for a, b in zip(found, base, strict=True))
         told = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+        cost /= count if way == "apart" else 1
         inside = f", {own:.2f} in the worker itself" if way == "processes" else ""
         print(
             f"  {way:<10}{count:3} processors {rate:8.1f}   {told:<22}{cost:7.2f}{inside:28}{ready:5.1f}",
@@ -93,24 +100,36 @@ def _run(
     folder: Path, work: Path, cores: int, way: str, seconds: float, watch: list[str] | None = None
 ) -> dict[str, float]:
     """One measurement in a fresh process; `watch`: a command that looks at it, by its number, meanwhile."""
-    asked = {"folder": str(folder), "out": str(work / "out"), "cores": cores, "way": way, "seconds": seconds}
-    environment = {**os.environ, "PYTHONPATH": str(SABOTAGE), "SABOTAGE_EXPLAINER": "0"}
-    with subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.feed", "--child", json.dumps(asked)],
-        cwd=PROJECT, env=environment, stdout=subprocess.PIPE, text=True,
-    ) as process:  # fmt: skip
+    process = _start(folder, work, cores, 0, way, seconds)
+    if watch is not None:
         assert process.stdout is not None
         process.stdout.readline()
-        if watch is not None:
-            words = [word.replace("PID", str(process.pid)) for word in watch]
-            subprocess.run(words, check=True, capture_output=True)
-        answer = process.stdout.read()
-    return json.loads(answer)  # type: ignore[no-any-return]
+        words = [word.replace("PID", str(process.pid)) for word in watch]
+        subprocess.run(words, check=True, capture_output=True)
+    return _finish(process)
 
 
-def _feed(folder: str, out: str, cores: int, way: str, seconds: float) -> dict[str, float]:
+def _start(
+    folder: Path, work: Path, cores: int, first: int, way: str, seconds: float
+) -> subprocess.Popen[str]:
+    out = str(work / f"out-{first}")
+    asked = {"folder": str(folder), "out": out, "cores": cores, "first": first, "way": way}
+    asked["seconds"] = seconds
+    environment = {**os.environ, "PYTHONPATH": str(SABOTAGE), "SABOTAGE_EXPLAINER": "0"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.feed", "--child", json.dumps(asked)],
+        cwd=PROJECT, env=environment, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def _finish(process: subprocess.Popen[str]) -> dict[str, float]:
+    output, _ = process.communicate()
+    return json.loads(output.splitlines()[-1])  # type: ignore[no-any-return]
+
+
+def _feed(folder: str, out: str, cores: int, first: int, way: str, seconds: float) -> dict[str, float]:
     """Read and draw for so long on so many processors."""
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[first : first + cores])
     from worker.explain.explainer import Explainer
     from worker.explain.options import ExplainOptions
     from worker.explain.pipeline import ImageTask, Pipeline
@@ -127,7 +146,7 @@ def _feed(folder: str, out: str, cores: int, way: str, seconds: float) -> dict[s
             yield ImageTask(number, file, Path(out) / f"{number % 512}.jpg", file.name)
             number += 1
 
-    processes = 1 if way == "threads" else max(2, math.ceil(cores / THREADS_A_PROCESS))
+    processes = 1 if way != "processes" else max(2, math.ceil(cores / THREADS_A_PROCESS))
     with Pipeline(cores, cores, processes=processes) as pipeline:
         _count(pipeline.run(explainer, items(0.0), options))
         print("warm", flush=True)
