@@ -5,7 +5,7 @@
     python -m benchmarks.feed --cores 1 2 16 --sides 512                     # where there are 16
 
 Images/s with one processor and with more, in turn: in threads, in processes, and by as many separate programs
-of one processor each ("apart"), which is all that the machine has to give. "ready" is how many threads on
+of one thread a stage ("apart"), which is all that the machine has to give. "ready" is how many threads on
 average ran or waited for a processor. With py-spy (of the extra `dev`), the share of time for which Python's
 lock is held: by any thread, by the one that holds it most, and for what.
 """
@@ -74,8 +74,8 @@ def _scaling(folder: Path, work: Path, side: int, cores: list[int], seconds: flo
     seen: dict[tuple[int, str], list[dict[str, float]]] = {way: [] for way in ways}
     for _ in range(rounds):
         for count, way in ways:
-            asked = [(count, 0)] if way != "apart" else [(1, first) for first in range(count)]
-            started = [_start(folder, work, one, first, way, seconds) for one, first in asked]
+            programs = range(count if way == "apart" else 1)
+            started = [_start(folder, work, count, number, way, seconds) for number in programs]
             found = [_finish(process) for process in started]
             seen[count, way].append({key: sum(one[key] for one in found) for key in found[0]})
     print(
@@ -110,10 +110,10 @@ def _run(
 
 
 def _start(
-    folder: Path, work: Path, cores: int, first: int, way: str, seconds: float
+    folder: Path, work: Path, cores: int, number: int, way: str, seconds: float
 ) -> subprocess.Popen[str]:
-    out = str(work / f"out-{first}")
-    asked = {"folder": str(folder), "out": out, "cores": cores, "first": first, "way": way}
+    out = str(work / f"out-{number}")
+    asked: dict[str, object] = {"folder": str(folder), "out": out, "cores": cores, "way": way}
     asked["seconds"] = seconds
     environment = {**os.environ, "PYTHONPATH": str(SABOTAGE), "SABOTAGE_EXPLAINER": "0"}
     return subprocess.Popen(
@@ -127,9 +127,9 @@ def _finish(process: subprocess.Popen[str]) -> dict[str, float]:
     return json.loads(output.splitlines()[-1])  # type: ignore[no-any-return]
 
 
-def _feed(folder: str, out: str, cores: int, first: int, way: str, seconds: float) -> dict[str, float]:
+def _feed(folder: str, out: str, cores: int, way: str, seconds: float) -> dict[str, float]:
     """Read and draw for so long on so many processors."""
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[first : first + cores])
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
     from worker.explain.explainer import Explainer
     from worker.explain.options import ExplainOptions
     from worker.explain.pipeline import ImageTask, Pipeline
@@ -147,7 +147,8 @@ def _feed(folder: str, out: str, cores: int, first: int, way: str, seconds: floa
             number += 1
 
     processes = 1 if way != "processes" else max(2, math.ceil(cores / THREADS_A_PROCESS))
-    with Pipeline(cores, cores, processes=processes) as pipeline:
+    threads = 1 if way == "apart" else cores
+    with Pipeline(threads, threads, processes=processes) as pipeline:
         _count(pipeline.run(explainer, items(0.0), options))
         print("warm", flush=True)
         before, before_own = _processor_time(), time.process_time()
