@@ -134,7 +134,6 @@ def _feed(folder: str, out: str, cores: int, way: str, seconds: float) -> dict[s
     from worker.explain.options import ExplainOptions
     from worker.explain.pipeline import ImageTask, Pipeline
     from worker.model.metadata import read_metadata
-    from worker.settings import THREADS_A_PROCESS
 
     files = sorted(Path(folder).iterdir())
     explainer, options = Explainer(read_metadata(STARTER), None), ExplainOptions()
@@ -146,7 +145,7 @@ def _feed(folder: str, out: str, cores: int, way: str, seconds: float) -> dict[s
             yield ImageTask(number, file, Path(out) / f"{number % 512}.jpg", file.name)
             number += 1
 
-    processes = 1 if way != "processes" else max(2, math.ceil(cores / THREADS_A_PROCESS))
+    processes = 1 if way != "processes" else cores
     threads = 1 if way == "apart" else cores
     with Pipeline(threads, threads, processes=processes) as pipeline:
         _count(pipeline.run(explainer, items(0.0), options))

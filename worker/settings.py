@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 import os
 import re
 import socket
@@ -22,8 +21,8 @@ from worker.errors import XraycamError
 from worker.processors import usable_processors
 
 PREFIX = "XRAYCAM_"
-# So many threads that decode, and as many that render, do not wait long for Python's lock.
-THREADS_A_PROCESS = 2
+# Beside a network on the CPU, which takes half of the processors' time, so many do without more processes.
+THREADS_ON_CPU = 2
 
 
 _ENCODE = "in a user name or password write # as %23, / as %2F, ? as %3F and @ as %40"
@@ -77,8 +76,8 @@ class Settings(BaseSettings):
         0,
         ge=0,
         le=256,
-        description="processes to decode and render in; 1: the worker's own; 0: that up to 2 threads, then "
-        "one for every 2",
+        description="processes to decode and render in; 1: the worker's own; 0: one for each thread, but "
+        "the worker's own for up to 2 on a CPU",
     )
     lease_timeout: float = Field(
         60.0, ge=1.0, le=3600.0, description="how long a chunk stays with a worker that went silent"
@@ -243,10 +242,10 @@ class Settings(BaseSettings):
         """Threads to decode, and as many to render, of a process that has all processors for itself."""
         return self.threads or usable_processors()
 
-    @property
-    def worker_processes(self) -> int:
-        """Processes to decode and to render in; 1: the worker's own."""
-        return self.processes or math.ceil(self.worker_threads / THREADS_A_PROCESS)
+    def worker_processes(self, *, on_cpu: bool) -> int:
+        """Processes to decode and to render in, 1: the worker's own; `on_cpu`: the network runs there."""
+        threads = self.worker_threads
+        return self.processes or (1 if on_cpu and threads <= THREADS_ON_CPU else threads)
 
     @property
     def passwords(self) -> set[str]:

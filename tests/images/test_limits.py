@@ -72,4 +72,4 @@ def test_what_there_is_follows_the_processors() -> None:
     assert budget.pixels == 16 * PIXELS_A_PROCESSOR
     with budget.taking(10 * PIXELS_A_PROCESSOR):
         budget.resize(1)
-    assert most_at_once(budget, [budget.pixels] * 3) == (2 * PIXELS_A_PROCESSOR, 1)
+    assert most_at_once(budget, [budget.pixels] * 3) == (PIXELS_A_PROCESSOR, 1)

@@ -81,19 +81,21 @@ def test_devices_share_the_processors_and_each_has_one_at_least(monkeypatch: pyt
 
 
 @pytest.mark.parametrize(
-    ("settings", "threads", "processes"),
+    ("settings", "threads", "on_a_cpu", "on_a_gpu"),
     [
-        ({}, 16, 8),
-        ({"threads": 2}, 2, 1),
-        ({"threads": 3}, 3, 2),
-        ({"threads": 64}, 64, 32),
-        ({"processes": 1}, 16, 1),
-        ({"threads": 4, "processes": 4}, 4, 4),
+        ({}, 16, 16, 16),
+        ({"threads": 1}, 1, 1, 1),
+        ({"threads": 2}, 2, 1, 2),
+        ({"threads": 3}, 3, 3, 3),
+        ({"processes": 1}, 16, 1, 1),
+        ({"threads": 4, "processes": 2}, 4, 2, 2),
     ],
 )
 def test_threads_follow_the_processors_and_processes_the_threads(
-    monkeypatch: pytest.MonkeyPatch, settings: dict[str, int], threads: int, processes: int
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, int], threads: int, on_a_cpu: int, on_a_gpu: int
 ) -> None:
     monkeypatch.setattr(settings_module, "usable_processors", lambda: 16)
     found = Settings(**settings)
-    assert (found.worker_threads, found.worker_processes) == (threads, processes)
+    assert found.worker_threads == threads
+    assert found.worker_processes(on_cpu=True) == on_a_cpu
+    assert found.worker_processes(on_cpu=False) == on_a_gpu

@@ -91,7 +91,7 @@ class Pipeline:
         self._ahead, self._behind = 2 * readers, 2 * renderers
         self._most_held = HELD_PIXELS // share + (readers + renderers) * LARGE_PIXELS
         self._held, self._holding = 0, threading.RLock()
-        pixel_budget.resize(max(readers, renderers))
+        pixel_budget.resize(max(readers, renderers, 2 if share == 1 else 1))
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="read")
         self._renderers = ThreadPoolExecutor(renderers, thread_name_prefix="render")
         self._feed: FeedProcesses | None = None

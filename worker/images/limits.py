@@ -65,7 +65,7 @@ class PixelBudget:
     def resize(self, processors: int) -> None:
         """Have as many as go with so many processors."""
         with self._changed:
-            pixels = PIXELS_A_PROCESSOR * max(2, processors)
+            pixels = PIXELS_A_PROCESSOR * processors
             self._free += pixels - self.pixels
             self.pixels = pixels
             self._changed.notify_all()

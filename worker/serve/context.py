@@ -214,7 +214,7 @@ class WorkerContext:
             renderers=settings.worker_threads,
             batch_size=settings.batch_size or SIZES[0],
             limits=limits_of(settings),
-            processes=settings.worker_processes,
+            processes=settings.worker_processes(on_cpu=_is_on_cpu()),
         )
         self.models = ModelManager(
             self.ledger, store_of(settings), self.name, settings.batch_size, settings.chunk_size
