@@ -48,6 +48,11 @@ BENCHMARKS = {
     "commands": Benchmark("what a person waits for", (), ("--rounds", "1")),
     "full_size": Benchmark("radiographs of full size"),
     "peers": Benchmark("beside pytorch-grad-cam", ("DATA",), None),
+    "feed": Benchmark(
+        "what a fast accelerator waits for",
+        ("DATA",),
+        ("DATA", "--sides", "512", "--rounds", "1", "--seconds", "3"),
+    ),
     "enqueue": Benchmark("folders enqueued, and in how much memory", (), ("--files", "20000")),
     "ledger": Benchmark("results recorded in the ledger", ("--seconds", "15"), ("--seconds", "5")),
     "fleet": Benchmark("many accelerators on one ledger", ("--pairs", "2"), ("--pairs", "1")),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from worker.explain.names import COLORMAPS
+from worker.processors import usable_processors
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -324,7 +324,7 @@ def recolour_run(
             return str(error)
         return None
 
-    threads = os.cpu_count() or 1
+    threads = usable_processors()
     waiting: deque[Future[str | None]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for row in read_predictions(ledger, Filter(run=run.id, status="done")):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from producer.commands.workers import batch_size_option
 from producer.overlay_side_argument import OverlaySide
 from worker.counted_words import counted
 from worker.explain.names import AUTO, COLORMAPS, METHODS, OUTPUT_FORMATS, SCALES, USUAL_SIDE
@@ -241,6 +242,7 @@ def send_or_run_here(session: Session, run: Run) -> int:
 @click.command("run")
 @request_options
 @click.option("--gpus", default="all", show_default=True, help="GPUs to use: all, none, or numbers: 0,1.")
+@batch_size_option
 @click.option("--no-report", is_flag=True, help="Do not write the report that opens in a browser.")
 def run_command(gpus: str, no_report: bool, dry_run: bool, dicom_results: str | None, **given: Any) -> None:
     """Explain every X-ray of FOLDER: start what is needed, wait, stop it again.

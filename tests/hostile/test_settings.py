@@ -67,7 +67,7 @@ def test_new_files_are_private_unless_told_otherwise(monkeypatch: pytest.MonkeyP
 
 def test_a_setting_is_given_by_name_or_else_by_its_variable(
     monkeypatch: pytest.MonkeyPatch,
-    home: object,  # noqa: ARG001
+    home: object,
 ) -> None:
     monkeypatch.setenv("XRAYCAM_BATCH_SIZE", "8")
     monkeypatch.setenv("xraycam_threads", "3")
