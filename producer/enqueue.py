@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -24,6 +25,8 @@ from worker.explain.options import ExplainOptions
 from worker.images.masks import MaskMatches, load_masks
 from worker.model.metadata import read_metadata
 from worker.model.store import ensure_current_model, store_of
+from worker.queue.broker import redact_url
+from worker.remote import RemoteFolder
 from worker.settings import Settings
 
 T = TypeVar("T")
@@ -35,7 +38,7 @@ BATCH = 5000
 class Request:
     """What a person asked to be explained, and how."""
 
-    folder: Path
+    folder: Path | RemoteFolder
     options: ExplainOptions = field(default_factory=ExplainOptions)
     model: str | None = None
     globs: Sequence[str] = ()
@@ -60,6 +63,7 @@ def check_request(ledger: Ledger, settings: Settings, request: Request) -> tuple
     Raises for whatever cannot be done.
     """
     folder = resolve_folder(request.folder)
+    check_remote(request)
     check_output_dir(output_folder(settings, request))
     store = store_of(settings)
     current = ensure_current_model(ledger, store)
@@ -77,6 +81,19 @@ def check_request(ledger: Ledger, settings: Settings, request: Request) -> tuple
         model.version,
         with_threshold(ledger, request.options, request.operating_point, description),
     )
+
+
+def check_remote(request: Request) -> None:
+    """Raises XraycamError for what is not done with object stores."""
+    if request.output is not None and re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", str(request.output)):
+        raise XraycamError(
+            f"--output {redact_url(str(request.output).replace(':/', '://', 1))}: overlays are written to a "
+            "folder; name one, and copy it to the storage after the run"
+        )
+    if request.options.masks is not None and isinstance(request.folder, RemoteFolder):
+        raise XraycamError(
+            f"--masks is not possible with {request.folder}; copy the images to a folder and name that"
+        )
 
 
 def output_folder(settings: Settings, request: Request) -> Path:
@@ -216,7 +233,7 @@ def match_masks(settings: Settings, request: Request, folder: Folder) -> MaskMat
     matches = MaskMatches(marked)
     first_of: dict[str, str] = {}  # no more than there are masks
     for file in files:
-        image = folder.root / file.path
+        image = Path(str(folder.root)) / file.path
         if not matches.add(image):
             continue
         if marked.matches_by_name_alone(image) and first_of.setdefault(image.name, file.path) != file.path:
@@ -232,7 +249,7 @@ def match_masks(settings: Settings, request: Request, folder: Folder) -> MaskMat
     return matches
 
 
-def nothing_found(folder: Path, counts: ScanCounts) -> str:
+def nothing_found(folder: Path | RemoteFolder, counts: ScanCounts) -> str:
     """Why a folder gave no image, in one line."""
     if counts.skipped:
         words = "; ".join(counts.lines())

@@ -11,10 +11,12 @@ from pathlib import Path
 
 from db.ingest import ScannedFile
 from producer.archive_scan import is_archive, scan_archive
+from producer.remote_scan import scan_remote
 from worker.errors import ImageError, XraycamError
 from worker.file_names import escape_path, has_image_extension, is_sidecar
 from worker.folder_walk import WalkCounts, walk
 from worker.images.dicom import is_dicom
+from worker.remote import RemoteFolder
 
 # Bytes of a folder's relative path, escapes included. With a file's name, which escapes may make 1020 bytes
 # long, it must fit an index of Postgres.
@@ -37,12 +39,14 @@ class ScanCounts(WalkCounts):
 class Folder:
     """What to scan: a real folder, or one file in it."""
 
-    root: Path
+    root: Path | RemoteFolder
     only: str | None = None
 
 
-def resolve_folder(given: Path) -> Folder:
+def resolve_folder(given: Path | RemoteFolder) -> Folder:
     """The folder, or the file, that was named. Raises XraycamError when there is none."""
+    if isinstance(given, RemoteFolder):
+        return Folder(given)
     path = given.expanduser()
     try:
         whole = path.resolve()
@@ -77,6 +81,9 @@ def scan(
     becomes escapes, see `escape_path`.
     """
     matches = _matcher(globs)
+    if isinstance(folder.root, RemoteFolder):
+        yield from scan_remote(folder.root, counts, matches)
+        return
     inside = str(folder.root).rstrip("/") + "/"
     if folder.only is not None:
         file, path = inside + folder.only, escape_path(folder.only)

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import click
 
 from worker.counted_words import counted
+from worker.errors import XraycamError
 from worker.explain.names import AUTO, COLORMAPS, METHODS, OUTPUT_FORMATS, SCALES
 from worker.images.dicom import ACCEPTABLE
 from worker.odd_words import FLAG, ODD_CHOICES
+from worker.queue.broker import redact_url
+from worker.remote import RemoteFolder, is_remote
 
 if TYPE_CHECKING:
     from db.ingest import IngestStats
@@ -24,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class FolderOrUrl(click.ParamType):  # type: ignore[type-arg]
-    """A folder as a Path, or the URL of a DICOMweb server as it is."""
+    """A folder as a Path, an object store's as a RemoteFolder, or the URL of a DICOMweb server as it is."""
 
     name = "folder"
 
@@ -33,15 +37,25 @@ class FolderOrUrl(click.ParamType):  # type: ignore[type-arg]
         value: Any,
         param: click.Parameter | None,  # noqa: ARG002
         ctx: click.Context | None,  # noqa: ARG002
-    ) -> Path | str:
+    ) -> Path | RemoteFolder | str:
         if isinstance(value, Path) or str(value).startswith(("dicomweb+http://", "dicomweb+https://")):
             return value  # type: ignore[no-any-return]
+        text = str(value)
+        if is_remote(text):
+            return RemoteFolder(text)
+        if text.startswith("file:///"):
+            return Path(unquote(text.removeprefix("file://")))
+        if "://" in text and not Path(text).exists():
+            raise XraycamError(
+                f"{redact_url(text)}: is no URL that is read; name a folder, s3://, gs://, az:// or "
+                "dicomweb+https://"
+            )
         return Path(value)
 
 
 def local_folder(session: Session, given: dict[str, Any]) -> int:
     """Have what a URL finds as a folder in `given`; how many images of it could not be fetched."""
-    if isinstance(given["folder"], Path):
+    if isinstance(given["folder"], (Path, RemoteFolder)):
         return 0
     from producer.pacs.fetch import fetch
 

@@ -31,6 +31,7 @@ from worker.images.preprocess import Pixels, input_statistics, preprocess
 from worker.images.reader import Radiograph, read_radiograph
 from worker.model.metadata import Preprocessing
 from worker.odd_words import ODD_REASON, REFUSE, refusal
+from worker.remote import RemoteImage
 
 HEATMAP_SUFFIX = ".npz"
 
@@ -43,7 +44,7 @@ class ImageTask:
     """
 
     image_id: int
-    source: Path
+    source: Path | RemoteImage
     overlay: Path
     name: str
     read_root: Path | None = None
@@ -154,6 +155,8 @@ class Pipeline:
                 batch: list[_Read] = []
                 while len(batch) < batch_size:
                     for task in islice(waiting, 2 * batch_size - len(batch) - len(reading)):
+                        if isinstance(task.source, RemoteImage):
+                            task.source.read_ahead(self._limits.max_bytes)
                         reading.append(
                             self._readers.submit(self._read, task, preprocessing, frozenset(options.accept))
                         )
@@ -226,7 +229,9 @@ class Pipeline:
             with nullcontext() if read.radiograph else one_large_at_a_time:
                 radiograph = read.radiograph or self._read_again(read, frozenset(options.accept))
                 area = (
-                    None if marked is None else marked.of(task.source, (radiograph.width, radiograph.height))
+                    None
+                    if marked is None or isinstance(task.source, RemoteImage)
+                    else marked.of(task.source, (radiograph.width, radiograph.height))
                 )
                 heat = _heat(explanation, index, explainer, area)
                 result = _done(task, radiograph, explanation, index, explainer, heat, heatmap_file)

@@ -32,6 +32,7 @@ from worker.file_names import fitting_path, printable, unescape_path
 from worker.images.archive import member_path, split_member_path
 from worker.logs import log_context
 from worker.queue.startup import WorkerBroken
+from worker.remote import RemoteFolder, RemoteImage, is_remote, is_safe_key
 from worker.safe_files import remove_temp_files
 from worker.serve.context import WorkerContext
 from worker.serve.guards import LeaseRenewer, Watchdog, watchdog
@@ -113,6 +114,7 @@ class _Chunk:
         self.renewer = renewer
         self.options = ExplainOptions.model_validate(run.options)
         # Without links, so that any link met below has been put there.
+        self.remote = RemoteFolder(run.root) if is_remote(run.root) else None
         self.root, self.output = Path(os.path.realpath(run.root)), Path(os.path.realpath(run.output))
 
     def process_batch(self, images: list[PendingImage], watchdog_timer: Watchdog) -> None:
@@ -173,6 +175,11 @@ class _Chunk:
 
     def _item(self, image: PendingImage) -> ImageTask:
         """Where an image is read and written. Raises ImageError for a path that leaves the run's folders."""
+        if self.remote is not None:
+            remote = RemoteImage(self.remote, image.path)
+            if not is_safe_key(image.path):
+                raise ImageError("outside-root", f"{printable(remote)}: is no path; give it another key")
+            return ImageTask(image.id, remote, self._overlay(image), image.path, None, self.output)
         way = PurePosixPath(image.path)
         source = self.root
         if "\0" not in image.path:
