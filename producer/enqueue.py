@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -16,17 +15,17 @@ from db.ledger import Ledger
 from db.models import get_model
 from db.runs import Run, find_run, open_run
 from producer.gone_files import gone_images
+from producer.run_place import check_place, ensure_place, make_run_place
 from producer.scan import Folder, ScanCounts, resolve_folder, scan
-from producer.session import check_output_dir, ensure_output_dir
 from producer.thresholds import with_threshold
 from worker.errors import XraycamError
 from worker.explain.names import ALL, AUTO, PREDICTED
 from worker.explain.options import ExplainOptions
+from worker.file_names import printable
 from worker.images.masks import MaskMatches, load_masks
 from worker.model.metadata import read_metadata
 from worker.model.store import ensure_current_model, store_of
-from worker.queue.broker import redact_url
-from worker.remote import RemoteFolder
+from worker.remote.folder import RemoteFolder
 from worker.settings import Settings
 
 T = TypeVar("T")
@@ -43,7 +42,7 @@ class Request:
     model: str | None = None
     globs: Sequence[str] = ()
     force: bool = False
-    output: Path | None = None
+    output: Path | RemoteFolder | None = None
     operating_point: str | None = None
 
 
@@ -63,8 +62,12 @@ def check_request(ledger: Ledger, settings: Settings, request: Request) -> tuple
     Raises for whatever cannot be done.
     """
     folder = resolve_folder(request.folder)
-    check_remote(request)
-    check_output_dir(output_folder(settings, request))
+    if request.options.masks is not None and isinstance(folder.root, RemoteFolder):
+        raise XraycamError(
+            f"--masks is not possible with {printable(folder.root)}; copy the images to a folder and name "
+            "that"
+        )
+    check_place(output_folder(settings, request))
     store = store_of(settings)
     current = ensure_current_model(ledger, store)
     model = current if request.model is None else ledger.query(get_model, request.model)
@@ -83,28 +86,17 @@ def check_request(ledger: Ledger, settings: Settings, request: Request) -> tuple
     )
 
 
-def check_remote(request: Request) -> None:
-    """Raises XraycamError for what is not done with object stores."""
-    if request.output is not None and re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", str(request.output)):
-        raise XraycamError(
-            f"--output {redact_url(str(request.output).replace(':/', '://', 1))}: overlays are written to a "
-            "folder; name one, and copy it to the storage after the run"
-        )
-    if request.options.masks is not None and isinstance(request.folder, RemoteFolder):
-        raise XraycamError(
-            f"--masks is not possible with {request.folder}; copy the images to a folder and name that"
-        )
-
-
-def output_folder(settings: Settings, request: Request) -> Path:
-    return (request.output or settings.overlays).expanduser().absolute()
+def output_folder(settings: Settings, request: Request) -> Path | RemoteFolder:
+    place = request.output or settings.overlays
+    return place.expanduser().absolute() if isinstance(place, Path) else place
 
 
 def scan_request(
     settings: Settings, request: Request, folder: Folder, counts: ScanCounts
 ) -> Iterator[ScannedFile]:
     """The files of a request; our own folders are left out where they lie inside."""
-    ours = [output_folder(settings, request).resolve(), settings.home.resolve()]
+    place = output_folder(settings, request)
+    ours = [place.resolve() if isinstance(place, Path) else place, settings.home.resolve()]
     return scan(folder, counts, globs=request.globs, exclude=ours)
 
 
@@ -125,7 +117,7 @@ def enqueue(
     first = list(islice(files, BATCH))
     if not first:
         raise XraycamError(nothing_found(request.folder, counts))
-    ensure_output_dir(output_folder(settings, request))
+    ensure_place(output_folder(settings, request))
     run, is_new = _open_run(
         ledger,
         root=str(folder.root),
@@ -160,7 +152,7 @@ def _open_run(ledger: Ledger, **request: Any) -> tuple[Run, bool]:
         if not is_new:
             return run, False
         try:
-            Path(run.output).mkdir()
+            make_run_place(run)
         except FileExistsError:
             ledger.write(delete_run, run.id)  # its number is not used again
         except OSError as error:
@@ -168,6 +160,9 @@ def _open_run(ledger: Ledger, **request: Any) -> tuple[Run, bool]:
             raise XraycamError(
                 f"{run.output} cannot be made: {error.strerror}; check the output folder and try again"
             ) from error
+        except XraycamError:
+            ledger.write(delete_run, run.id)
+            raise
         else:
             return run, True
 

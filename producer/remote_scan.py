@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING
 
 from db.ingest import ScannedFile
 from worker.file_names import has_image_extension, is_sidecar
 from worker.folder_walk import left_out_as
 from worker.images.archive import has_archive_name
-from worker.remote import RemoteFolder, is_safe_key
+from worker.remote.folder import RemoteFolder
+from worker.remote.urls import is_safe_key
 
 if TYPE_CHECKING:
     from producer.scan import ScanCounts
@@ -19,15 +20,28 @@ _LONGEST = 1024
 
 
 def scan_remote(
-    folder: RemoteFolder, counts: ScanCounts, matches: Callable[[str, str], bool] | None
+    folder: RemoteFolder,
+    counts: ScanCounts,
+    matches: Callable[[str, str], bool] | None,
+    *,
+    only: str | None = None,
+    exclude: Collection[RemoteFolder] = (),
 ) -> Iterator[ScannedFile]:
     """Yield the images below `folder` as they are listed; no object is read, so the name alone decides.
 
-    Left out, and counted, is what `scan` leaves out, and archives. Raises XraycamError where it cannot be
-    listed.
+    Left out, and counted, is what `scan` leaves out, and archives; left out without a word, what is below
+    `exclude`. `only`: one object, whatever its name. Raises XraycamError where it cannot be listed.
     """
+    if only is not None:
+        counts.found += 1
+        found = folder.look_at(only)
+        yield ScannedFile(only, found.size, found.identity)
+        return
+    ours = tuple(f"{inside}/" for place in exclude if (inside := place.inside(folder)))
     for found in folder.list():
         path = found.path
+        if path.startswith(ours):
+            continue
         if (not path or path.endswith("/")) and found.size == 0:
             continue  # how consoles mark a folder
         kind = _left_out(path, matches)
@@ -36,6 +50,19 @@ def scan_remote(
             continue
         counts.found += 1
         yield ScannedFile(path, found.size, found.identity)
+
+
+def one_object(given: RemoteFolder) -> tuple[RemoteFolder, str | None]:
+    """The folder that a URL names; where it names one object, the folder that this is in, and its name."""
+    place, _, name = given.place.rpartition("/")
+    if not place or not (has_image_extension(name) or has_archive_name(name)):
+        return given, None
+    folder = RemoteFolder(f"{given.scheme}://{place}")
+    try:
+        folder.look_at(name)
+    except Exception:
+        return given, None  # listing tells what is wrong
+    return folder, name
 
 
 def _left_out(path: str, matches: Callable[[str, str], bool] | None) -> str | None:

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
 import click
 
+from producer.places import FolderOrUrl, OutputPlace
 from worker.counted_words import counted
-from worker.errors import XraycamError
 from worker.explain.names import AUTO, COLORMAPS, METHODS, OUTPUT_FORMATS, SCALES
 from worker.images.dicom import ACCEPTABLE
 from worker.odd_words import FLAG, ODD_CHOICES
-from worker.queue.broker import redact_url
-from worker.remote import RemoteFolder, is_remote
+from worker.remote.folder import RemoteFolder
 
 if TYPE_CHECKING:
     from db.ingest import IngestStats
@@ -25,32 +23,6 @@ if TYPE_CHECKING:
     from producer.session import Session
     from worker.folder_walk import WalkCounts
     from worker.images.masks import MaskMatches
-
-
-class FolderOrUrl(click.ParamType):  # type: ignore[type-arg]
-    """A folder as a Path, an object store's as a RemoteFolder, or the URL of a DICOMweb server as it is."""
-
-    name = "folder"
-
-    def convert(
-        self,
-        value: Any,
-        param: click.Parameter | None,  # noqa: ARG002
-        ctx: click.Context | None,  # noqa: ARG002
-    ) -> Path | RemoteFolder | str:
-        if isinstance(value, Path) or str(value).startswith(("dicomweb+http://", "dicomweb+https://")):
-            return value  # type: ignore[no-any-return]
-        text = str(value)
-        if is_remote(text):
-            return RemoteFolder(text)
-        if text.startswith("file:///"):
-            return Path(unquote(text.removeprefix("file://")))
-        if "://" in text and not Path(text).exists():
-            raise XraycamError(
-                f"{redact_url(text)}: is no URL that is read; name a folder, s3://, gs://, az:// or "
-                "dicomweb+https://"
-            )
-        return Path(value)
 
 
 def local_folder(session: Session, given: dict[str, Any]) -> int:
@@ -110,7 +82,8 @@ _OPTIONS = (
     click.option("--odd", type=click.Choice(ODD_CHOICES), default=FLAG, show_default=True,
                  help="Images that look like no upright chest radiograph: 'flag' explains and marks them, "
                  "'refuse' fails them."),
-    click.option("--output", type=click.Path(path_type=Path), help="Folder for the overlays."),
+    click.option("--output", type=OutputPlace(), metavar="FOLDER|URL",
+                 help="Where the overlays go: a folder, or s3://BUCKET/PREFIX."),
     click.option("--dicom-results", metavar="FOLDER|URL",
                  help="When all is done, send captures and reports of DICOM images there, see export-dicom."),
     click.option("--force", is_flag=True, help="Do all again, as a new run, even what is done."),

@@ -17,7 +17,7 @@ from worker.images.archive import archive_kind, list_members, read_member, split
 from worker.images.dicom import DicomFacts, decode_dicom, is_dicom
 from worker.images.limits import Limits
 from worker.images.raster import decode_raster
-from worker.remote import RemoteImage
+from worker.remote.folder import RemotePath
 from worker.safe_files import open_beneath, raise_if_source_unavailable
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Radiograph:
 
 
 def read_radiograph(
-    file: Path | RemoteImage, limits: Limits, root: Path | None = None, accept: frozenset[str] = frozenset()
+    file: Path | RemotePath, limits: Limits, root: Path | None = None, accept: frozenset[str] = frozenset()
 ) -> Radiograph:
     """Read `file` once, hash its content (SHA-256, hexadecimal) and decode it to 8-bit gray.
 
@@ -54,7 +54,7 @@ def read_radiograph(
     read now, and nothing else.
     """
     shown = printable(file)
-    if isinstance(file, RemoteImage):
+    if isinstance(file, RemotePath):
         content = _checked(file.read(limits.max_bytes), shown)
     else:
         content = _checked(_content(file, shown, limits, root), shown)
