@@ -67,7 +67,13 @@ def check_request(ledger: Ledger, settings: Settings, request: Request) -> tuple
             f"--masks is not possible with {printable(folder.root)}; copy the images to a folder and name "
             "that"
         )
-    check_place(output_folder(settings, request))
+    place = output_folder(settings, request)
+    if isinstance(place, RemoteFolder) and place == folder.root:
+        raise XraycamError(
+            f"--output {printable(place)} is the folder of the images: overlays would be taken for images "
+            "the next time; name another prefix"
+        )
+    check_place(place)
     store = store_of(settings)
     current = ensure_current_model(ledger, store)
     model = current if request.model is None else ledger.query(get_model, request.model)

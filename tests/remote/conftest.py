@@ -14,16 +14,23 @@ from tests.support.object_store import ObjectStore
 from worker.remote.calls import file_system
 
 
-@pytest.fixture
-def object_store(monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
-    """A running server, of which the environment tells."""
+@pytest.fixture(scope="session")
+def object_server() -> Iterator[ObjectStore]:
     store = ObjectStore()
-    file_system.cache_clear()
-    S3FileSystem.clear_instance_cache()
-    for name, value in store.environment.items():
-        monkeypatch.setenv(name, value)
     yield store
     store.close()
+
+
+@pytest.fixture
+def object_store(object_server: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+    """A running server with an empty bucket, of which the environment tells."""
+    object_server.reset()
+    for name, value in object_server.environment.items():
+        monkeypatch.setenv(name, value)
+    # Adaptive retries remember that the server was busy.
+    file_system.cache_clear()
+    S3FileSystem.clear_instance_cache()
+    return object_server
 
 
 @pytest.fixture

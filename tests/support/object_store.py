@@ -76,6 +76,16 @@ class ObjectStore:
         self._server.shutdown()
         self._thread.join()
 
+    def reset(self) -> None:
+        """Run without faults, hold nothing, count anew."""
+        self.heal()
+        self.delay = 0.0
+        if not self._thread.is_alive():
+            self.start()
+        for key in self.listed():
+            self.delete(key)
+        self.requests.clear()
+
     def close(self) -> None:
         """Stop, and forget what was held."""
         self.heal()
@@ -103,7 +113,7 @@ class ObjectStore:
     def delete(self, key: str) -> None:
         self.client.delete_object(Bucket=BUCKET, Key=key)
 
-    def keys(self, prefix: str = "") -> list[str]:
+    def listed(self, prefix: str = "") -> list[str]:
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
         return [found["Key"] for page in pages for found in page.get("Contents", ())]
 

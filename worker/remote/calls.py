@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from worker.errors import ImageError, StorageError, XraycamError
+from worker.remote import s3_transfers
 from worker.remote.urls import EXTRAS, without_secrets
 
 # Of one request with its retries; below XRAYCAM_IMAGE_TIMEOUT, so that a storage that is away is waited for
@@ -46,6 +47,14 @@ def begin(
 
     async def bounded() -> Any:
         async with asyncio.timeout(seconds):
+            if scheme == "s3" and method == "cat_file":
+                content = await s3_transfers.fetch(files, *arguments, most=options["end"])
+                if content is not None:
+                    return content
+            elif scheme == "s3" and method == "pipe_file" and not options:
+                written = await s3_transfers.write(files, *arguments)
+                if written:
+                    return None
             return await getattr(files, f"_{method}")(*arguments, **options)
 
     return asyncio.run_coroutine_threadsafe(bounded(), files.loop)
@@ -134,12 +143,22 @@ def file_system(scheme: str, process: int) -> Any:  # noqa: ARG001 # connections
     import fsspec
 
     # Their debug logs quote credentials.
-    for name in ("botocore", "aiobotocore", "boto3", "s3fs", "fsspec", "gcsfs", "adlfs", "azure", "google"):
+    for name in (
+        "botocore",
+        "aiobotocore",
+        "boto3",
+        "s3fs",
+        "fsspec",
+        "gcsfs",
+        "adlfs",
+        "azure",
+        "google",
+        "obstore",
+    ):
         logging.getLogger(name).setLevel(logging.WARNING)
     options: dict[str, Any] = {}
     if scheme == "s3":
-        # The adaptive way slows down when the storage asks for it.
-        retries = {"mode": "adaptive", "max_attempts": 6}
+        retries = {"mode": "standard", "max_attempts": 6}
         options = {"config_kwargs": {"retries": retries, "max_pool_connections": _CONNECTIONS}}
     try:
         return fsspec.filesystem(scheme, use_listings_cache=False, **options)
