@@ -29,8 +29,11 @@ from typing import Any
 
 from benchmarks.archive import family_of
 from benchmarks.object_server import BUCKET
-from benchmarks.stand_in_fleet import COMMAND, StandInFleet, stand_in_fleet
+from benchmarks.stand_in_fleet import StandInFleet, stand_in_fleet
 from db import runs
+from producer.enqueue import Request, enqueue
+from producer.publish import publish_chunks
+from worker.remote.folder import RemoteFolder, place_of
 
 FEW = 2_000
 
@@ -106,16 +109,12 @@ def pairs(
 def drain(fleet: StandInFleet, folder: str, output: str, launcher: int) -> tuple[float, float]:
     """Enqueue and wait; images/s, and the worker's processor time in seconds an image."""
     used, start = processor_seconds(launcher), time.monotonic()
-    done = subprocess.run(
-        [COMMAND, "enqueue", folder, "--output", output],
-        env=fleet.environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    run = int(done.stdout.split()[-1])
-    while not (found := fleet.ledger.query(runs.progress, run)).is_complete:
+    run = enqueue(fleet.ledger, fleet.settings, Request(place_of(folder), output=place_of(output))).run
+    publish_chunks(fleet.settings, fleet.ledger, run, fleet.ledger.query(runs.progress, run.id).chunks)
+    while not (found := fleet.ledger.query(runs.progress, run.id)).is_complete:
         time.sleep(0.02)
     seconds = time.monotonic() - start
-    assert found.failed == 0, fleet.ledger.query(runs.failures_by_reason, run)
+    assert found.failed == 0, fleet.ledger.query(runs.failures_by_reason, run.id)
     return found.done / seconds, (processor_seconds(launcher) - used) / found.done
 
 
@@ -145,9 +144,7 @@ def listing(fleet: StandInFleet, server: ObjectServer, keys: int) -> None:
 
 def enqueue_here(url: str) -> dict[str, Any]:
     """List a prefix into the ledger, as `xraycam enqueue` does it."""
-    from producer.enqueue import Request, enqueue
     from producer.session import open_session
-    from worker.remote.folder import RemoteFolder
 
     session = open_session()
     file = Path(str(session.ledger.engine.url.database))

@@ -92,6 +92,9 @@ def test_overlays_heatmaps_and_table_go_to_a_bucket_and_every_command_finds_them
     assert not [file for file in made.folder.rglob("*.jpg") if "xrays" not in str(file)]
     assert "s3:" not in [entry.name for entry in made.folder.iterdir()]
 
+    for command in (("report", "--output"), ("results", "--format", "csv", "--output")):
+        assert "is a URL, which is not taken here" in refused(made, *command, f"s3://{BUCKET}/elsewhere")
+    assert not (made.folder / "s3:").exists()
     before = object_store.get("overlays/run-000001/image-0000.png.jpg")
     assert (
         "12 overlays of run 1 in viridis, 0 left" in made.xraycam("recolour", "--colormap", "viridis").stdout
@@ -154,13 +157,7 @@ def test_what_cannot_be_used_is_refused_in_one_line(
         for said in (refused(made, "run", url), refused(made, "run", here, "--output", url)):
             assert "hidden" not in said
             assert KEY_ID not in said
-    for command in (
-        ("train", here, "--wait"),
-        ("report", "--output", here),
-        ("results", "--format", "csv", "--output", here),
-    ):  # fmt: skip
-        said = refused(made, *command)
-        assert "s3:" in said
+    assert "s3:" in refused(made, "train", here, "--wait")
     assert not (made.folder / "s3:").exists()
     object_store.fail(403, "/in")
     assert f"{here} cannot be listed: access is denied (403)" in refused(made, "run", here)
@@ -180,6 +177,7 @@ def test_objects_that_cannot_be_read_fail_with_their_reason(
 ) -> None:
     upload(object_store, draw_many(tmp_path / "xrays", 10))
     object_store.put("in/empty.png", b"")
+    object_store.put("in/new\nline.png", b"which the server lists and does not find")
     object_store.fail(403, "image-0003.png", method="GET")
     object_store.fail(403, "image-0004.png.jpg", method="PUT")
     done = made.xraycam(
@@ -191,12 +189,14 @@ def test_objects_that_cannot_be_read_fail_with_their_reason(
         "image-0003.png": "unreadable",
         "image-0004.png": "write-failed",
         "empty.png": "empty",
+        "new\nline.png": "missing",
     }
+    assert all("\n" not in (row["error"] or "") for row in predictions(made).values())
     object_store.heal()
     made.xraycam(
         "run", f"s3://{BUCKET}/in", "--no-report", "--output", f"s3://{BUCKET}/overlays", status=SOME_FAILED
     )
-    assert made.counts() == {"images": 11, "done": 10, "failed": 1}
+    assert made.counts() == {"images": 12, "done": 10, "failed": 2}
 
 
 def test_credentials_are_written_nowhere(
@@ -216,6 +216,7 @@ def test_credentials_are_written_nowhere(
     logs = list(made.home.glob("logs/*.log"))
     assert logs
     written = [file.read_bytes() for file in made.home.rglob("*") if file.is_file()]
+    object_store.heal()
     written += [object_store.get(key) for key in object_store.listed()]
     for secret in (KEY_ID, SECRET_KEY, SESSION_TOKEN, "userinfo", "Signature="):
         for text in said:
