@@ -6,10 +6,13 @@ from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING
 
 from db.ingest import ScannedFile
+from producer.archive_scan import scan_archive
+from worker.errors import ImageError
 from worker.file_names import has_image_extension, is_sidecar
 from worker.folder_walk import left_out_as
-from worker.images.archive import has_archive_name
-from worker.remote.folder import RemoteFolder
+from worker.images.archive import has_archive_name, member_path
+from worker.images.remote_archive import is_remote_archive, open_remote
+from worker.remote.folder import Listed, RemoteFolder
 from worker.remote.urls import is_safe_key
 
 if TYPE_CHECKING:
@@ -27,14 +30,18 @@ def scan_remote(
     only: str | None = None,
     exclude: Collection[RemoteFolder] = (),
 ) -> Iterator[ScannedFile]:
-    """Yield the images below `folder` as they are listed; no object is read, so the name alone decides.
+    """Yield the images below `folder` as they are listed; none is read, so the name alone decides.
 
-    Left out, and counted, is what `scan` leaves out, and archives; left out without a word, what is below
-    `exclude`. `only`: one object, whatever its name. Raises XraycamError where it cannot be listed.
+    Archives are listed by ranges. Left out, and counted, is what `scan` leaves out; left out without a word,
+    what is below `exclude`. `only`: one object, whatever its name. Raises XraycamError where it cannot be
+    listed.
     """
     if only is not None:
-        counts.found += 1
         found = folder.look_at(only)
+        if is_remote_archive(only):
+            yield from _members(folder, found, counts, matches)
+            return
+        counts.found += 1
         yield ScannedFile(only, found.size, found.identity)
         return
     ours = tuple(f"{inside}/" for place in exclude if (inside := place.inside(folder)))
@@ -48,8 +55,30 @@ def scan_remote(
         if kind is not None:
             counts.skip(kind, path)
             continue
+        if is_remote_archive(path):
+            yield from _members(folder, found, counts, matches)
+            continue
         counts.found += 1
         yield ScannedFile(path, found.size, found.identity)
+
+
+def _members(
+    folder: RemoteFolder, found: Listed, counts: ScanCounts, matches: Callable[[str, str], bool] | None
+) -> Iterator[ScannedFile]:
+    """The images of an archive; the archive itself where it cannot be listed, to end with its reason."""
+    try:
+        archive = open_remote(folder, found.path)
+        if archive is None:
+            return  # gone since it was listed
+        shadows = {member_path(found.path, name) for name in archive.shadows}
+        for member in scan_archive(archive, found.path, counts, matches, shadows.__contains__):
+            counts.found += 1
+            yield ScannedFile(*member)
+    except ImageError:
+        counts.found += 1
+        yield ScannedFile(found.path, found.size, found.identity)
+    finally:
+        folder.opened.pop(found.path, None)
 
 
 def one_object(given: RemoteFolder) -> tuple[RemoteFolder, str | None]:
@@ -74,8 +103,8 @@ def _left_out(path: str, matches: Callable[[str, str], bool] | None) -> str | No
             return kind
     if (kind := left_out_as(name, is_folder=False)) is not None:
         return kind
-    if not has_image_extension(path) and has_archive_name(path):
-        return "remote_archives"
+    if is_remote_archive(path):
+        return None
     if matches is not None:
         return None if matches(name, path) else "other_type"
     if has_image_extension(path):

@@ -293,7 +293,8 @@ def recolour_run(
     from worker.explain.overlay import encode, recolour, write_atomically
     from worker.images.masks import load_masks
     from worker.images.reader import limits_of
-    from worker.remote.folder import file_of, place_of
+    from worker.images.remote_archive import remote_source
+    from worker.remote.folder import RemotePath, file_of, place_of
 
     options = ExplainOptions.model_validate({**run.options, "colormap": colormap, "opacity": opacity})
     if not options.heatmaps:
@@ -310,6 +311,8 @@ def recolour_run(
         try:
             overlay = file_of(output, row["overlay"])
             image, heatmap = file_of(root, row["path"]), file_of(output, row["heatmap"])
+            if isinstance(image, RemotePath):
+                image = remote_source(image.folder, image.path)
             facts: list[OverlayFacts] = []
 
             def told(labels: Sequence[str]) -> OverlayFacts:

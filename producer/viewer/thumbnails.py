@@ -17,6 +17,7 @@ from worker.file_names import printable, unescape_path
 from worker.images.archive import member_path, read_member, split_member_path
 from worker.images.limits import Limits
 from worker.images.reader import read_radiograph
+from worker.images.remote_archive import remote_source
 from worker.remote.folder import RemoteFolder, RemotePath, place_of
 from worker.safe_files import open_beneath
 
@@ -61,7 +62,7 @@ class RunPictures:
         Raises ImageError outside the run's folder.
         """
         if isinstance(self.root, RemoteFolder):
-            return self.root.file(path)
+            return remote_source(self.root, path)
         archive, member = self._split(path, self.root)
         file = Path(os.path.realpath(self.root / archive))
         return file if member is None else Path(member_path(str(file), member))
@@ -73,7 +74,7 @@ class RunPictures:
         Raises ImageError where it cannot be read, or its archive lies outside the run's folder.
         """
         if isinstance(self.root, RemoteFolder):
-            return self.root.file(path).read(self._limits.max_bytes)
+            return remote_source(self.root, path).read(self._limits.max_bytes)
         archive, member = self._split(path, self.root)
         if member is None:
             return None

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -44,13 +45,18 @@ def test_a_prefix_is_explained_to_a_folder_and_a_changed_object_again(
     upload(object_store, draw_many(tmp_path / "xrays", 20))
     for key in ("a b/ü 胸.png", "x%2Fy.png", "../up.png", "two//parts.png", "notes.txt", "folder/"):
         object_store.put(f"in/{key}", picture(200) if "." in key else b"")
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("a/one.png", picture(20))
+        archive.writestr("a/two.png", picture(30))
+    object_store.put("in/box.zip", buffer.getvalue())
     asked = ("run", f"s3://{BUCKET}/in/", "--output", tmp_path / "overlays")
     first = made.xraycam(*asked)
-    assert "22 images, 22 new" in first.stderr
+    assert "24 images, 24 new" in first.stderr
     assert "2 keys that are no path" in first.stderr
     rows = predictions(made)
-    assert len(rows) == 22
-    for path in ("a b/ü 胸.png", "x%2Fy.png", "image-0003.png"):
+    assert len(rows) == 24
+    for path in ("a b/ü 胸.png", "x%2Fy.png", "image-0003.png", "box.zip!/a/two.png"):
         assert rows[path]["status"] == "done"
         assert Path(rows[path]["overlay"]).is_file()
         assert rows[path]["overlay"] == f"{tmp_path}/overlays/run-000001/{path}.jpg"
@@ -59,7 +65,7 @@ def test_a_prefix_is_explained_to_a_folder_and_a_changed_object_again(
     object_store.put("in/image-0004.png", object_store.get("in/image-0004.png"))
     object_store.delete("in/image-0005.png")
     second = made.xraycam(*asked)
-    assert "0 new, 20 done already, 1 changed, 0 to retry" in second.stderr
+    assert "0 new, 22 done already, 1 changed, 0 to retry" in second.stderr
     assert "1 image of the run is no longer in the folder" in second.stderr
     again = predictions(made)
     changed = [path for path, row in rows.items() if again[path]["finished_at"] != row["finished_at"]]
@@ -159,7 +165,7 @@ def test_what_cannot_be_used_is_refused_in_one_line(
             assert KEY_ID not in said
     assert "s3:" in refused(made, "train", here, "--wait")
     assert not (made.folder / "s3:").exists()
-    object_store.fail(403, "/in")
+    object_store.fail(403)
     assert f"{here} cannot be listed: access is denied (403)" in refused(made, "run", here)
     object_store.heal()
     object_store.fail(403, "/overlays", method="PUT")

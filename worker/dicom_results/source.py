@@ -21,6 +21,7 @@ from worker.images.dicom import is_dicom
 from worker.images.dicom_display import for_viewing
 from worker.images.dicom_header import DEFLATED, Header, read_header
 from worker.images.limits import Limits
+from worker.images.remote_archive import remote_source
 from worker.remote.folder import RemoteFolder
 from worker.safe_files import open_beneath
 
@@ -118,7 +119,7 @@ def read_source(root: Path | RemoteFolder, path: str, sha256: str | None, limits
 def _content(root: Path | RemoteFolder, path: str, shown: str, limits: Limits) -> bytes:
     try:
         if isinstance(root, RemoteFolder):
-            return root.file(path).read(limits.max_bytes)
+            return remote_source(root, path).read(limits.max_bytes)
         real = Path(os.path.realpath(root))
         inside = split_member_path(path, real)
         if inside is not None:

@@ -47,14 +47,16 @@ def begin(
 
     async def bounded() -> Any:
         async with asyncio.timeout(seconds):
-            if scheme == "s3" and method == "cat_file":
-                content = await s3_transfers.fetch(files, *arguments, most=options["end"])
+            if scheme == "s3" and method == "cat_file" and options.get("start") == 0:
+                content = await s3_transfers.fetch(files, arguments[0], options["end"])
                 if content is not None:
                     return content
             elif scheme == "s3" and method == "pipe_file" and not options:
                 written = await s3_transfers.write(files, *arguments)
                 if written:
                     return None
+            if method == "ranged":
+                return await s3_transfers.ranged(files, *arguments)
             return await getattr(files, f"_{method}")(*arguments, **options)
 
     return asyncio.run_coroutine_threadsafe(bounded(), files.loop)

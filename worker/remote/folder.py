@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
@@ -39,6 +40,8 @@ class RemoteFolder:
     def __init__(self, url: str, deadline: float = DEADLINE) -> None:
         self.scheme, self.place = check_url(url)
         self.deadline = deadline
+        self.opened: dict[str, Any] = {}  # archives, by path
+        self.lock = threading.Lock()
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.place}"
@@ -120,11 +123,22 @@ class RemoteFolder:
 
     def look_at(self, path: str) -> Listed:
         """Size and identity of an object; raises what the library does, FileNotFoundError where none is."""
-        found = self._call("info", f"{self.place}/{path}", refresh=True)
-        if found["type"] == "directory":
-            raise FileNotFoundError(path)
+        found = self.info(path)
         mark = found.get("ETag") or found.get("etag") or found.get("created")
         return _listed(path, int(found["size"]), str(mark))
+
+    def info(self, path: str) -> dict[str, Any]:
+        """What fsspec says of an object; raises as `look_at`."""
+        found: dict[str, Any] = self._call("info", f"{self.place}/{path}", refresh=True)
+        if found["type"] == "directory":
+            raise FileNotFoundError(path)
+        return found
+
+    def ranged(self, path: str, mark: str, start: int, end: int) -> bytes:
+        """Bytes of an S3 object that still has this ETag; raises what the library does."""
+        key = f"{self.place}/{path}"
+        found: bytes = call(self.scheme, "ranged", key, mark, start, end, seconds=self.deadline)
+        return found
 
     def answers(self) -> bool:
         """Whether it can be listed and holds anything."""

@@ -30,6 +30,7 @@ from worker.explain.overlay import SUFFIXES
 from worker.explain.pipeline import HEATMAP_SUFFIX, ImageResult, ImageTask
 from worker.file_names import fitting_path, printable, unescape_path
 from worker.images.archive import member_path, split_member_path
+from worker.images.remote_archive import remote_source
 from worker.logs import log_context
 from worker.queue.startup import WorkerBroken
 from worker.remote.calls import DEADLINE
@@ -188,9 +189,10 @@ class _Chunk:
         """Where an image is read and written. Raises ImageError for a path that leaves the run's folders."""
         write_root = self.output if isinstance(self.output, Path) else None
         if isinstance(self.root, RemoteFolder):
-            remote = self.root.file(image.path, image.size)
             if not is_safe_key(image.path):
-                raise ImageError("outside-root", f"{printable(remote)}: {UNSAFE}; give it another key")
+                shown = printable(self.root.file(image.path))
+                raise ImageError("outside-root", f"{shown}: {UNSAFE}; give it another key")
+            remote = remote_source(self.root, image.path, image.size)
             return ImageTask(image.id, remote, self._overlay(image), image.path, None, write_root)
         way = PurePosixPath(image.path)
         source = self.root
