@@ -60,6 +60,9 @@ BENCHMARKS = {
     "ranking": Benchmark("layers and methods ranked", ("DATA",), ("DATA", "--images", "4")),
     "model_swap": Benchmark("a training publishes while workers work", ("DATA",), None),
     "archive": Benchmark("a long run from end to end", ("--files", "300000"), ("--files", "5000")),
+    "remote": Benchmark(
+        "object storage beside a disk", (), ("--images", "128", "--pairs", "1", "--keys", "20000")
+    ),
     "viewer": Benchmark("pages of the server on long runs", (), ("--images", "20000")),
     "report_memory": Benchmark("memory of a report", (), None),
     "dicom_runs": Benchmark("runs of DICOM beside PNG", (), ("--images", "4", "--rounds", "1")),

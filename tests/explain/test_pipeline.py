@@ -16,7 +16,8 @@ from worker.errors import ModelError
 from worker.explain.explainer import Explainer
 from worker.explain.options import ExplainOptions
 from worker.explain.overlay import recolour
-from worker.explain.pipeline import ImageResult, ImageTask, Pipeline, overlay_facts
+from worker.explain.outcome import overlay_facts
+from worker.explain.pipeline import ImageResult, ImageTask, Pipeline
 from worker.images.limits import Limits
 from worker.images.preprocess import preprocess
 from worker.images.reader import read_radiograph

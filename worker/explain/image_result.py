@@ -8,6 +8,7 @@ from pathlib import Path
 
 from worker.explain.attribution import AttributionShares
 from worker.images.dicom import DicomFacts
+from worker.remote.folder import RemotePath
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,8 @@ class ImageTask:
     """
 
     image_id: int
-    source: Path
-    overlay: Path
+    source: Path | RemotePath
+    overlay: Path | RemotePath
     name: str
     read_root: Path | None = None
     write_root: Path | None = None
@@ -58,6 +59,6 @@ class ImageResult:
     blank: bool = False
     heat: AttributionShares | None = None
     odd: str | None = None
-    overlay: Path | None = None
-    heatmap_file: Path | None = None
+    overlay: Path | RemotePath | None = None
+    heatmap_file: Path | RemotePath | None = None
     dicom: DicomFacts | None = None

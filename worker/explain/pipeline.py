@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -18,22 +17,22 @@ import numpy as np
 from PIL import Image
 
 from worker.errors import ImageError, StorageError
-from worker.explain.attribution import AttributionShares, attribution_shares, mask_in_input
-from worker.explain.caption import OverlayFacts, findings_by_probability, map_facts
-from worker.explain.decision import FINDING_FROM, NO_FINDING, decision
 from worker.explain.feed import FeedProcesses, Place
 from worker.explain.image_result import ImageResult as ImageResult
 from worker.explain.image_result import ImageTask as ImageTask
-from worker.explain.job import ExplainerFacts, Job, ReadImage
+from worker.explain.job import Job, ReadImage
 from worker.explain.names import ALL, AUTO, PREDICTED
-from worker.explain.options import ARGMAX_TARGET, ExplainOptions, Explanation, Panel
-from worker.explain.overlay import draw, encode, reduced, save_heatmaps, write_atomically
+from worker.explain.options import ARGMAX_TARGET, ExplainOptions, Explanation
+from worker.explain.outcome import explained, failed, heat_of, overlay_facts, refused
+from worker.explain.overlay import draw, encode, heatmap_content, reduced, write_atomically
 from worker.file_names import printable
 from worker.images.dicom import DicomFacts
 from worker.images.limits import LARGE_PIXELS, Limits, pixel_budget
 from worker.images.preprocess import input_statistics, preprocess
 from worker.images.reader import Radiograph, read_radiograph
-from worker.odd_words import ODD_REASON, REFUSE, refusal
+from worker.odd_words import REFUSE
+from worker.remote.folder import RemotePath
+from worker.remote.read_ahead import read_ahead
 
 if TYPE_CHECKING:
     from worker.explain.explainer import Explainer
@@ -42,6 +41,8 @@ HEATMAP_SUFFIX = ".npz"
 _KEPT_BLOCKS = 16  # of 16 MB at most
 # Decoded and not drawn yet, a byte each; as many as four batches of 16 images can have.
 HELD_PIXELS = 64 * LARGE_PIXELS
+# Files on their way to an object store; with 50 ms a request, of 2,500 images a second.
+_UPLOADS = 128
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,32 @@ class _Pending:
         if isinstance(found, ImageResult):
             return replace(found, task=self.task)
         return replace(found, task=self.task, place=self.place)
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A result, and its files that are on their way to an object store."""
+
+    result: ImageResult
+    uploads: tuple[tuple[RemotePath, Future[Any]], ...] = ()
+
+    @property
+    def is_written(self) -> bool:
+        return all(begun.done() for _, begun in self.uploads)
+
+    def finish(self) -> ImageResult:
+        """The result once its files are written, or why they cannot be. Raises StorageError."""
+        try:
+            for file, begun in self.uploads:
+                file.end_write(begun)
+        except ImageError as error:
+            return ImageResult(self.result.task, error.reason, str(error), dicom=self.result.dicom)
+        return self.result
+
+
+def _drawn(pending: _Pending) -> _Drawn:
+    found = pending.result()
+    return found if isinstance(found, _Drawn) else _Drawn(found)
 
 
 class Pipeline:
@@ -142,9 +169,10 @@ class Pipeline:
             self._feed.begin(job.for_other_process())
         wanted = explainer.batch_size or self.batch_size
         batch_size = 1 if explainer.needs_per_channel_passes else wanted
-        waiting = iter(items)
+        waiting = read_ahead(items, self._limits.max_bytes)
         reading: deque[_Pending] = deque()
         rendering: deque[_Pending] = deque()
+        writing: deque[_Drawn] = deque()
         seen = 0  # the largest of the images so far that are held
         try:
             while True:
@@ -156,7 +184,7 @@ class Pipeline:
                         max(1, self._most_held // (seen or LARGE_PIXELS)) - held - len(rendering),
                     )
                     if room <= 0 and not held:
-                        yield rendering.popleft().result()
+                        writing.append(_drawn(rendering.popleft()))
                         continue
                     for task in islice(waiting, max(0, room)):
                         reading.append(self._begin_to_read(job, task))
@@ -174,26 +202,33 @@ class Pipeline:
                     np.stack([read.pixels for read in batch]), np.full(len(batch), target, np.int32)
                 )
                 while len(rendering) > max(batch_size, self._behind):
-                    yield rendering.popleft().result()
+                    writing.append(_drawn(rendering.popleft()))
+                while writing and (len(writing) > _UPLOADS or writing[0].is_written):
+                    yield writing.popleft().finish()
                 for index, read in enumerate(batch):
                     if options.odd == REFUSE and explanation.odd is not None and explanation.odd[index]:
                         if self._feed is not None and read.place is not None:
                             self._feed.forget(read.place)
-                        yield _refused(read, explanation.odd[index])
+                        yield refused(read, explanation.odd[index])
                         continue
                     rendering.append(self._begin_to_draw(job, read, explanation, index))
                 if progress is not None:
                     progress()
             while rendering:
-                yield rendering.popleft().result()
+                writing.append(_drawn(rendering.popleft()))
+            while writing:
+                yield writing.popleft().finish()
         finally:
+            waiting.close()
             for pending in (*reading, *rendering):
                 pending.future.cancel()
             if self._feed is not None:
                 self._feed.forget_all()
 
     def _begin_to_read(self, job: Job, task: ImageTask) -> _Pending:
-        if self._feed is None:
+        # What is fetched ahead, and what is on its way to a store, stays in this process.
+        is_remote = isinstance(task.source, RemotePath) or isinstance(task.overlay, RemotePath)
+        if self._feed is None or is_remote:
             return _Pending(self.read(job, task), task, None)
         future, place = self._feed.read(task)
         return _Pending(future, task, place)
@@ -209,7 +244,7 @@ class Pipeline:
 
     def draw(
         self, job: Job, read: ReadImage, explanation: Explanation, index: int = 0
-    ) -> Future[ImageResult]:
+    ) -> Future[ImageResult | _Drawn]:
         """Draw and write an image in a thread of this process."""
         return self._renderers.submit(self._render, read, explanation, index, job)
 
@@ -233,7 +268,7 @@ class Pipeline:
         except StorageError:
             raise
         except Exception as error:
-            return _unexpected(task, error, dicom)
+            return failed(task, error, dicom)
 
     def _may_hold(self, radiograph: Radiograph, count: int) -> bool:
         """Whether so many pixels more are held; they are until nothing refers to the radiograph."""
@@ -248,7 +283,9 @@ class Pipeline:
         with self._holding:
             self._held -= count
 
-    def _render(self, read: ReadImage, explanation: Explanation, index: int, job: Job) -> ImageResult:
+    def _render(
+        self, read: ReadImage, explanation: Explanation, index: int, job: Job
+    ) -> ImageResult | _Drawn:
         task, explainer, options = read.task, job.explainer, job.options
         preprocessing = explainer.metadata.preprocessing
         heatmaps = [(panel.label, explanation.heatmaps[panel.name][index]) for panel in explainer.panels]
@@ -258,32 +295,34 @@ class Pipeline:
                 radiograph = read.radiograph or self._read_again(read, frozenset(options.accept))
                 area = (
                     None
-                    if job.marked is None
+                    if job.marked is None or isinstance(task.source, RemotePath)
                     else job.marked.of(task.source, (radiograph.width, radiograph.height))
                 )
-                heat = _heat(explanation, index, explainer, area)
-                result = _done(task, radiograph, explanation, index, explainer, heat, heatmap_file)
+                heat = heat_of(explanation, index, explainer, area)
+                result = explained(task, radiograph, explanation, index, explainer, heat, heatmap_file)
                 facts = overlay_facts(result, explainer, options)
                 outlined = area if options.outlines else None
                 picture = draw(radiograph, heatmaps, preprocessing, options, facts, outlined)
                 content = encode(picture, options.output_format, facts)
+            files = [(task.overlay, content)]
             if heatmap_file is not None:
-                save_heatmaps(
-                    heatmap_file,
-                    heatmaps,
-                    preprocessing=preprocessing,
-                    image_sha256=read.sha256,
-                    root=task.write_root,
-                )
-            write_atomically(content, task.overlay, task.write_root)
+                kept = heatmap_content(heatmaps, preprocessing=preprocessing, image_sha256=read.sha256)
+                files.insert(0, (heatmap_file, kept))
+            uploads = []
+            for file, written in files:
+                if isinstance(file, RemotePath):
+                    uploads.append((file, file.begin_write(written)))
+                else:
+                    write_atomically(written, file, task.write_root)
         except ImageError as error:
             return ImageResult(task, error.reason, str(error), dicom=read.dicom)
         except StorageError:
             raise
         except Exception as error:
-            return _unexpected(task, error, read.dicom)
+            return failed(task, error, read.dicom)
         brightness, contrast = input_statistics(read.pixels)
-        return replace(result, brightness=brightness, contrast=contrast)
+        result = replace(result, brightness=brightness, contrast=contrast)
+        return _Drawn(result, tuple(uploads)) if uploads else result
 
     def _read_again(self, read: ReadImage, accept: frozenset[str]) -> Radiograph:
         radiograph = read_radiograph(read.task.source, self._limits, read.task.read_root, accept)
@@ -301,89 +340,3 @@ def _target(explainer: Explainer, options: ExplainOptions) -> int:
     if options.target in (AUTO, PREDICTED, ALL):
         return ARGMAX_TARGET
     return explainer.metadata.require_class(options.target)
-
-
-def _primary_panels(explainer: Explainer | ExplainerFacts, target_class: int) -> list[Panel]:
-    """The panels of the class that an image is explained for, or with every class explained predicted as."""
-    return [panel for panel in explainer.panels if panel.class_index in (None, target_class)]
-
-
-def overlay_facts(
-    result: ImageResult, explainer: Explainer | ExplainerFacts, options: ExplainOptions
-) -> OverlayFacts:
-    """What the caption of an image's overlay tells."""
-    model = explainer.metadata
-    positive = model.positive_class
-    return OverlayFacts(
-        predicted=result.predicted,
-        probability=result.probability,
-        target="every class" if explainer.every_class else result.target_class,
-        model_version=model.version,
-        maps=map_facts([panel.label for panel in explainer.panels], result.heatmap_max, model.heat_scales),
-        scale=options.scale,
-        positive_class=positive,
-        positive_probability=None if positive is None else result.probabilities[positive],
-        findings=findings_by_probability(model, result.probabilities),
-        score=result.score,
-        threshold=options.threshold,
-        decision=decision(result.score, options.threshold, result.odd),
-        odd=result.odd,
-        outlines=options.outlines,
-    )
-
-
-def _heat(
-    explanation: Explanation, index: int, explainer: Explainer | ExplainerFacts, area: Image.Image | None
-) -> AttributionShares | None:
-    leading = _primary_panels(explainer, int(explanation.target_index[index]))[0]
-    seen = None if area is None else mask_in_input(area, explainer.metadata.preprocessing)
-    return attribution_shares(explanation.heatmaps[leading.name][index], seen)
-
-
-def _done(
-    task: ImageTask,
-    radiograph: Radiograph,
-    explanation: Explanation,
-    index: int,
-    explainer: Explainer | ExplainerFacts,
-    heat: AttributionShares | None,
-    heatmap_file: Path | None,
-) -> ImageResult:
-    model = explainer.metadata
-    classes, positive = model.classes, model.positive_class
-    probabilities = [float(value) for value in explanation.probabilities[index]]
-    best = int(explanation.scores[index].argmax())
-    seen = not model.has_findings or probabilities[best] >= FINDING_FROM
-    target_class = int(explanation.target_index[index])
-    maxima = {name: float(values[index]) for name, values in explanation.maxima.items()}
-    return ImageResult(
-        task,
-        sha256=radiograph.sha256,
-        width=radiograph.width,
-        height=radiograph.height,
-        predicted=classes[best] if seen else NO_FINDING,
-        probability=probabilities[best] if seen else None,
-        probabilities=dict(zip(classes, probabilities, strict=True)),
-        score=None if positive is None else 100.0 * probabilities[classes.index(positive)],
-        target_class=",".join(classes) if explainer.every_class else classes[target_class],
-        logit=float(explanation.scores[index, target_class]),
-        heatmap_max=maxima,
-        blank=any(maxima[panel.name] <= 0 for panel in _primary_panels(explainer, target_class)),
-        heat=heat,
-        odd=None if explanation.odd is None else explanation.odd[index],
-        overlay=task.overlay,
-        heatmap_file=heatmap_file,
-        dicom=radiograph.dicom,
-    )
-
-
-def _refused(read: ReadImage, odd: str) -> ImageResult:
-    error = refusal(printable(read.task.name), odd)
-    return ImageResult(read.task, ODD_REASON, error, odd=odd, dicom=read.dicom)
-
-
-def _unexpected(task: ImageTask, error: Exception, dicom: DicomFacts | None) -> ImageResult:
-    """No file may take its batch with it, not even through a fault of ours."""
-    cause = " ".join(f"{type(error).__name__}: {error}".split())
-    said = f"{printable(task.source)} cannot be processed: {cause}"
-    return ImageResult(task, "unreadable", said, dicom=dicom)
