@@ -16,6 +16,7 @@ import argparse
 import json
 import math
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -223,6 +224,9 @@ def _lock(folder: Path, work: Path, side: int, cores: int, seconds: float, pictu
             folder, work, cores, "threads", seconds + 3,
             [*record, "--duration", str(math.ceil(seconds)), "--output", str(picture.absolute())],
         )  # fmt: skip
+        title = f">Reading and drawing {side} x {side} pixels, {cores} processors<"  # not the command
+        text = picture.read_text(encoding="utf-8")
+        picture.write_text(re.sub(r'(?<=id="title")([^>]*)>[^<]*<', rf"\1{title}", text), encoding="utf-8")
         print(f"    flame graph: {picture} ({picture.stat().st_size // 1000} kB)")
 
 
