@@ -48,6 +48,11 @@ BENCHMARKS = {
     "commands": Benchmark("what a person waits for", (), ("--rounds", "1")),
     "full_size": Benchmark("radiographs of full size"),
     "peers": Benchmark("beside pytorch-grad-cam", ("DATA",), None),
+    "feed": Benchmark(
+        "what a fast accelerator waits for",
+        ("DATA",),
+        ("DATA", "--sides", "512", "--rounds", "1", "--seconds", "3"),
+    ),
     "enqueue": Benchmark("folders enqueued, and in how much memory", (), ("--files", "20000")),
     "ledger": Benchmark("results recorded in the ledger", ("--seconds", "15"), ("--seconds", "5")),
     "fleet": Benchmark("many accelerators on one ledger", ("--pairs", "2"), ("--pairs", "1")),
@@ -55,6 +60,9 @@ BENCHMARKS = {
     "ranking": Benchmark("layers and methods ranked", ("DATA",), ("DATA", "--images", "4")),
     "model_swap": Benchmark("a training publishes while workers work", ("DATA",), None),
     "archive": Benchmark("a long run from end to end", ("--files", "300000"), ("--files", "5000")),
+    "remote": Benchmark(
+        "object storage beside a disk", (), ("--images", "128", "--pairs", "1", "--keys", "20000")
+    ),
     "viewer": Benchmark("pages of the server on long runs", (), ("--images", "20000")),
     "report_memory": Benchmark("memory of a report", (), None),
     "dicom_runs": Benchmark("runs of DICOM beside PNG", (), ("--images", "4", "--rounds", "1")),

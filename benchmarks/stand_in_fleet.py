@@ -42,6 +42,7 @@ class StandInFleet:
             **{name: value for name, value in os.environ.items() if not name.startswith("XRAYCAM_")},
             **self.settings.as_environment(),
             "PYTHONPATH": str(SABOTAGE),
+            "XRAYCAM_KEEP_ENV": "PYTHONPATH, SABOTAGE_*",
         }
 
     @contextmanager

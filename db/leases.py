@@ -23,6 +23,7 @@ class PendingImage:
     id: int
     path: str
     attempts: int
+    size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def lease_chunk(
     if leased is None:
         return _refusal(connection, of_chunk)
     rows = connection.execute(
-        select(images.c.id, images.c.path, images.c.attempts)
+        select(images.c.id, images.c.path, images.c.attempts, images.c.size)
         .outerjoin(results, results.c.image_id == images.c.id)
         .where(images.c.run_id == run_id, images.c.chunk == number, results.c.image_id.is_(None))
         .order_by(images.c.attempts, images.c.id)
@@ -90,7 +91,7 @@ def lease_chunk(
     run = get_run(connection, run_id)
     pinned = run.pinned_model
     model = current_model(connection) if pinned is None else get_model(connection, pinned)
-    pending = tuple(PendingImage(row.id, row.path, row.attempts) for row in rows)
+    pending = tuple(PendingImage(row.id, row.path, row.attempts, row.size) for row in rows)
     return Lease(run, number, pending, model)
 
 

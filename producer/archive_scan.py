@@ -11,6 +11,7 @@ from worker.errors import ImageError
 from worker.file_names import has_image_extension, is_sidecar
 from worker.folder_walk import WalkCounts, left_out_as
 from worker.images.archive import (
+    ArchiveBytes,
     Member,
     archive_kind,
     has_archive_name,
@@ -49,7 +50,7 @@ def is_archive(file: str) -> bool:
 
 
 def scan_archive(
-    file: str,
+    file: str | ArchiveBytes,
     path: str,
     counts: WalkCounts,
     matches: Callable[[str, str], bool] | None,
@@ -60,7 +61,8 @@ def scan_archive(
     What the names of folders and files tell is left out and counted as in a folder; members without an
     image's extension are taken if their content is DICOM, those that cannot be read are taken too, so that
     each ends with its reason. `matches`: of name and path, whether a member is wanted, None: no patterns.
-    `is_file`: whether a path is that of a file, which comes before a member. Raises ImageError for an archive
+    `file`: a path, or the bytes of one elsewhere. `is_file`: whether a path is that of a file, which comes
+    before a member. Raises ImageError for an archive
     that cannot be listed, OSError where it cannot be read.
     """
     with closing(_Opened(file)) as opened:
@@ -78,15 +80,20 @@ def scan_archive(
 
 
 class _Opened:
-    def __init__(self, file: str) -> None:
-        self.descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    def __init__(self, file: str | ArchiveBytes) -> None:
+        self.descriptor: int | ArchiveBytes
+        if isinstance(file, str):
+            self.descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        else:
+            self.descriptor = file
 
     def close(self) -> None:
-        os.close(self.descriptor)
+        if isinstance(self.descriptor, int):
+            os.close(self.descriptor)
 
 
 def _left_out(
-    member: Member, path: str, descriptor: int, matches: Callable[[str, str], bool] | None
+    member: Member, path: str, descriptor: int | ArchiveBytes, matches: Callable[[str, str], bool] | None
 ) -> str | None:
     *folders, name = member.name.split("/")
     if member.refusal == "repeated":

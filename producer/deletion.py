@@ -18,8 +18,10 @@ from db.deletion import (
 )
 from db.results import Filter, read_predictions
 from db.runs import HALTED, get_run, progress
+from producer.run_place import MARKER
 from worker.counted_words import counted
 from worker.errors import XraycamError
+from worker.remote.folder import RemoteFolder, place_of
 
 if TYPE_CHECKING:
     from db.runs import Run
@@ -50,7 +52,10 @@ def delete_run_of(session: Session, number: int, *, overlays: bool, yes: bool) -
 
 def _remove_files(session: Session, run: Run) -> tuple[int, int]:
     """Remove what the run wrote below its own folder; how many files, and how many others are left."""
-    folder = Path(run.output)
+    place = place_of(run.output)
+    if isinstance(place, RemoteFolder):
+        return _remove_objects(session, run, place)
+    folder = place
     inside = folder.resolve()
     removed = 0
     wanted = Filter(run=run.id, status="done")
@@ -79,6 +84,15 @@ def _remove_files(session: Session, run: Run) -> tuple[int, int]:
     with suppress(OSError):
         folder.rmdir()
     return removed, left
+
+
+def _remove_objects(session: Session, run: Run, place: RemoteFolder) -> tuple[int, int]:
+    """The same in an object store."""
+    wanted = Filter(run=run.id, status="done")
+    named = (row[kind] for row in read_predictions(session.ledger, wanted) for kind in ("overlay", "heatmap"))
+    removed = place.delete(place.named(name).path for name in filter(None, named))
+    place.delete(["predictions.csv", MARKER])
+    return removed, sum(1 for _ in place.list())
 
 
 def delete_model_of(session: Session, version: str, *, yes: bool) -> None:

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from producer.private_broker import PrivateBroker
 from worker.errors import XraycamError
 from worker.queue.messages import EXPLAIN_QUEUE
+from worker.remote.folder import RemoteFolder
 from worker.settings import Settings
 from worker.supervisor.devices import Device, devices_for
 from worker.supervisor.spawn import SpawnedWorker, node_name, spawn_worker
@@ -31,7 +32,9 @@ class EarlyStart:
             for device in devices:
                 name = node_name(EXPLAIN_QUEUE, device)
                 log_file = settings.home / "logs" / f"{name}.log"
-                self.workers[name] = spawn_worker(settings, name, EXPLAIN_QUEUE, device, log_file)
+                self.workers[name] = spawn_worker(
+                    settings, name, EXPLAIN_QUEUE, device, log_file, len(devices)
+                )
         except BaseException:
             self.end()
             raise
@@ -58,11 +61,14 @@ class EarlyStart:
 
 
 @contextmanager
-def early_start(settings: Settings, gpus: str, folder: Path | str) -> Iterator[EarlyStart | None]:
+def early_start(
+    settings: Settings, gpus: str, folder: Path | RemoteFolder | str
+) -> Iterator[EarlyStart | None]:
     """A private broker and the workers for a run of `folder`, None where they are not needed or do not start;
     why they do not is said by whoever needs them. What has no owner at the end of the block is ended."""
     early = None
-    if settings.broker is None and isinstance(folder, Path) and folder.expanduser().exists():
+    is_there = isinstance(folder, RemoteFolder) or (isinstance(folder, Path) and folder.expanduser().exists())
+    if settings.broker is None and is_there:
         settings.apply_umask()
         with suppress(XraycamError, OSError):
             early = EarlyStart(settings, devices_for(gpus))

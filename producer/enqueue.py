@@ -15,15 +15,17 @@ from db.ledger import Ledger
 from db.models import get_model
 from db.runs import Run, find_run, open_run
 from producer.gone_files import gone_images
+from producer.run_place import check_place, ensure_place, make_run_place
 from producer.scan import Folder, ScanCounts, resolve_folder, scan
-from producer.session import check_output_dir, ensure_output_dir
 from producer.thresholds import with_threshold
 from worker.errors import XraycamError
 from worker.explain.names import ALL, AUTO, PREDICTED
 from worker.explain.options import ExplainOptions
+from worker.file_names import printable
 from worker.images.masks import MaskMatches, load_masks
 from worker.model.metadata import read_metadata
 from worker.model.store import ensure_current_model, store_of
+from worker.remote.folder import RemoteFolder
 from worker.settings import Settings
 
 T = TypeVar("T")
@@ -35,12 +37,12 @@ BATCH = 5000
 class Request:
     """What a person asked to be explained, and how."""
 
-    folder: Path
+    folder: Path | RemoteFolder
     options: ExplainOptions = field(default_factory=ExplainOptions)
     model: str | None = None
     globs: Sequence[str] = ()
     force: bool = False
-    output: Path | None = None
+    output: Path | RemoteFolder | None = None
     operating_point: str | None = None
 
 
@@ -60,7 +62,18 @@ def check_request(ledger: Ledger, settings: Settings, request: Request) -> tuple
     Raises for whatever cannot be done.
     """
     folder = resolve_folder(request.folder)
-    check_output_dir(output_folder(settings, request))
+    if request.options.masks is not None and isinstance(folder.root, RemoteFolder):
+        raise XraycamError(
+            f"--masks is not possible with {printable(folder.root)}; copy the images to a folder and name "
+            "that"
+        )
+    place = output_folder(settings, request)
+    if isinstance(place, RemoteFolder) and place == folder.root:
+        raise XraycamError(
+            f"--output {printable(place)} is the folder of the images: overlays would be taken for images "
+            "the next time; name another prefix"
+        )
+    check_place(place)
     store = store_of(settings)
     current = ensure_current_model(ledger, store)
     model = current if request.model is None else ledger.query(get_model, request.model)
@@ -79,15 +92,17 @@ def check_request(ledger: Ledger, settings: Settings, request: Request) -> tuple
     )
 
 
-def output_folder(settings: Settings, request: Request) -> Path:
-    return (request.output or settings.overlays).expanduser().absolute()
+def output_folder(settings: Settings, request: Request) -> Path | RemoteFolder:
+    place = request.output or settings.overlays
+    return place.expanduser().absolute() if isinstance(place, Path) else place
 
 
 def scan_request(
     settings: Settings, request: Request, folder: Folder, counts: ScanCounts
 ) -> Iterator[ScannedFile]:
     """The files of a request; our own folders are left out where they lie inside."""
-    ours = [output_folder(settings, request).resolve(), settings.home.resolve()]
+    place = output_folder(settings, request)
+    ours = [place.resolve() if isinstance(place, Path) else place, settings.home.resolve()]
     return scan(folder, counts, globs=request.globs, exclude=ours)
 
 
@@ -108,7 +123,7 @@ def enqueue(
     first = list(islice(files, BATCH))
     if not first:
         raise XraycamError(nothing_found(request.folder, counts))
-    ensure_output_dir(output_folder(settings, request))
+    ensure_place(output_folder(settings, request))
     run, is_new = _open_run(
         ledger,
         root=str(folder.root),
@@ -143,7 +158,7 @@ def _open_run(ledger: Ledger, **request: Any) -> tuple[Run, bool]:
         if not is_new:
             return run, False
         try:
-            Path(run.output).mkdir()
+            make_run_place(run)
         except FileExistsError:
             ledger.write(delete_run, run.id)  # its number is not used again
         except OSError as error:
@@ -151,6 +166,9 @@ def _open_run(ledger: Ledger, **request: Any) -> tuple[Run, bool]:
             raise XraycamError(
                 f"{run.output} cannot be made: {error.strerror}; check the output folder and try again"
             ) from error
+        except XraycamError:
+            ledger.write(delete_run, run.id)
+            raise
         else:
             return run, True
 
@@ -216,7 +234,7 @@ def match_masks(settings: Settings, request: Request, folder: Folder) -> MaskMat
     matches = MaskMatches(marked)
     first_of: dict[str, str] = {}  # no more than there are masks
     for file in files:
-        image = folder.root / file.path
+        image = Path(str(folder.root)) / file.path
         if not matches.add(image):
             continue
         if marked.matches_by_name_alone(image) and first_of.setdefault(image.name, file.path) != file.path:
@@ -232,7 +250,7 @@ def match_masks(settings: Settings, request: Request, folder: Folder) -> MaskMat
     return matches
 
 
-def nothing_found(folder: Path, counts: ScanCounts) -> str:
+def nothing_found(folder: Path | RemoteFolder, counts: ScanCounts) -> str:
     """Why a folder gave no image, in one line."""
     if counts.skipped:
         words = "; ".join(counts.lines())

@@ -14,6 +14,8 @@ from db.ledger import Ledger
 from worker.errors import ImageError
 from worker.file_names import unescape_path
 from worker.images.archive import list_members, split_member_path
+from worker.remote.folder import RemoteFolder
+from worker.remote.urls import is_remote
 
 _BATCH = 5000
 _KEPT_LISTS = 4  # of archives, whose images mostly follow each other
@@ -27,12 +29,17 @@ def gone_images(ledger: Ledger, run_id: int, root: str, seen: IdSet, last: int) 
     """
     after = 0
     archives = _MemberNames()
+    remote = RemoteFolder(root) if is_remote(root) else None
     while True:
         with ledger.read() as connection:
             found = images_between(connection, run_id, after, last, _BATCH)
         if not found:
             return
-        gone = [key for key, path in found if key not in seen and _is_gone(root, path, archives)]
+        unseen = {path: key for key, path in found if key not in seen}
+        if remote is not None:
+            gone = [unseen[path] for path in remote.missing(unseen)]
+        else:
+            gone = [key for path, key in unseen.items() if _is_gone(root, path, archives)]
         if gone:
             yield gone
         after = found[-1][0]

@@ -23,11 +23,16 @@ from producer.progress import ProgressDisplay, inference_workers, stall_reason, 
 from producer.run_findings import findings_of
 from producer.tables import Column, Table
 from worker.counted_words import counted
+from worker.errors import XraycamError
+from worker.remote.folder import RemoteFolder, place_of
 from worker.safe_files import apply_umask
 
 if TYPE_CHECKING:
     from db.runs import Run
     from producer.session import Session
+
+
+_TABLE = "predictions.csv"
 
 
 def summarize(session: Session, run: Run, report: Path | None = None) -> int:
@@ -82,8 +87,10 @@ def summarize(session: Session, run: Run, report: Path | None = None) -> int:
 
 def _write_table(session: Session, run: Run) -> str:
     """Write `predictions.csv` whole or not at all, since several may watch one run; where it is."""
-    folder = Path(run.output)
-    file = folder / "predictions.csv"
+    folder = place_of(run.output)
+    if isinstance(folder, RemoteFolder):
+        return _upload_table(session, run, folder)
+    file = folder / _TABLE
     unfinished: str | None = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -101,6 +108,22 @@ def _write_table(session: Session, run: Run) -> str:
         if unfinished is not None:
             with suppress(OSError):
                 Path(unfinished).unlink()
+    return str(file)
+
+
+def _upload_table(session: Session, run: Run, folder: RemoteFolder) -> str:
+    """The same in an object store."""
+    file = folder.file(_TABLE)
+    try:
+        with tempfile.TemporaryDirectory(prefix="xraycam-") as scratch:
+            written = Path(scratch) / _TABLE
+            with written.open("w", newline="", encoding="utf-8") as stream:
+                write_csv(session.ledger, Filter(run=run.id), stream)
+            file.upload(written)
+    except (OSError, XraycamError) as error:
+        return (
+            f"not written, {error}; 'xraycam results {run.id} --format csv --output FILE' writes it elsewhere"
+        )
     return str(file)
 
 

@@ -11,10 +11,12 @@ from pathlib import Path
 
 from db.ingest import ScannedFile
 from producer.archive_scan import is_archive, scan_archive
+from producer.remote_scan import one_object, scan_remote
 from worker.errors import ImageError, XraycamError
 from worker.file_names import escape_path, has_image_extension, is_sidecar
 from worker.folder_walk import WalkCounts, walk
 from worker.images.dicom import is_dicom
+from worker.remote.folder import RemoteFolder
 
 # Bytes of a folder's relative path, escapes included. With a file's name, which escapes may make 1020 bytes
 # long, it must fit an index of Postgres.
@@ -37,12 +39,14 @@ class ScanCounts(WalkCounts):
 class Folder:
     """What to scan: a real folder, or one file in it."""
 
-    root: Path
+    root: Path | RemoteFolder
     only: str | None = None
 
 
-def resolve_folder(given: Path) -> Folder:
+def resolve_folder(given: Path | RemoteFolder) -> Folder:
     """The folder, or the file, that was named. Raises XraycamError when there is none."""
+    if isinstance(given, RemoteFolder):
+        return Folder(*one_object(given))
     path = given.expanduser()
     try:
         whole = path.resolve()
@@ -66,7 +70,7 @@ def scan(
     counts: ScanCounts,
     *,
     globs: Sequence[str] = (),
-    exclude: Collection[Path] = (),
+    exclude: Collection[Path | RemoteFolder] = (),
 ) -> Iterator[ScannedFile]:
     """Yield the images below a folder, in the order the file system gives them.
 
@@ -77,6 +81,10 @@ def scan(
     becomes escapes, see `escape_path`.
     """
     matches = _matcher(globs)
+    if isinstance(folder.root, RemoteFolder):
+        ours = [place for place in exclude if isinstance(place, RemoteFolder)]
+        yield from scan_remote(folder.root, counts, matches, only=folder.only, exclude=ours)
+        return
     inside = str(folder.root).rstrip("/") + "/"
     if folder.only is not None:
         file, path = inside + folder.only, escape_path(folder.only)

@@ -20,6 +20,7 @@ from db.runs import Run, get_run, latest_run
 from producer.wrapped_text import print_wrapped
 from worker.errors import XraycamError
 from worker.queue.broker import require_broker
+from worker.remote.urls import refuse_url
 from worker.settings import Settings, load_settings
 
 # A person waits at the command line: better a clear word soon than a long silence.
@@ -83,6 +84,7 @@ def open_session() -> Session:
 
 def check_output_dir(given: Path) -> Path:
     """The folder, absolute, not made. Raises XraycamError when it could not be, or not be written to."""
+    refuse_url(given)
     folder = given.expanduser().absolute()
     present = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
     if not present.is_dir():
@@ -98,6 +100,7 @@ def check_output_dir(given: Path) -> Path:
 def output_dir(given: Path) -> Iterator[Path]:
     """The folder, as `ensure_output_dir` makes it; where the block ends in an error, folders that were made
     for it are removed again if nothing is in them."""
+    refuse_url(given)
     folder = given.expanduser().absolute()
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
@@ -111,6 +114,7 @@ def output_dir(given: Path) -> Iterator[Path]:
 
 def ensure_output_dir(given: Path) -> Path:
     """The folder, absolute, made if need be. Raises XraycamError when nothing can be written there."""
+    refuse_url(given)
     folder = given.expanduser().absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -125,6 +129,7 @@ def ensure_output_dir(given: Path) -> Path:
 
 def ensure_output_file(given: Path) -> Path:
     """The file, absolute, its folder made if need be. Raises XraycamError when it cannot be written."""
+    refuse_url(given, "name a file")
     file = given.expanduser().absolute()
     ensure_output_dir(file.parent)
     if file.is_dir() or (file.exists() and not os.access(file, os.W_OK)):

@@ -61,7 +61,7 @@ def _fitting(name: str, suffix: str) -> str:
     return kept.decode("utf-8", "ignore") + ending
 
 
-def printable(file: Path | str) -> str:
+def printable(file: object) -> str:
     """The path as one line of valid Unicode, whatever bytes its name holds."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(file))
 

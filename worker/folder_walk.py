@@ -21,6 +21,7 @@ KINDS = {
     "dicomdir": "DICOMDIR files (lists of DICOM media)",
     "sidecars": "files beside images (.csv, .json, .txt, ...)",
     "other_type": "files of other types (--glob '*' takes them all)",
+    "unsafe_keys": "keys that are no path (empty, '.' or '..' parts, ?versionId=, or too long; rename them)",
     "repeated_members": "members of archives called as another file (the last of them is read)",
     "long_names": "members of archives with names too long (unpack them)",
     "external_symlinks": "links leading outside the folder",

@@ -17,8 +17,13 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from worker.errors import XraycamError
+from worker.processors import usable_processors
+from worker.remote.folder import RemoteFolder, place_of
+from worker.remote.urls import refuse_url
 
 PREFIX = "XRAYCAM_"
+# Beside a network on the CPU, which takes half of the processors' time, so many do without more processes.
+THREADS_ON_CPU = 2
 
 
 _ENCODE = "in a user name or password write # as %23, / as %2F, ? as %3F and @ as %40"
@@ -64,11 +69,26 @@ class Settings(BaseModel):
         None,
         description="model store: a path or an fsspec URL (s3://...); unset: `models` in the home folder",
     )
-    output: Path | None = Field(None, description="overlays; unset: `overlays` in the home folder")
+    output: str | None = Field(
+        None,
+        description="overlays: a path or a URL (s3://bucket/prefix); unset: `overlays` in the home folder",
+    )
     chunk_size: int = Field(128, ge=1, le=1024, description="images a message stands for")
-    batch_size: int = Field(16, ge=1, le=512, description="images through the network at once")
+    batch_size: int = Field(
+        16, ge=0, le=512, description="images through the network at once; auto (0): measured at start"
+    )
     threads: int = Field(
-        0, ge=0, le=64, description="threads to decode and to render; 0: one per processor, 4 at most"
+        0,
+        ge=0,
+        le=1024,
+        description="threads to decode, and as many to render; 0: the device's share of the processors",
+    )
+    processes: int = Field(
+        0,
+        ge=0,
+        le=256,
+        description="processes to decode and render in; 1: the worker's own; 0: one for each thread, but "
+        "the worker's own for up to 2 on a CPU",
     )
     lease_timeout: float = Field(
         60.0, ge=1.0, le=3600.0, description="how long a chunk stays with a worker that went silent"
@@ -133,13 +153,33 @@ class Settings(BaseModel):
     )
     umask: str = Field("077", pattern="^0?[0-7]{3}$", description="permissions that new files do not get")
 
-    @field_validator("home", "output", "identity_key_file")
+    @field_validator("batch_size", mode="before")
+    @classmethod
+    def _measured(cls, value: Any) -> Any:
+        return 0 if value == "auto" else value
+
+    @field_validator("home", "identity_key_file")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         try:
+            if value is not None:
+                refuse_url(value)
             return None if value is None else value.expanduser().absolute()
         except RuntimeError as error:
             raise ValueError(f"{error}; write the whole path") from None
+        except XraycamError as error:
+            raise ValueError(str(error)) from None
+
+    @field_validator("output")
+    @classmethod
+    def _known_output(cls, value: str | None) -> str | None:
+        try:
+            place = None if value is None else place_of(value)
+            return str(place.expanduser().absolute() if isinstance(place, Path) else place) if place else None
+        except RuntimeError as error:
+            raise ValueError(f"{error}; write the whole path") from None
+        except XraycamError as error:
+            raise ValueError(str(error)) from None
 
     @field_validator("broker_url")
     @classmethod
@@ -215,8 +255,8 @@ class Settings(BaseModel):
         return self.models if "://" in self.models else str(Path(self.models).expanduser().absolute())
 
     @property
-    def overlays(self) -> Path:
-        return self.output or self.home / "overlays"
+    def overlays(self) -> Path | RemoteFolder:
+        return self.home / "overlays" if self.output is None else place_of(self.output)
 
     @property
     def identity_key(self) -> Path:
@@ -225,7 +265,13 @@ class Settings(BaseModel):
 
     @property
     def worker_threads(self) -> int:
-        return self.threads or min(4, os.cpu_count() or 1)
+        """Threads to decode, and as many to render, of a process that has all processors for itself."""
+        return self.threads or usable_processors()
+
+    def worker_processes(self, *, on_cpu: bool) -> int:
+        """Processes to decode and to render in, 1: the worker's own; `on_cpu`: the network runs there."""
+        threads = self.worker_threads
+        return self.processes or (1 if on_cpu and threads <= THREADS_ON_CPU else threads)
 
     @property
     def passwords(self) -> set[str]:
@@ -294,7 +340,9 @@ def load_settings() -> Settings:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = str(first["loc"][0])
-        hidden = field.endswith(("_url", "_token", "_password")) or "@" in str(first["input"])
+        hidden = field.endswith(("_url", "_token", "_password")) or re.search(
+            "@|://.*[?]", str(first["input"])
+        )
         value = "(not shown)" if hidden else ascii(first["input"])[:200]
         message = " ".join(first["msg"].removeprefix("Value error, ").split())
         raise SettingsError(f"{PREFIX}{field.upper()}={value}: {message}") from None

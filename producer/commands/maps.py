@@ -309,10 +309,13 @@ def sanity_command(
         from worker.map_evaluation.plots import plot_sanity
         from worker.map_evaluation.sample import draw_sample
         from worker.map_evaluation.sanity import check_sanity
+        from worker.remote.urls import refuse_url
 
         session = open_session()
         metadata, network = _load(session, model, () if layer is None else (layer,))
-        folder = Path(session.run(None).root) if dataset is None else dataset.expanduser().absolute()
+        root = session.run(None).root if dataset is None else str(dataset)
+        refuse_url(root, "copy radiographs to a folder and name it")
+        folder = Path(root).expanduser().absolute()
         if not folder.is_dir():
             raise XraycamError(f"there is no folder {folder}; name one with radiographs")
         with output_dir(output or session.settings.home / "sanity" / metadata.version) as target:

@@ -38,6 +38,7 @@ def report_command(run: int | None, other: int | None, output: Path | None, limi
     from producer.viewer.progress import make_report
     from producer.viewer.report import ReportOptions, report_folder
     from worker.errors import XraycamError
+    from worker.remote.urls import refuse_url
 
     session = open_session()
     chosen = session.run(run)
@@ -49,6 +50,9 @@ def report_command(run: int | None, other: int | None, output: Path | None, limi
             f"--with {other}: run {other} is of {compared.root}, run {chosen.id} of {chosen.root}; only "
             "runs of one folder can be compared"
         )
-    folder = output.expanduser().absolute() if output is not None else report_folder(chosen, compared)
+    if output is not None:
+        refuse_url(output, "a report opens from a folder: name one")
+    home = session.settings.home
+    folder = output.expanduser().absolute() if output else report_folder(home, chosen, compared)
     made = make_report(session, chosen, folder, ReportOptions(limit, size, compared))
     session.out.print(str(made.index), soft_wrap=True, markup=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from worker.explain.names import COLORMAPS
+from worker.processors import usable_processors
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -299,6 +299,8 @@ def recolour_run(
     from worker.explain.overlay import encode, recolour, write_atomically
     from worker.images.masks import load_masks
     from worker.images.reader import limits_of
+    from worker.images.remote_archive import remote_source
+    from worker.remote.folder import RemotePath, file_of, place_of
 
     options = ExplainOptions.model_validate({**run.options, "colormap": colormap, "opacity": opacity})
     if not options.heatmaps:
@@ -306,25 +308,30 @@ def recolour_run(
             f"run {run.id} kept no heatmaps; run the folder with --heatmaps to be able to change its colours"
         )
     limits = limits_of(settings)
+    root, output = place_of(run.root), place_of(run.output)
+    inside = output if isinstance(output, Path) else None
     marked = load_masks(Path(options.masks)) if options.outlines and options.masks else None
     describe = _describer(settings, ledger, options)
 
     def redraw(row: dict[str, Any]) -> str | None:
-        overlay = Path(row["overlay"])
         try:
+            overlay = file_of(output, row["overlay"])
+            image, heatmap = file_of(root, row["path"]), file_of(output, row["heatmap"])
+            if isinstance(image, RemotePath):
+                image = remote_source(image.folder, image.path)
             facts: list[OverlayFacts] = []
 
             def told(labels: Sequence[str]) -> OverlayFacts:
                 facts.append(describe(row, labels))
                 return facts[0]
 
-            picture = recolour(Path(row["path"]), Path(row["heatmap"]), options, limits, told, marked)
-            write_atomically(encode(picture, options.output_format, facts[0]), overlay, Path(run.output))
+            picture = recolour(image, heatmap, options, limits, told, marked)
+            write_atomically(encode(picture, options.output_format, facts[0]), overlay, inside)
         except XraycamError as error:
             return str(error)
         return None
 
-    threads = os.cpu_count() or 1
+    threads = usable_processors()
     waiting: deque[Future[str | None]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for row in read_predictions(ledger, Filter(run=run.id, status="done")):

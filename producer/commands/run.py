@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from producer.commands.workers import batch_size_option
 from producer.overlay_side_argument import OverlaySide
+from producer.places import FolderOrUrl, OutputPlace
 from worker.counted_words import counted
 from worker.explain.names import AUTO, COLORMAPS, METHODS, OUTPUT_FORMATS, SCALES, USUAL_SIDE
 from worker.images.dicom import ACCEPTABLE
 from worker.odd_words import FLAG, ODD_CHOICES
+from worker.remote.folder import RemoteFolder
 
 if TYPE_CHECKING:
     from db.ingest import IngestStats
@@ -24,25 +27,9 @@ if TYPE_CHECKING:
     from worker.images.masks import MaskMatches
 
 
-class FolderOrUrl(click.ParamType):  # type: ignore[type-arg]  # Click 8.1 has none
-    """A folder as a Path, or the URL of a DICOMweb server as it is."""
-
-    name = "folder"
-
-    def convert(
-        self,
-        value: Any,
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> Path | str:
-        if isinstance(value, Path) or str(value).startswith(("dicomweb+http://", "dicomweb+https://")):
-            return value  # type: ignore[no-any-return]  # text, or what a default gave
-        return Path(value)
-
-
 def local_folder(session: Session, given: dict[str, Any]) -> int:
     """Have what a URL finds as a folder in `given`; how many images of it could not be fetched."""
-    if isinstance(given["folder"], Path):
+    if isinstance(given["folder"], (Path, RemoteFolder)):
         return 0
     from producer.pacs.fetch import fetch
 
@@ -100,7 +87,8 @@ _OPTIONS = (
     click.option("--odd", type=click.Choice(ODD_CHOICES), default=FLAG, show_default=True,
                  help="Images that look like no upright chest radiograph: 'flag' explains and marks them, "
                  "'refuse' fails them."),
-    click.option("--output", type=click.Path(path_type=Path), help="Folder for the overlays."),
+    click.option("--output", type=OutputPlace(), metavar="FOLDER|URL",
+                 help="Where the overlays go: a folder, or s3://BUCKET/PREFIX."),
     click.option("--dicom-results", metavar="FOLDER|URL",
                  help="When all is done, send captures and reports of DICOM images there, see export-dicom."),
     click.option("--force", is_flag=True, help="Do all again, as a new run, even what is done."),
@@ -241,6 +229,7 @@ def send_or_run_here(session: Session, run: Run) -> int:
 @click.command("run")
 @request_options
 @click.option("--gpus", default="all", show_default=True, help="GPUs to use: all, none, or numbers: 0,1.")
+@batch_size_option
 @click.option("--no-report", is_flag=True, help="Do not write the report that opens in a browser.")
 def run_command(gpus: str, no_report: bool, dry_run: bool, dicom_results: str | None, **given: Any) -> None:
     """Explain every X-ray of FOLDER: start what is needed, wait, stop it again.

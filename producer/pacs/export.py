@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from db.exports import (
@@ -25,6 +24,7 @@ from worker.dicom_results.result import Result
 from worker.dicom_results.source import ExportError, read_source
 from worker.file_names import printable
 from worker.images.reader import limits_of
+from worker.remote.folder import file_of, place_of
 from worker.settings import Settings
 
 _BATCH_OBJECTS = 16
@@ -95,7 +95,7 @@ def _objects(
     on_image: Callable[[], object],
 ) -> Iterator[tuple[dict[str, Any], ResultObject]]:
     limits = limits_of(settings)
-    root = Path(run.root)
+    root, output = place_of(run.root), place_of(run.output)
     for row in _rows(ledger, run.id):
         counts.images += 1
         on_image()
@@ -113,8 +113,8 @@ def _objects(
             image = ExplainedImage(
                 result=Result.from_row(row),
                 options=run.options,
-                overlay=None if row["overlay"] is None else Path(row["overlay"]),
-                heatmaps=None if row["heatmap"] is None else Path(row["heatmap"]),
+                overlay=None if row["overlay"] is None else file_of(output, row["overlay"]),
+                heatmaps=None if row["heatmap"] is None else file_of(output, row["heatmap"]),
                 sha256=row["sha256"],
             )
             # All of an image or nothing: a report does not refer to what was not made. A map is an extra.

@@ -17,6 +17,8 @@ from worker.errors import XraycamError
 from worker.file_names import printable
 from worker.images.archive import SEPARATOR
 from worker.images.reader import limits_of
+from worker.remote.folder import RemoteFolder, RemotePath
+from worker.remote.urls import refuse_url
 
 COLUMNS = ("path", "class", "readers", "predicted", "notes", "reviewed_at")
 
@@ -44,6 +46,7 @@ def export_labels(
             agreed.append((labels.pop(), reviews))
         else:
             left_out["readers name different classes" if labels else "no class named, or unsure"] += 1
+    refuse_url(output)
     if output.suffix.lower() == ".csv":
         _write_csv(ensure_output_file(output), agreed)
         missing = changed = 0
@@ -84,22 +87,31 @@ def _write_folder(
         if "/" in label or label in (".", "..") or label.startswith("."):
             raise XraycamError(f"a class called {label!r} cannot be a folder; write a CSV file")
     pictures = RunPictures(run, limits_of(session.settings))
+    if isinstance(pictures.root, RemoteFolder) and not copy:
+        raise XraycamError(
+            f"run {run.id} is of {printable(run.root)}, to which nothing can link; add --copy, or name a "
+            ".csv file"
+        )
     missing = changed = 0
     for label, reviews in agreed:
         path = reviews[0].path
         try:
-            source = pictures.source(path)
             content = pictures.member(path)
-            if pictures.root not in source.parents or (content is None and not source.is_file()):
-                raise XraycamError(f"{printable(path)} is not a file")
-        except XraycamError:
+            source = pictures.source(path)
+            if isinstance(pictures.root, RemoteFolder) or isinstance(source, RemotePath):
+                source = Path(path)
+                relative = source
+            else:
+                relative = source.relative_to(pictures.root)
+                if content is None and not source.is_file():
+                    raise XraycamError(f"{printable(path)} is not a file")
+        except (XraycamError, ValueError):
             missing += 1
             continue
         explained = reviews[0].sha256
         if explained is not None and explained != _sha256(source, content):
             changed += 1
             continue
-        relative = source.relative_to(pictures.root)
         target = (
             folder / label / (relative if content is None else relative.as_posix().replace(SEPARATOR, "/"))
         )

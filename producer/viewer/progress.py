@@ -23,7 +23,7 @@ def make_report(
         def show(written: int, total: int) -> None:
             bar.update(task, completed=written, total=total)
 
-        made = write_report(session, run, folder or report_folder(run), options, show)
+        made = write_report(session, run, folder or report_folder(session.settings.home, run), options, show)
     if made.shown < made.results:
         session.tell(f"{made.results - made.shown:,} of {made.results:,} results are not in the report")
     if made.without_picture:

@@ -24,11 +24,14 @@ from producer.viewer.rows import shown_row
 from producer.viewer.thumbnails import RunPictures, Thumbnail, is_strip
 from worker.errors import XraycamError
 from worker.images.reader import limits_of
+from worker.remote.urls import is_remote
 from worker.safe_files import apply_umask
 
 MOST_IMAGES = 20_000
 ROWS_A_FILE = 500
 PICTURE_SIZE = 512
+# They wait for the storage most of the time.
+_REMOTE_THREADS = 16
 # A folder that holds this is a report of ours, and may be replaced by a newer one.
 MARKER = "xraycam-report.json"
 
@@ -52,9 +55,13 @@ class ReportOptions:
     other: Run | None = None
 
 
-def report_folder(run: Run, other: Run | None = None) -> Path:
-    """Where a report is written unless told otherwise: beside the run's overlays."""
-    return Path(run.output) / f"xraycam-report{'' if other is None else f'-with-run-{other.id}'}"
+def report_folder(home: Path, run: Run, other: Run | None = None) -> Path:
+    """Where a report is written unless told otherwise: beside the run's overlays; in our `home` where these
+    are in an object store, from which no browser opens a folder."""
+    name = f"xraycam-report{'' if other is None else f'-with-run-{other.id}'}"
+    if is_remote(run.output):
+        return home / "reports" / f"run-{run.id:06d}" / name
+    return Path(run.output) / name
 
 
 def write_report(
@@ -129,6 +136,8 @@ class _Writer:
         with self._session.ledger.read() as connection:
             rows = report_rows(connection, self._run.id, self._options.most)
             threads = self._session.settings.worker_threads
+            if is_remote(self._run.root) or is_remote(self._run.output):
+                threads = max(threads, _REMOTE_THREADS)
             with ThreadPoolExecutor(threads, thread_name_prefix="thumbnail") as pool:
                 while batch := list(islice(rows, ROWS_A_FILE)):
                     self.files += 1

@@ -18,6 +18,8 @@ from worker.file_names import printable, unescape_path
 from worker.images.archive import member_path, read_member, split_member_path
 from worker.images.limits import Limits
 from worker.images.reader import read_radiograph
+from worker.images.remote_archive import remote_source
+from worker.remote.folder import RemoteFolder, RemotePath, place_of
 from worker.safe_files import open_beneath
 
 QUALITY = 80
@@ -36,8 +38,7 @@ class RunPictures:
     """The pictures of one run, for several threads at once."""
 
     def __init__(self, run: Run, limits: Limits) -> None:
-        # Without links, so that any link met below has been put there.
-        self.root, self.output = Path(os.path.realpath(run.root)), Path(os.path.realpath(run.output))
+        self.root, self.output = _place(run.root), _place(run.output)
         self._given_root, self._given_output = run.root, run.output
         self._limits = limits
         self._accept = frozenset(run.options.get("accept") or ())
@@ -49,28 +50,34 @@ class RunPictures:
         Raises XraycamError where it cannot be read, or lies outside the run's folder.
         """
         source = self.source(str(row["path"]))
-        radiograph = read_radiograph(source, self._limits, self.root, self._accept)
+        root = self.root if isinstance(self.root, Path) else None
+        radiograph = read_radiograph(source, self._limits, root, self._accept)
         picture = radiograph.pixels
         picture.thumbnail((size, size), Image.Resampling.LANCZOS, reducing_gap=2.0)
         changed = row["sha256"] is not None and row["sha256"] != radiograph.sha256
         note = "the file has changed since it was explained" if changed else None
         return Thumbnail(_webp(picture), note)
 
-    def source(self, path: str) -> Path:
+    def source(self, path: str) -> Path | RemotePath:
         """The file of an image by its path in the ledger, for a member of an archive `archive.zip!/x.dcm`.
 
         Raises ImageError outside the run's folder.
         """
-        archive, member = self._split(path)
+        if isinstance(self.root, RemoteFolder):
+            return remote_source(self.root, path)
+        archive, member = self._split(path, self.root)
         file = Path(os.path.realpath(self.root / archive))
         return file if member is None else Path(member_path(str(file), member))
 
     def member(self, path: str) -> bytes | None:
-        """The content of an image that is a member of an archive; None where it is a file.
+        """The content of an image that is a member of an archive, or in an object store; None where it is
+        a file.
 
         Raises ImageError where it cannot be read, or its archive lies outside the run's folder.
         """
-        archive, member = self._split(path)
+        if isinstance(self.root, RemoteFolder):
+            return remote_source(self.root, path).read(self._limits.max_bytes)
+        archive, member = self._split(path, self.root)
         if member is None:
             return None
         shown = printable(path)
@@ -83,14 +90,14 @@ class RunPictures:
         except OSError as error:
             raise ImageError("unreadable", f"{shown} cannot be read: {error.strerror}") from error
 
-    def _split(self, path: str) -> tuple[str, str | None]:
+    def _split(self, path: str, root: Path) -> tuple[str, str | None]:
         """A file below the run's folder, and of an archive the member."""
         way = PurePosixPath(path)
         if "\0" in path or ".." in way.parts or way.is_absolute():
             raise ImageError("outside-root", f"{printable(path)}: lies outside the folder of the run")
-        found = split_member_path(path, self.root)
+        found = split_member_path(path, root)
         if found is None:
-            return unescape_path(str(self.root), path), None
+            return unescape_path(str(root), path), None
         if str(PurePosixPath(found[1])) != found[1] or found[1].startswith("/"):
             raise ImageError("outside-root", f"{printable(path)}: has a name that leads out of its archive")
         return found
@@ -100,31 +107,43 @@ class RunPictures:
 
         `size`: longest side of one panel in pixels, at most. Raises XraycamError where it cannot be read.
         """
+        if isinstance(self.output, RemoteFolder):
+            stored = self.output.named(str(row["overlay"]))
+            return _thumbnail(io.BytesIO(stored.read(self._limits.max_bytes)), stored, row, self._side, size)
         file = Path(str(row["overlay"]))
         try:
             file = self.output / file.relative_to(self._given_output)
         except ValueError:
             file = Path(os.path.realpath(file))
-        shown = printable(file)
         try:
             with os.fdopen(open_beneath(file, self.output), "rb") as stream:
-                picture = _decoded(stream, row, self._side, size)
+                return _thumbnail(stream, file, row, self._side, size)
         except FileNotFoundError:
-            raise ImageError("missing", f"the overlay {shown} is not on this machine") from None
-        except (
-            OSError,
-            ValueError,
-            SyntaxError,
-            UnidentifiedImageError,
-            Image.DecompressionBombError,
-        ) as error:
-            raise ImageError("unreadable", f"the overlay {shown} cannot be read: {error}") from error
-        return Thumbnail(_webp(picture))
+            raise ImageError("missing", f"the overlay {printable(file)} is not on this machine") from None
+        except OSError as error:
+            raise ImageError(
+                "unreadable", f"the overlay {printable(file)} cannot be read: {error}"
+            ) from error
 
 
 def is_strip(row: dict[str, Any]) -> bool:
     """Whether an overlay shows several panels side by side rather than one over the radiograph."""
     return any("," in str(row[name] or "") for name in ("layer", "method", "target_class"))
+
+
+def _place(given: str) -> Path | RemoteFolder:
+    place = place_of(given)
+    # Without links, so that any link met below has been put there.
+    return Path(os.path.realpath(place)) if isinstance(place, Path) else place
+
+
+def _thumbnail(stream: Any, file: object, row: dict[str, Any], side: int | str, size: int) -> Thumbnail:
+    """Of the overlay in `stream`, which is called `file`. Raises ImageError."""
+    try:
+        picture = _decoded(stream, row, side, size)
+    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise ImageError("unreadable", f"the overlay {printable(file)} cannot be read: {error}") from error
+    return Thumbnail(_webp(picture))
 
 
 def _decoded(stream: Any, row: dict[str, Any], side: int | str, size: int) -> Image.Image:

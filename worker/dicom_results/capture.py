@@ -14,20 +14,25 @@ from worker.dicom_results.common import Made, add_reference_to_source, finish
 from worker.dicom_results.equipment import MANUFACTURER, series_description, software_version
 from worker.dicom_results.result import Result
 from worker.dicom_results.source import ExportError, Source
+from worker.errors import XraycamError
 from worker.file_names import printable
+from worker.remote.folder import RemotePath
 
 SERIES_NUMBER = 9801
 _INK, _PAPER = (255, 255, 255), (0, 0, 0)
 _LARGEST = 65_535  # of rows and columns, which are unsigned and of 16 bits
 _SMALLEST_LETTERS = 10
+_LARGEST_OVERLAY = 500_000_000  # bytes of a file
 # A picture made narrower than this has no room for words.
 _CAPTION_WIDTH = 360
 
 
-def read_overlay(file: Path) -> bytes:
+def read_overlay(file: Path | RemotePath) -> bytes:
     """The content of an overlay. Raises ExportError `no-overlay` where it is gone."""
     try:
-        return file.read_bytes()
+        return file.read(_LARGEST_OVERLAY) if isinstance(file, RemotePath) else file.read_bytes()
+    except XraycamError as error:
+        raise ExportError("no-overlay", str(error)) from error
     except OSError as error:
         raise ExportError(
             "no-overlay",

@@ -17,6 +17,7 @@ from worker.dicom_results.result import Result
 from worker.dicom_results.source import ExportError, Source
 from worker.errors import XraycamError
 from worker.explain.overlay import read_heatmaps
+from worker.remote.folder import RemotePath
 
 CAPTURE, REPORT, MAP = "capture", "report", "map"
 KINDS = (CAPTURE, REPORT, MAP)
@@ -30,8 +31,8 @@ class ExplainedImage:
 
     result: Result
     options: Mapping[str, Any]
-    overlay: Path | None
-    heatmaps: Path | None
+    overlay: Path | RemotePath | None
+    heatmaps: Path | RemotePath | None
     sha256: str
 
 

@@ -14,13 +14,15 @@ from PIL import Image
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from worker.errors import ImageError, XraycamError
+from worker.errors import ImageError, StorageError, XraycamError
 from worker.file_names import printable, unescape_path
 from worker.images.archive import read_member, split_member_path
 from worker.images.dicom import is_dicom
 from worker.images.dicom_display import for_viewing
 from worker.images.dicom_header import DEFLATED, Header, read_header
 from worker.images.limits import Limits
+from worker.images.remote_archive import remote_source
+from worker.remote.folder import RemoteFolder
 from worker.safe_files import open_beneath
 
 # All that is copied: what says whose object it is and to which study it belongs.
@@ -86,7 +88,7 @@ class Source:
         return aware.astimezone(timezone(sign * offset))
 
 
-def read_source(root: Path, path: str, sha256: str | None, limits: Limits) -> Source | None:
+def read_source(root: Path | RemoteFolder, path: str, sha256: str | None, limits: Limits) -> Source | None:
     """What the header of the image `path` (as in the ledger) below `root` says; None if it is not DICOM.
 
     `sha256`: of the file as it was explained. Raises ExportError: `unreadable-source` for a file that is gone
@@ -114,8 +116,10 @@ def read_source(root: Path, path: str, sha256: str | None, limits: Limits) -> So
         ) from None
 
 
-def _content(root: Path, path: str, shown: str, limits: Limits) -> bytes:
+def _content(root: Path | RemoteFolder, path: str, shown: str, limits: Limits) -> bytes:
     try:
+        if isinstance(root, RemoteFolder):
+            return remote_source(root, path).read(limits.max_bytes)
         real = Path(os.path.realpath(root))
         inside = split_member_path(path, real)
         if inside is not None:
@@ -128,7 +132,7 @@ def _content(root: Path, path: str, shown: str, limits: Limits) -> bytes:
         file = Path(os.path.realpath(real / unescape_path(str(real), path)))
         with os.fdopen(open_beneath(file, real), "rb") as stream:
             content = stream.read(limits.max_bytes + 1)
-    except ImageError as error:
+    except (ImageError, StorageError) as error:
         raise ExportError("unreadable-source", str(error)) from error
     except (OSError, ValueError) as error:
         cause = getattr(error, "strerror", None) or error

@@ -114,6 +114,18 @@ class Explanation:
     maxima: dict[str, Floats]
     odd: list[str] | None = None
 
+    def of(self, index: int) -> Explanation:
+        """That of one image, as a batch of one."""
+        one = slice(index, index + 1)
+        return Explanation(
+            self.probabilities[one],
+            self.scores[one],
+            self.target_index[one],
+            {name: values[one] for name, values in self.heatmaps.items()},
+            {name: values[one] for name, values in self.maxima.items()},
+            None if self.odd is None else self.odd[one],
+        )
+
 
 @dataclass(frozen=True)
 class Panel:

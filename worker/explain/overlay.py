@@ -32,8 +32,10 @@ from worker.images.limits import Limits
 from worker.images.masks import AnnotationMasks
 from worker.images.reader import Radiograph, read_radiograph
 from worker.model.metadata import Preprocessing
+from worker.remote.folder import RemotePath
 from worker.safe_files import atomic_write_beneath, raise_if_target_unavailable
 
+_LARGEST_FILE = 500_000_000  # of heatmaps
 _MONTAGE_GAP = 4
 _MONTAGE_INK = (255, 255, 255)
 
@@ -243,12 +245,15 @@ def _file_metadata(output_format: OutputFormat, facts: OverlayFacts) -> dict[str
     return {"exif": exif}
 
 
-def write_atomically(content: bytes, file: Path, root: Path | None = None) -> None:
+def write_atomically(content: bytes, file: Path | RemotePath, root: Path | None = None) -> None:
     """Write `file`, whole or not at all; parent folders are made.
 
     With `root`, nothing is written that lies outside, nor through a link. Raises ImageError `write-failed`,
     or `outside-root`; with `root`, StorageError if nothing can be written there now.
     """
+    if isinstance(file, RemotePath):
+        file.write(content)
+        return
     try:
         atomic_write_beneath(root or file.parent, file, content)
     except OSError as error:
@@ -273,6 +278,12 @@ def save_heatmaps(
     Beside them, what drawing needs: the margin the network did not see and the image's SHA-256.
     `root` as for `write_atomically`, which raises the same.
     """
+    content = heatmap_content(heatmaps, preprocessing=preprocessing, image_sha256=image_sha256)
+    write_atomically(content, file, root)
+
+
+def heatmap_content(heatmaps: Heatmaps, *, preprocessing: Preprocessing, image_sha256: str) -> bytes:
+    """The content of the file that `save_heatmaps` writes."""
     buffer = io.BytesIO()
     arrays = {name: heatmap.astype(np.float16) for name, heatmap in heatmaps}
     np.savez(
@@ -281,16 +292,17 @@ def save_heatmaps(
         **arrays,
         **{_MARGIN: np.float64(preprocessing.margin), _SHA256: np.str_(image_sha256)},
     )
-    write_atomically(buffer.getvalue(), file, root)
+    return buffer.getvalue()
 
 
-def read_heatmaps(file: Path) -> tuple[dict[str, Heatmap], float, str]:
+def read_heatmaps(file: Path | RemotePath) -> tuple[dict[str, Heatmap], float, str]:
     """What `save_heatmaps` kept: heatmaps by name, the margin and the image's SHA-256.
 
     Raises XraycamError for a file that cannot be read.
     """
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        stored = io.BytesIO(file.read(_LARGEST_FILE)) if isinstance(file, RemotePath) else file
+        with np.load(stored, allow_pickle=False) as archive:
             arrays = dict(archive)
         return arrays, float(arrays.pop(_MARGIN)), str(arrays.pop(_SHA256))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
@@ -300,8 +312,8 @@ def read_heatmaps(file: Path) -> tuple[dict[str, Heatmap], float, str]:
 
 
 def recolour(
-    image: Path,
-    heatmap_file: Path,
+    image: Path | RemotePath,
+    heatmap_file: Path | RemotePath,
     options: ExplainOptions,
     limits: Limits | None = None,
     describe: Callable[[Sequence[str]], OverlayFacts] | None = None,
@@ -321,6 +333,8 @@ def recolour(
             "or the image has changed since; run it again"
         )
     facts = None if describe is None else describe(list(arrays))
-    area = None if marked is None else marked.of(image, (radiograph.width, radiograph.height))
+    area = None
+    if marked is not None and isinstance(image, Path):
+        area = marked.of(image, (radiograph.width, radiograph.height))
     preprocessing = Preprocessing.model_validate({"margin": margin})
     return render(radiograph, list(arrays.items()), preprocessing, options, facts, area)

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, Protocol
 
 from worker.errors import ImageError
 from worker.file_names import escape_path, printable, unescape_path
@@ -94,7 +94,7 @@ def split_member_path(path: str, root: Path) -> tuple[str, str] | None:
     return None
 
 
-def list_members(descriptor: int, shown: str) -> Iterator[Member]:
+def list_members(descriptor: int | ArchiveBytes, shown: str) -> Iterator[Member]:
     """The files in the archive opened as `descriptor`, those that cannot be read with their `refusal`.
 
     Folders and hidden files are passed over. Of several of one name, the last counts, as it does for those
@@ -105,7 +105,7 @@ def list_members(descriptor: int, shown: str) -> Iterator[Member]:
     yield from _opened(descriptor, shown).members()
 
 
-def read_member(descriptor: int, member: str, shown: str, limits: Limits) -> bytes:
+def read_member(descriptor: int | ArchiveBytes, member: str, shown: str, limits: Limits) -> bytes:
     """The content of `member` of the archive opened as `descriptor`; no other member is read.
 
     Raises ImageError: `missing`, `too-large`, `unsupported` for one with a `refusal`,
@@ -133,7 +133,7 @@ def read_member(descriptor: int, member: str, shown: str, limits: Limits) -> byt
     return content
 
 
-def member_head(descriptor: int, member: Member, shown: str, size: int = 1024) -> bytes:
+def member_head(descriptor: int | ArchiveBytes, member: Member, shown: str, size: int = 1024) -> bytes:
     """The first `size` bytes of a member without refusal, or all there are; raises as `read_member` does."""
     return _opened(descriptor, shown).read(descriptor, member, min(size, member.size), shown)
 
@@ -180,7 +180,7 @@ class _Zip:
             refusal = refusal or "compression"
         return Member(name, info.file_size, _nanoseconds(info.date_time), info.header_offset, refusal)
 
-    def read(self, descriptor: int, member: Member, size: int, shown: str) -> bytes:
+    def read(self, descriptor: int | ArchiveBytes, member: Member, size: int, shown: str) -> bytes:
         try:
             with self._file.open(self._infos[member.name]) as stream:
                 return stream.read(size)
@@ -240,7 +240,7 @@ class _Tar:
     def find(self, name: str) -> Member | None:
         return self._members.get(name)
 
-    def read(self, descriptor: int, member: Member, size: int, shown: str) -> bytes:
+    def read(self, descriptor: int | ArchiveBytes, member: Member, size: int, shown: str) -> bytes:
         if self._inflated is not None:
             try:
                 with self._reading:
@@ -250,7 +250,7 @@ class _Tar:
                 raise _damaged(shown) from None
         parts = []
         at = member.offset
-        while size > 0 and (part := os.pread(descriptor, size, at)):
+        while size > 0 and (part := _pread(descriptor, size, at)):
             parts.append(part)
             at, size = at + len(part), size - len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -265,19 +265,37 @@ class _Bounded(io.BufferedReader):
         return super().read(size)
 
 
-_open_archives: OrderedDict[tuple[int, int, int, int], _Zip | _Tar] = OrderedDict()
+class ArchiveBytes(Protocol):
+    """An archive that is no file of this machine, in the place of a descriptor. `key` changes with it."""
+
+    key: tuple[str, str, int]
+    size: int
+
+    def pread(self, size: int, offset: int) -> bytes: ...
+    def stream(self) -> io.RawIOBase: ...
+
+
+def _pread(source: int | ArchiveBytes, size: int, offset: int) -> bytes:
+    return os.pread(source, size, offset) if isinstance(source, int) else source.pread(size, offset)
+
+
+_open_archives: OrderedDict[tuple[Any, ...], _Zip | _Tar] = OrderedDict()
 _lock = threading.Lock()
 
 
-def _opened(descriptor: int, shown: str) -> _Zip | _Tar:
+def _opened(descriptor: int | ArchiveBytes, shown: str) -> _Zip | _Tar:
     """The archive, whose directory is read once as long as the file does not change."""
-    status = os.fstat(descriptor)
-    key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    if isinstance(descriptor, int):
+        status = os.fstat(descriptor)
+        size = status.st_size
+        key: tuple[Any, ...] = (status.st_dev, status.st_ino, size, status.st_mtime_ns)
+    else:
+        size, key = descriptor.size, descriptor.key
     with _lock:
         if key in _open_archives:
             _open_archives.move_to_end(key)
             return _open_archives[key]
-        head = os.pread(descriptor, 512, 0)
+        head = _pread(descriptor, 512, 0)
         kind = archive_kind(head)
         if kind == "compressed" and not head.startswith(_GZIP):
             raise ImageError(
@@ -285,11 +303,18 @@ def _opened(descriptor: int, shown: str) -> _Zip | _Tar:
                 f"{shown}: an archive of this kind is not read; unpack it, or use zip or tar",
             )
         if kind == "zip":
-            _require_small_directory(descriptor, status.st_size, shown)
-            archive: _Zip | _Tar = _Zip(os.fdopen(os.dup(descriptor), "rb"), shown)
+            _require_small_directory(descriptor, size, shown)
+            archive: _Zip | _Tar = _Zip(_buffered(descriptor), shown)
         elif kind == "tar":
-            archive = _Tar(io.FileIO(os.dup(descriptor), "rb"), shown)
+            archive = _Tar(_stream(descriptor), shown)
+        elif kind == "compressed" and not isinstance(descriptor, int):
+            raise ImageError(
+                "unsupported",
+                f"{shown}: is compressed as a whole, of which no part can be read from object storage; "
+                "copy it to a folder, or use zip or tar",
+            )
         elif kind == "compressed":
+            assert isinstance(descriptor, int)
             archive = _Tar(GzipStream(os.dup(descriptor), shown), shown)
         else:
             raise ImageError("not-an-image", f"{shown} is no archive that is read: zip, tar")
@@ -300,16 +325,24 @@ def _opened(descriptor: int, shown: str) -> _Zip | _Tar:
         return archive
 
 
-def _require_small_directory(descriptor: int, size: int, shown: str) -> None:
+def _buffered(source: int | ArchiveBytes) -> IO[bytes]:
+    return os.fdopen(os.dup(source), "rb") if isinstance(source, int) else io.BufferedReader(source.stream())
+
+
+def _stream(source: int | ArchiveBytes) -> io.RawIOBase:
+    return io.FileIO(os.dup(source), "rb") if isinstance(source, int) else source.stream()
+
+
+def _require_small_directory(descriptor: int | ArchiveBytes, size: int, shown: str) -> None:
     """Look at the sizes at the end of a zip (APPNOTE 4.3.14 to 4.3.16) before its directory is read."""
-    end = os.pread(descriptor, 65_557, max(size - 65_557, 0))
+    end = _pread(descriptor, 65_557, max(size - 65_557, 0))
     at = end.rfind(_END_OF_ZIP)
     if at < 0 or len(end) - at < 22:
         raise _damaged(shown)
     entries, length = struct.unpack_from("<HI", end, at + 10)
     locator = end[max(at - 20, 0) : at]
     if locator.startswith(_LOCATOR_OF_ZIP64):
-        record = os.pread(descriptor, 56, min(struct.unpack_from("<Q", locator, 8)[0], size))
+        record = _pread(descriptor, 56, min(struct.unpack_from("<Q", locator, 8)[0], size))
         if len(record) == 56 and record.startswith(_END_OF_ZIP64):
             entries, length = struct.unpack_from("<QQ", record, 32)
     if entries > MAX_MEMBERS or length > MAX_MEMBERS * _DIRECTORY_BYTES:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, suppress
 
 import imagecodecs
 import numpy as np
@@ -14,7 +14,7 @@ from worker.errors import ImageError
 from worker.images import headers
 from worker.images.depth import Values, gray_image, luma, require_contrast
 from worker.images.headers import PngHeader, StreamHeader
-from worker.images.limits import LARGE_PIXELS, Limits, one_large_at_a_time
+from worker.images.limits import Limits, pixel_budget
 from worker.images.pnm import decode_pnm, deep_pnm
 from worker.images.tiff import MAX_BYTES_PER_PIXEL, CutShort, open_tiff, plain, turned
 
@@ -298,7 +298,7 @@ def _slot(
 
 
 def _large(width: int, height: int) -> AbstractContextManager[object]:
-    return one_large_at_a_time if width * height > LARGE_PIXELS else nullcontext()
+    return pixel_budget.taking(width * height)
 
 
 def _unsupported(shown: str, what: str) -> ImageError:

@@ -17,6 +17,7 @@ from worker.images.archive import archive_kind, list_members, read_member, split
 from worker.images.dicom import DicomFacts, decode_dicom, is_dicom
 from worker.images.limits import Limits
 from worker.images.raster import decode_raster
+from worker.remote.folder import RemotePath
 from worker.safe_files import open_beneath, raise_if_source_unavailable
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Radiograph:
 
 
 def read_radiograph(
-    file: Path, limits: Limits, root: Path | None = None, accept: frozenset[str] = frozenset()
+    file: Path | RemotePath, limits: Limits, root: Path | None = None, accept: frozenset[str] = frozenset()
 ) -> Radiograph:
     """Read `file` once, hash its content (SHA-256, hexadecimal) and decode it to 8-bit gray.
 
@@ -54,7 +55,10 @@ def read_radiograph(
     read now, and nothing else.
     """
     shown = printable(file)
-    content = _content(file, shown, limits, root)
+    if isinstance(file, RemotePath):
+        content = _checked(file.read(limits.max_bytes), shown)
+    else:
+        content = _checked(_content(file, shown, limits, root), shown)
     if is_dicom(content):
         decoded = decode_dicom(content, shown, limits, accept)
         return Radiograph(decoded.pixels, *decoded.size, hashlib.sha256(content).hexdigest(), decoded.facts)
@@ -97,6 +101,10 @@ def _content(file: Path, shown: str, limits: Limits, root: Path | None) -> bytes
             raise_if_source_unavailable(root, error)
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ImageError("unreadable", f"{shown} cannot be read: {reason}") from error
+    return content
+
+
+def _checked(content: bytes, shown: str) -> bytes:
     if not content:
         raise ImageError("empty", f"{shown} is empty (0 bytes); copy it again from its source")
     return content

@@ -66,8 +66,9 @@ def _of_keras_2(
         if second is not None and options.get("name", 0) is None:
             del options["name"]
         _check_options(options, own, keras)
-        if reference[0] == _NUMBER and type(reference[2]) in (int, float):
-            constants.append((len(inputs) + len(constants), float(reference[2])))
+        value = reference[2]
+        if reference[0] == _NUMBER and isinstance(value, (int, float)) and not isinstance(value, bool):
+            constants.append((len(inputs) + len(constants), float(value)))
         elif reference[2] != 0:
             raise ModelError(f"layer {own} takes a second output of {printable(reference[0])[:60]}")
         else:

@@ -30,8 +30,12 @@ from worker.explain.overlay import SUFFIXES
 from worker.explain.pipeline import HEATMAP_SUFFIX, ImageResult, ImageTask
 from worker.file_names import fitting_path, printable, unescape_path
 from worker.images.archive import member_path, split_member_path
+from worker.images.remote_archive import remote_source
 from worker.logs import log_context
 from worker.queue.startup import WorkerBroken
+from worker.remote.calls import DEADLINE
+from worker.remote.folder import RemoteFolder, RemotePath, place_of
+from worker.remote.urls import UNSAFE, is_safe_key
 from worker.safe_files import remove_temp_files
 from worker.serve.context import WorkerContext
 from worker.serve.guards import LeaseRenewer, Watchdog, watchdog
@@ -113,7 +117,15 @@ class _Chunk:
         self.renewer = renewer
         self.options = ExplainOptions.model_validate(run.options)
         # Without links, so that any link met below has been put there.
-        self.root, self.output = Path(os.path.realpath(run.root)), Path(os.path.realpath(run.output))
+        self.root, self.output = self._place(run.root), self._place(run.output)
+
+    def _place(self, given: str) -> Path | RemoteFolder:
+        place = place_of(given)
+        if isinstance(place, Path):
+            return Path(os.path.realpath(place))
+        # The watchdog is to outlast a storage that is away.
+        place.deadline = min(DEADLINE, self.station.settings.image_timeout / 4)
+        return place
 
     def process_batch(self, images: list[PendingImage], watchdog_timer: Watchdog) -> None:
         if images:
@@ -122,7 +134,9 @@ class _Chunk:
 
     def remove_leftovers(self, images: list[PendingImage]) -> None:
         """Remove the unfinished files of a worker that died at these images."""
-        overlays = [self._overlay(image) for image in images]
+        if isinstance(self.output, RemoteFolder):
+            return  # an object is written whole
+        overlays = [self.output / self._overlay_name(image) for image in images]
         remove_temp_files(self.output, [*overlays, *(file.with_suffix(HEATMAP_SUFFIX) for file in overlays)])
 
     def process_isolated(self, image: PendingImage, watchdog_timer: Watchdog) -> None:
@@ -173,6 +187,13 @@ class _Chunk:
 
     def _item(self, image: PendingImage) -> ImageTask:
         """Where an image is read and written. Raises ImageError for a path that leaves the run's folders."""
+        write_root = self.output if isinstance(self.output, Path) else None
+        if isinstance(self.root, RemoteFolder):
+            if not is_safe_key(image.path):
+                shown = printable(self.root.file(image.path))
+                raise ImageError("outside-root", f"{shown}: {UNSAFE}; give it another key")
+            remote = remote_source(self.root, image.path, image.size)
+            return ImageTask(image.id, remote, self._overlay(image), image.path, None, write_root)
         way = PurePosixPath(image.path)
         source = self.root
         if "\0" not in image.path:
@@ -190,10 +211,14 @@ class _Chunk:
                 f"{printable(image.path)}: lies outside {printable(self.run.root)}, where this run may read; "
                 "enqueue the folder it is in",
             )
-        return ImageTask(image.id, source, self._overlay(image), image.path, self.root, self.output)
+        return ImageTask(image.id, source, self._overlay(image), image.path, self.root, write_root)
 
-    def _overlay(self, image: PendingImage) -> Path:
-        return self.output / fitting_path(image.path, SUFFIXES[self.options.output_format])
+    def _overlay_name(self, image: PendingImage) -> str:
+        return fitting_path(image.path, SUFFIXES[self.options.output_format])
+
+    def _overlay(self, image: PendingImage) -> Path | RemotePath:
+        name = self._overlay_name(image)
+        return self.output.file(name) if isinstance(self.output, RemoteFolder) else self.output / name
 
     def _failed(self, image_id: int, path: str, reason: str, error: str, attempts: int) -> dict[str, Any]:
         log.info("failed: %s: %s", reason, error, extra={"image": path, "reason": reason})

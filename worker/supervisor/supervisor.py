@@ -197,7 +197,9 @@ class Supervisor:
         return printable(found[-1])[:300] if found else ""
 
     def _spawn(self, node: _WorkerSlot) -> None:
-        self._adopt(node, spawn_worker(self.settings, node.name, node.queue, node.device, self.log_of(node)))
+        devices = len({other.device for other in self.nodes})
+        log_file = self.log_of(node)
+        self._adopt(node, spawn_worker(self.settings, node.name, node.queue, node.device, log_file, devices))
 
     def _adopt(self, node: _WorkerSlot, spawned: SpawnedWorker) -> None:
         node.process, node.log_start = spawned.process, spawned.log_start

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from worker.model.doubts import FEW_IMAGES
 from worker.model.metadata import METRICS_FILE, ModelMetadata, Preprocessing
 from worker.model.network import load_model
 from worker.model.store import ModelStore
+from worker.processors import usable_processors
 from worker.settings import Settings
 from worker.train.dataset import DatasetError, LabelledDataset
 from worker.train.held_out import trained_on
@@ -54,7 +54,7 @@ def predict_logits(
     side = preprocessing.size
     predict = tf.function(forward, input_signature=[tf.TensorSpec((None, side, side), tf.uint8)])
     parts = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_processors()) as pool:
         for start in range(0, len(chosen), BATCH):
             part = chosen[start : start + BATCH]
             parts.append(predict(np.stack(list(pool.map(prepared, part)))).numpy())

@@ -1,0 +1,1 @@
+"""Images and overlays in object stores, by fsspec."""
