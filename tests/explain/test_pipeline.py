@@ -15,8 +15,8 @@ import worker.explain.pipeline as pipeline_module
 from worker.errors import ModelError
 from worker.explain.explainer import Explainer
 from worker.explain.options import ExplainOptions
-from worker.explain.overlay import recolour
 from worker.explain.outcome import overlay_facts
+from worker.explain.overlay import recolour
 from worker.explain.pipeline import ImageResult, ImageTask, Pipeline
 from worker.images.limits import Limits
 from worker.images.preprocess import preprocess
