@@ -29,10 +29,11 @@ from worker.explain.explainer import Explainer
 from worker.images.preprocess import preprocess
 from worker.train.annotations import FindingAnnotations, find_annotations
 from worker.train.cam_evaluation import unsaved_metadata
-from worker.train.dataset import LabelledDataset, fold_splits, load_labelled_folder
+from worker.train.dataset import LabelledDataset, load_labelled_folder
 from worker.train.evaluation import predict_logits
 from worker.train.metrics import auc_interval, roc_auc, softmax
 from worker.train.recipe import Recipe
+from worker.train.splits import fold_splits
 from worker.train.training import Trainer
 
 LAYERS = ("block_12_add", "block_13_project_BN", "block_14_add", "block_15_add")
