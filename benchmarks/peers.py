@@ -54,7 +54,9 @@ def main() -> None:
     if not files:
         parser.error(f"{given.folder} holds no *.png")
     print(f"{len(files)} images, {given.rounds} rounds; medians\n{versions(python)}")
-    print(f"{'':<36}{'images/s':>10}{'processor ms':>14}{'times the peer':>16}{'by processor':>14}")
+    print(
+        f"{'':<36}{'images/s':>10}{'processor ms':>14}{'times the peer':>16}{'by processor':>14}", flush=True
+    )
     with tempfile.TemporaryDirectory(prefix="xraycam-peers-") as work:
         xrays = Path(work) / "xrays"
         xrays.mkdir()
