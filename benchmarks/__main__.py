@@ -142,7 +142,8 @@ def run(command: list[str]) -> tuple[str, int, float]:
         except BaseException:
             process.terminate()
             raise
-    return "\n".join(lines).strip(), status, time.monotonic() - started
+    # Not the blanks that the head of a table begins with.
+    return "\n".join(lines).strip("\n"), status, time.monotonic() - started
 
 
 def section(name: str, command: list[str], output: str, seconds: float) -> str:

@@ -54,7 +54,9 @@ def main() -> None:
     if not files:
         parser.error(f"{given.folder} holds no *.png")
     print(f"{len(files)} images, {given.rounds} rounds; medians\n{versions(python)}")
-    print(f"{'':<36}{'images/s':>10}{'processor ms':>14}{'times the peer':>16}{'by processor':>14}")
+    print(
+        f"{'':<36}{'images/s':>10}{'processor ms':>14}{'times the peer':>16}{'by processor':>14}", flush=True
+    )
     with tempfile.TemporaryDirectory(prefix="xraycam-peers-") as work:
         xrays = Path(work) / "xrays"
         xrays.mkdir()
@@ -126,7 +128,7 @@ def environment_python(folder: Path) -> Path:
 
 def versions(python: Path) -> str:
     code = "import sys; from importlib.metadata import version; print(*map(version, sys.argv[1:]))"
-    command = [python, "-c", code, *PACKAGES]
+    command = [str(python), "-c", code, *PACKAGES]
     found = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
     return ", ".join(f"{name} {number}" for name, number in zip(PACKAGES, found, strict=True))
 
@@ -158,7 +160,7 @@ def current_model(ledger: Ledger, settings: Settings, size: int) -> Path:
 
 
 def of_peer(python: Path, xrays: Path, size: int, batch: int, place: str) -> tuple[float, float]:
-    command = [python, PEER, xrays, str(size), str(batch), place]
+    command = [str(python), str(PEER), str(xrays), str(size), str(batch), place]
     answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     rate, spent = answer.stdout.split()[-2:]
     return float(rate), float(spent)
