@@ -72,7 +72,7 @@ def _of_keras_2(
             raise ModelError(f"layer {own} takes a second output of {printable(reference[0])[:60]}")
         else:
             inputs.append(reference[0])
-        if type(other) in (int, float):
+        if isinstance(other, int | float) and not isinstance(other, bool):
             constants.append((len(inputs) + len(constants), float(other)))
         elif isinstance(other, list) and len(other) == 3 and isinstance(other[0], str) and other[2] == 0:
             inputs.append(other[0])
