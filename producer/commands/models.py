@@ -181,6 +181,13 @@ def _import_keras(
             output=output,
             findings=findings,
         )
+    half = made.training["imported"].get("half_precision")
+    if half is not None:
+        click.echo(
+            f"the model computes in {half}, here it does in single precision: its probabilities will "
+            "differ from those of Keras by the error of the former; compare some, see docs/own-models.md",
+            err=True,
+        )
     if made.output == "sigmoid" and findings is None:
         taken, other = (
             ("findings, of which an image may have several", "exclusive")

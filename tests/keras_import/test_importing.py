@@ -176,3 +176,36 @@ def test_what_is_written_is_what_is_loaded_again(keras_file: Any, tmp_path: Path
     wanted = next(one for one in model.layers if type(one).__name__ == "Normalization")
     for found, value in zip(layer.get_weights(), wanted.get_weights(), strict=True):
         np.testing.assert_array_equal(found, value)
+
+
+@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("ending", ["keras", "h5"])
+def test_a_model_in_half_precision_is_computed_in_single_and_says_so(
+    precision: str, ending: str, tmp_path: Path
+) -> None:
+    before = keras.config.dtype_policy()
+    try:
+        keras.config.set_dtype_policy(precision)
+        source = keras.Input((32, 32, 3))
+        x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(source))
+        model = keras.Model(source, keras.layers.Dense(2, activation="softmax", dtype="float32")(x))
+    finally:
+        keras.config.set_dtype_policy(before)
+    model.save(tmp_path / f"half.{ending}")
+    metadata = import_keras(
+        tmp_path / f"half.{ending}",
+        tmp_path / "m",
+        version="m",
+        classes=CLASSES[:2],
+        preprocessing=preprocessing_from("scale=0-1"),
+    )
+    assert metadata.training["imported"]["half_precision"] == precision
+    assert precision in (tmp_path / "m" / "MODEL_CARD.md").read_text()
+    _, network = load_model(tmp_path / "m")
+    for one, other in zip(network.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    pixels = scale(images(32), metadata.preprocessing).numpy()
+    wanted = model.predict(pixels, verbose=0)
+    np.testing.assert_allclose(
+        Explainer(metadata, network).explain(images(32)).probabilities, wanted, atol=0.02
+    )

@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 from worker.class_names import is_no_finding
 from worker.errors import ModelError
 from worker.file_names import printable
-from worker.keras_import.archive import open_keras_file
+from worker.keras_import.archive import half_precision_of, open_keras_file
 from worker.keras_import.graph import Graph, read_graph
 from worker.keras_import.head import Output, cut_activation, two_scores
 from worker.keras_import.rebuild import rebuild, write_network
@@ -56,7 +56,7 @@ def import_keras(
     shown = printable(path)
     try:
         with open_keras_file(path) as file:
-            whole = read_graph(file.model, file.keras)
+            whole, half = read_graph(file.model, file.keras), half_precision_of(file.model)
             size = _size(whole, preprocessing)
             cut = cut_activation(whole, output)
             graph, kind = cut.graph, cut.output
@@ -81,14 +81,20 @@ def import_keras(
             "version": version,
             "architecture": "keras",
             "output": kind,
-            "exclusive": kind == "sigmoid" and not _are_findings(classes, kind, findings),
+            "exclusive": not _are_findings(classes, kind, findings) and kind == "sigmoid",
             "classes": tuple(classes),
             "positive_class": positive,
             "preprocessing": Preprocessing.model_validate({**preprocessing, "size": size}),
             "layers": layers,
             "default_layer": default_layer_of(layers),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "training": {"imported": {"file": printable(path.name)[:255], "sha256": sha256_of(path)}},
+            "training": {
+                "imported": {
+                    "file": printable(path.name)[:255],
+                    "sha256": sha256_of(path),
+                    **({} if half is None else {"half_precision": half}),
+                }
+            },
         }
         return _write(network, graph, folder, fields)
     except ModelError as error:
@@ -172,13 +178,17 @@ def _check_written(folder: Path, network: Any) -> None:
 
 def _card(metadata: ModelMetadata) -> str:
     given, imported = metadata.preprocessing, metadata.training["imported"]
+    half = ""
+    if "half_precision" in imported:
+        half = f"- Computed in single precision; the file says {imported['half_precision']}\n"
     kind = "findings, each by itself" if metadata.has_findings else "an image has one of them"
     return (
         f"# {metadata.version}\n\nImported from `{imported['file']}` (SHA-256 {imported['sha256']}) on "
         f"{metadata.created}.\n\n"
         f"- Classes: {', '.join(metadata.classes)} ({kind}); positive: {metadata.positive_class or 'none'}\n"
         f"- Input: {given.size} x {given.size}, scale {given.scale}, margin {given.margin:g}, as was said\n"
-        f"- Layers with maps: {len(metadata.layers)}; default {metadata.default_layer}\n"
+        + half
+        + f"- Layers with maps: {len(metadata.layers)}; default {metadata.default_layer}\n"
         "- Training data, figures and calibration: not known. Measure it by `xraycam evaluate` on images of "
         "your own before use, and set thresholds by `xraycam calibrate`.\n"
         "- Images are not checked for being chest radiographs.\n"
