@@ -95,3 +95,13 @@ def test_the_area_from_ranks_is_scikit_learns_with_ties_too() -> None:
         values = np.round(rng.normal(positive, 1.0), 1)
         assert rank_auc(positive, values) == pytest.approx(roc_auc_score(positive, values), abs=1e-12)
     assert math.isnan(rank_auc(np.ones(4, bool), np.arange(4.0)))
+
+
+def test_none_of_seven_is_no_certain_sensitivity_of_zero() -> None:
+    truth = np.column_stack([np.arange(40) < 7, np.arange(40) % 2]).astype(float)
+    scores = np.column_stack([np.linspace(-1, -2, 40), truth[:, 1] * 2 - 1])
+    rare = compute_metrics(truth, scores, ("Rare", "Common"), resamples=20).by_class["Rare"]
+    assert rare.at_half.sensitivity == 0.0
+    # Wilson by hand: centre (0 + z*z/2) / (7 + z*z), from there to twice as far, z = 1.96.
+    assert rare.sensitivity_interval == pytest.approx((0.0, 3.8416 / (7 + 3.8416)), abs=1e-3)
+    assert rare.specificity_interval == pytest.approx((33 / (33 + 3.8416), 1.0), abs=1e-3)

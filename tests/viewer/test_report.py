@@ -92,6 +92,7 @@ def test_an_image_is_listed_under_each_of_its_findings(session: Session, tmp_pat
     page.fill("#filter-name", "x3")
     page.wait_for_function("document.querySelectorAll('#list .row').length === 1")
     assert "Tuberculosis, Normal" in page.inner_text("#list .said")
+    assert page.evaluate("document.querySelector('#list .said').scrollHeight") <= 24  # one line
 
 
 def test_the_overlay_lies_upon_its_radiograph_without_its_caption(

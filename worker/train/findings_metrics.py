@@ -105,6 +105,13 @@ def stratified_interval(
     return [percentiles(one) for one in np.array(drawn).T]
 
 
+def share_interval(some: int, of: int) -> Interval:
+    """Wilson's 95% interval of a share. Where none or all of few images are, a bootstrap would say that this
+    is certain (Brown, Cai and DasGupta 2001, Statistical Science 16)."""
+    found = scipy.stats.binomtest(some, of).proportion_ci(method="wilson")
+    return float(found.low), float(found.high)
+
+
 def percentiles(drawn: ArrayLike) -> Interval:
     """2.5% and 97.5% of what is a number; NaN where nothing is."""
     values = np.asarray(drawn, np.float64)

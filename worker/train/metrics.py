@@ -51,8 +51,8 @@ class ClassFigures(_Figures):
 
 
 class FindingFigures(ClassFigures):
-    """One finding, on the `present` and `absent` images on which it is known. Intervals: 95%, bootstrap over
-    images within each kind. NaN where all images are of one kind."""
+    """One finding, on the `present` and `absent` images on which it is known. Intervals: 95%; of the AUC by
+    bootstrap over images within each kind, of shares Wilson's. NaN where all images are of one kind."""
 
     present: int
     absent: int
@@ -211,16 +211,15 @@ def _of_finding(truth: Floats, probability: Floats, resamples: int, seed: int) -
             sensitivity_interval=none, specificity_interval=none, **counts,
         )  # fmt: skip
 
-    def figure(some: NDArray[np.bool_], values: Floats) -> list[float]:
-        said = values > 0.5
-        return [_auc(some, values), float(said[some].mean()), float((~said)[~some].mean())]
-
-    intervals = of_findings.stratified_interval(positive, stated, figure, resamples=resamples, seed=seed)
+    intervals = of_findings.stratified_interval(
+        positive, stated, lambda some, values: [_auc(some, values)], resamples=resamples, seed=seed
+    )
+    said = stated > 0.5
     return FindingFigures(
         **_against_rest(positive, stated).model_dump(),
         auc_interval=intervals[0],
-        sensitivity_interval=intervals[1],
-        specificity_interval=intervals[2],
+        sensitivity_interval=of_findings.share_interval(int(said[positive].sum()), counts["present"]),
+        specificity_interval=of_findings.share_interval(int((~said)[~positive].sum()), counts["absent"]),
         **counts,
     )
 

@@ -100,9 +100,13 @@ def _network(metadata: ModelMetadata) -> str:
     return (
         f"{_architecture(metadata)} with global average pooling and a head of "
         f"{metadata.head.units} units; input {side} x {side} pixels, gray; {kind} "
-        f"{' and '.join(metadata.classes)}. Made {metadata.created}, starting from "
+        f"{_listed(metadata.classes)}. Made {metadata.created}, starting from "
         f"{metadata.training['started_from']}. Weights: SHA-256 `{metadata.weights.sha256}`."
     )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
 
 
 def _architecture(metadata: ModelMetadata) -> str:

@@ -115,7 +115,8 @@
       const dot = make("span", { class: "swatch" });
       dot.style.background = xraycam.colourOf(this.facts.classes, row.class);
       const value = row.score === undefined ? xraycam.probability(row.probability) : scoreOf(row);
-      return [dot, xraycam.predicted(row), make("span", { class: "number" }, value)];
+      const names = xraycam.predicted(row);
+      return [dot, make("span", { class: "named", title: names }, names), make("span", { class: "number" }, value)];
     }
 
     show(row, index) {
