@@ -42,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--images", type=int, default=512)
     parser.add_argument("--side", type=int, default=512, help="pixels of an image's side")
-    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--pairs", type=int, default=3, help="0: only the listing")
     parser.add_argument("--seconds", type=float, default=0.01, help="of the accelerator, an image")
     parser.add_argument("--delay", type=float, default=0.05, help="seconds added to each request")
     parser.add_argument("--keys", type=int, default=100_000, help="of the prefix that is only enqueued")
@@ -70,11 +70,14 @@ def compare(work: Path, given: argparse.Namespace) -> None:
     ):
         fleet.environment |= server.environment
         os.environ.update(server.environment)
-        print(f"{'':<8}{'images/s':>10}{'CPU ms/image':>14}   requests an image")
-        with fleet.workers(1, given.seconds) as launcher:
-            ratios, costs = pairs(work, fleet, server, images, launcher.pid, given.pairs)
-        print(f"remote by local: {statistics.median(ratios):.3f} ({', '.join(f'{r:.3f}' for r in ratios)})")
-        print(f"processor time more: {statistics.median(costs):.1f} ms an image")
+        if given.pairs:
+            print(f"{'':<8}{'images/s':>10}{'CPU ms/image':>14}   requests an image", flush=True)
+            with fleet.workers(1, given.seconds) as launcher:
+                ratios, costs = pairs(work, fleet, server, images, launcher.pid, given.pairs)
+            print(
+                f"remote by local: {statistics.median(ratios):.3f} ({', '.join(f'{r:.3f}' for r in ratios)})"
+            )
+            print(f"processor time more: {statistics.median(costs):.1f} ms an image", flush=True)
         listing(fleet, server, given.keys)
 
 

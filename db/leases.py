@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -23,7 +23,7 @@ class PendingImage:
     id: int
     path: str
     attempts: int
-    size: int | None = None
+    size: int | None = field(default=None, compare=False)  # bytes, as the scan saw them
 
 
 @dataclass(frozen=True)
