@@ -7,6 +7,7 @@ without them. Until then nothing but the standard library is imported.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from fnmatch import fnmatchcase
@@ -61,6 +62,8 @@ def main() -> None:
     from worker.environment import clean_environment
 
     clean_environment()
+    # Imports make objects that stay, and the usual threshold looks for garbage among them every 700.
+    gc.set_threshold(20_000, 10, 10)
     from producer.cli import main as run_command_line
 
     run_command_line()

@@ -27,7 +27,7 @@ import numpy as np
 
 from benchmarks.archive import family_of
 from benchmarks.dicom import SYNTAXES, drawn, written
-from benchmarks.throughput import _ready_fleet
+from benchmarks.throughput import ready_fleet
 from db import runs
 from db.ledger import Ledger
 from db.migrate import migrate
@@ -58,7 +58,7 @@ def main(images: int, rounds: int) -> None:
         print("round " + "".join(f"{kind:>16}" for kind in folders) + "   images/s", flush=True)
         rates: dict[str, list[float]] = {kind: [] for kind in folders}
         costs: dict[str, list[float]] = {kind: [] for kind in folders}
-        with _ready_fleet(settings, ledger) as fleet:
+        with ready_fleet(settings, ledger) as fleet:
             images_per_second(fleet, ledger, folders[_PNG])
             for number in range(1, rounds + 1):
                 kinds = list(folders)

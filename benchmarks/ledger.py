@@ -35,7 +35,7 @@ CLASSES = ("Normal", "Tuberculosis")
 
 
 @dataclass(frozen=True)
-class EvaluationResult:
+class Measured:
     """Of one worker: when its first chunk began and its last one ended, seconds of each lease and commit."""
 
     first: float
@@ -96,7 +96,7 @@ def path_of(number: int) -> str:
     return f"{number // 1000:05d}/patient-{number:08d}-frontal.png"
 
 
-def work_off(url: str, run: int, chunks: int, workers: int, rate: float) -> list[EvaluationResult]:
+def work_off(url: str, run: int, chunks: int, workers: int, rate: float) -> list[Measured]:
     """Have the workers do a run; `rate`: results/s of all together, 0: as fast as they go."""
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(workers)
@@ -113,7 +113,7 @@ def keep(barrier: Any) -> None:
 _barrier: Any = None
 
 
-def work(url: str, run: int, numbers: range, rate: float) -> EvaluationResult:
+def work(url: str, run: int, numbers: range, rate: float) -> Measured:
     """One worker: its chunks, each at its time."""
     name = f"explain-gpu{numbers.start}-4711@node"
     ledger = Ledger(url)
@@ -130,15 +130,13 @@ def work(url: str, run: int, numbers: range, rate: float) -> EvaluationResult:
         assert isinstance(lease, Lease)
         assert ledger.query(get_run, run).state == "open"
         ledger.write(
-            update_worker, name, doing=f"run {run}, chunk {number}", model_version="first", fault=None
+            update_worker, name, activity=f"run {run}, chunk {number}", model_version="first", last_error=None
         )
         rows = [row_of(image, name) for image in lease.images]
         begin = time.perf_counter()
         ledger.write(record_results, lease, rows)
         commits.append(time.perf_counter() - begin)
-    return EvaluationResult(
-        first, time.perf_counter(), leases, commits, time.process_time() - start_processor
-    )
+    return Measured(first, time.perf_counter(), leases, commits, time.process_time() - start_processor)
 
 
 def row_of(image: PendingImage, worker: str) -> dict[str, Any]:
@@ -171,7 +169,7 @@ def row_of(image: PendingImage, worker: str) -> dict[str, Any]:
     }
 
 
-def report(label: str, measured: list[EvaluationResult]) -> None:
+def report(label: str, measured: list[Measured]) -> None:
     commits = sorted(second for one in measured for second in one.commits)
     leases = sorted(second for one in measured for second in one.leases)
     seconds = max(one.last for one in measured) - min(one.first for one in measured)

@@ -33,6 +33,7 @@ from producer.enqueue import Request, enqueue
 from producer.local_run import LocalWorkers, local_workers
 from producer.phantoms import make_phantoms
 from producer.publish import publish_chunks
+from worker.explain.options import ExplainOptions
 from worker.model.store import ensure_current_model, store_of
 from worker.settings import Settings
 
@@ -54,7 +55,7 @@ def main(folder: Path | None, pairs: int) -> None:
         model_folder = store_of(settings).fetch(model.version, model.digest)
         print("pair  in process  through the queue  ratio")
         ratios = []
-        with _ready_fleet(settings, ledger) as fleet:
+        with ready_fleet(settings, ledger) as fleet:
             through_queue(fleet, ledger, folder, limit_first=True)
             for pair in range(1, pairs + 1):
                 alone = _in_child(settings, folder, model_folder, work / "alone")
@@ -67,7 +68,7 @@ def main(folder: Path | None, pairs: int) -> None:
 
 
 @contextmanager
-def _ready_fleet(settings: Settings, ledger: Ledger) -> Iterator[LocalWorkers]:
+def ready_fleet(settings: Settings, ledger: Ledger) -> Iterator[LocalWorkers]:
     with local_workers(settings, ledger) as fleet:
         while not all(worker.model_version for worker in ledger.query(list_workers)):
             fleet.tick()
@@ -75,10 +76,18 @@ def _ready_fleet(settings: Settings, ledger: Ledger) -> Iterator[LocalWorkers]:
         yield fleet
 
 
-def through_queue(fleet: LocalWorkers, ledger: Ledger, folder: Path, *, limit_first: bool = False) -> float:
+def through_queue(
+    fleet: LocalWorkers,
+    ledger: Ledger,
+    folder: Path,
+    *,
+    limit_first: bool = False,
+    options: ExplainOptions | None = None,
+) -> float:
     """Images/s from the first message to the last row; `limit_first`: a short round to warm up."""
     globs = ("*1.png",) if limit_first else ()
-    enqueued = enqueue(ledger, fleet.settings, Request(folder, force=True, globs=globs))
+    request = Request(folder, options or ExplainOptions(), force=True, globs=globs)
+    enqueued = enqueue(ledger, fleet.settings, request)
     found = ledger.query(runs.progress, enqueued.run.id)
     start = time.perf_counter()
     publish_chunks(fleet.settings, ledger, enqueued.run, found.chunks)

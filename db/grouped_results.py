@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import Connection, Double, case, func, select
+from sqlalchemy import Connection, case, func, select
 
+from db.results import probability_of
 from db.schema import results
 
 GROUP_COLUMNS = ("images", "done", "failed", "class", "highest_probability", "highest_score", "decision",
@@ -23,11 +24,7 @@ def read_groups(
     that hash, other formats and files whose header cannot be read, are one last row, of which `by` is None.
     """
     key = results.c[by]
-    probability = (
-        results.c.probability
-        if class_name is None
-        else results.c.probabilities[class_name].as_string().cast(Double)
-    )
+    probability = results.c.probability if class_name is None else probability_of(class_name)
     highest = func.max(probability)
     is_failed = results.c.status == "failed"
     statement = (

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, or_, select, tuple_
 
 from db.browse import SHOWN_COLUMNS
+from db.results import FINDING_FROM, probability_of
 from db.schema import images, results, reviews
 
 SORTS = {
@@ -25,12 +26,14 @@ _FIRST_LOOK, _LARGEST_LOOK = 500, 4_000
 
 @dataclass(frozen=True)
 class PageQuery:
-    """`sort`: one of SORTS; of "id", `status` says whether done or failed ones. None means any."""
+    """`class_name`: predicted, or if `is_finding` at 0.5 or more. `sort`: one of SORTS;
+    of "id", `status` says whether done or failed ones. None means any."""
 
     sort: str = "id"
     descending: bool = False
     status: str = "done"
     class_name: str | None = None
+    is_finding: bool = False
     decision: str | None = None
     reason: str | None = None
     odd: str | None = None
@@ -108,8 +111,10 @@ def _keys(run_id: int, query: PageQuery, after: tuple[float, int] | None) -> Any
 
 def _conditions(query: PageQuery) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
+    if query.is_finding and query.class_name is not None:
+        conditions.append(probability_of(query.class_name) >= FINDING_FROM)
     for column, wanted in (
-        ("class", query.class_name),
+        ("class", None if query.is_finding else query.class_name),
         ("decision", query.decision),
         ("reason", query.reason),
     ):

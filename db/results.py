@@ -13,9 +13,11 @@ from sqlalchemy import (
     JSON,
     ColumnElement,
     Connection,
+    Double,
     Insert,
     Select,
     bindparam,
+    case,
     column,
     false,
     func,
@@ -108,11 +110,13 @@ def _sqlite_upsert() -> tuple[str, dict[str, Any]]:
 
 
 COLUMNS = tuple(PREDICTION_COLUMNS)
+FINDING_FROM = 0.5  # a finding of at least this probability is one that an image has
 
 
 @dataclass(frozen=True)
 class Filter:
-    """Which predictions; None means any."""
+    """Which predictions; None means any. `class_name`: predicted, or if `is_finding` with a probability of at
+    least `min_probability`, or 0.5, whatever else an image has. `min_probability`: else of the predicted."""
 
     run: int | None = None
     class_name: str | None = None
@@ -122,6 +126,7 @@ class Filter:
     reason: str | None = None
     limit: int | None = None
     sort: str | None = None
+    is_finding: bool = False
 
 
 # What rows can be sorted by: one value each. Of score, probability and heat in the corners there are indexes.
@@ -229,14 +234,38 @@ def _of_result(wanted: Filter) -> Iterator[ColumnElement[bool]]:
         yield results.c.status == "done"
     if wanted.status == "failed" or wanted.reason is not None:
         yield results.c.status == "failed"
-    if wanted.class_name is not None:
+    if wanted.class_name is not None and wanted.is_finding:
+        least = FINDING_FROM if wanted.min_probability is None else wanted.min_probability
+        yield probability_of(wanted.class_name) >= least
+    elif wanted.class_name is not None:
         yield results.c["class"] == wanted.class_name
-    if wanted.min_probability is not None:
+    if wanted.min_probability is not None and not wanted.is_finding:
         yield unindexed(results.c.probability) >= wanted.min_probability
     if wanted.min_score is not None:
         yield results.c.score >= wanted.min_score
     if wanted.reason is not None:
         yield results.c.reason == wanted.reason
+
+
+def probability_of(class_name: str) -> ColumnElement[float]:
+    """That of one class or finding, in SQL; NULL where a result has none."""
+    probability: ColumnElement[float] = results.c.probabilities[class_name].as_string().cast(Double)
+    return probability
+
+
+def count_findings(
+    connection: Connection, run_id: int, names: Sequence[str], *, gone: bool = True
+) -> dict[str, int]:
+    """How many done images of a run have each finding; an image may count several times. `gone`: also those
+    whose files are gone since."""
+    if not names:
+        return {}
+    has = [func.sum(case((probability_of(name) >= FINDING_FROM, 1), else_=0)) for name in names]
+    statement = select(*has).where(results.c.run_id == run_id, results.c.status == "done")
+    if not gone:
+        statement = statement.select_from(results.join(images, _IS_RESULT)).where(images.c.gone_at.is_(None))
+    counted = connection.execute(statement).one()
+    return {name: int(count or 0) for name, count in zip(names, counted, strict=True)}
 
 
 _IS_RESULT = results.c.image_id == images.c.id

@@ -32,7 +32,9 @@ class EarlyStart:
             for device in devices:
                 name = node_name(EXPLAIN_QUEUE, device)
                 log_file = settings.home / "logs" / f"{name}.log"
-                self.workers[name] = spawn_worker(settings, name, EXPLAIN_QUEUE, device, log_file)
+                self.workers[name] = spawn_worker(
+                    settings, name, EXPLAIN_QUEUE, device, log_file, len(devices)
+                )
         except BaseException:
             self.end()
             raise

@@ -15,6 +15,7 @@ from db.ledger import Ledger
 from db.results import COLUMNS, Filter, read_predictions
 from db.runs import Run
 from producer.tables import Column, Table
+from worker.explain.decision import findings_seen
 
 PARQUET_ROWS = 10_000
 
@@ -135,7 +136,7 @@ def _usual_table(rows: Sequence[dict[str, Any]], run: Run, title: str) -> Table:
         }
         table.add_row(
             row["path"].removeprefix(run.root.rstrip("/") + "/"),
-            row["class"] or row["status"],
+            _predicted(row),
             *(of_row or [_shown(row["probability"], run)]),
             *(_shown(cells[name], run) for name, _ in shown),
         )
@@ -147,6 +148,12 @@ def _shown(value: Any, run: Run) -> str:
         return f"{value:.3f}"
     text = "" if value is None else str(_text(value))
     return text.removeprefix(run.output + "/").removeprefix(run.root.rstrip("/") + "/")
+
+
+def _predicted(row: dict[str, Any]) -> str:
+    """The class, or all findings at 0.5 or more, the most probable first; without a result the status."""
+    seen = [name for name, _ in findings_seen(row["probabilities"])]
+    return ", ".join(seen) if len(seen) > 1 else row["class"] or row["status"]
 
 
 def _origin(row: dict[str, Any]) -> str:

@@ -74,7 +74,7 @@ def _list_names(archive: str) -> frozenset[str] | None:
 
 def _is_gone(root: str, path: str, archives: _MemberNames) -> bool:
     if (member := split_member_path(path, Path(root))) is not None:
-        names = archives.of(os.path.join(root, member[0]))  # noqa: PTH118
+        names = archives.of(os.path.join(root, member[0]))  # noqa: PTH118 - a million are asked for
         return names is not None and member[1] not in names
     try:
         status = Path(root, unescape_path(root, path)).stat()

@@ -26,7 +26,7 @@ def note_interrupts() -> None:
             signal.signal(number, _note)
 
 
-def _note(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+def _note(number: int, frame: FrameType | None) -> None:
     _asked.set()
     raise KeyboardInterrupt
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from worker.class_names import is_no_finding
 from worker.errors import XraycamError
 from worker.train.dataset_layout import DatasetError, class_files, class_names
-from worker.train.label_table import NO_FINDING, read_label_table
+from worker.train.label_table import read_label_table
 
 
 class TrainingRefused(XraycamError):
@@ -39,7 +40,7 @@ def class_counts(given: LabelRequest, what: str, wanted: Sequence[str] | None = 
             raise TrainingRefused("--images is for a CSV file of labels; a folder holds its images")
         names = class_names(folder, None if given.findings else wanted, what=what)
         if given.findings:
-            names = tuple(name for name in names if name.casefold() not in NO_FINDING)
+            names = tuple(name for name in names if not is_no_finding(name))
             if len(names) < 2:
                 raise TrainingRefused(f"--findings: {folder} has fewer than two sub-folders of findings")
         return {name: len(class_files(folder, name)) for name in names}

@@ -10,7 +10,7 @@ import click
 from worker.remote.folder import RemoteFolder, place_of
 
 
-class FolderOrUrl(click.ParamType):  # type: ignore[type-arg]
+class FolderOrUrl(click.ParamType):  # type: ignore[type-arg]  # Click 8.1 has none
     """A folder as a Path, an object store's as a RemoteFolder, or the URL of a DICOMweb server as it is."""
 
     name = "folder"
@@ -18,15 +18,15 @@ class FolderOrUrl(click.ParamType):  # type: ignore[type-arg]
     def convert(
         self,
         value: Any,
-        param: click.Parameter | None,  # noqa: ARG002
-        ctx: click.Context | None,  # noqa: ARG002
+        param: click.Parameter | None,
+        ctx: click.Context | None,
     ) -> Path | RemoteFolder | str:
         if isinstance(value, Path) or str(value).startswith(("dicomweb+http://", "dicomweb+https://")):
-            return value  # type: ignore[no-any-return]
+            return value  # type: ignore[no-any-return]  # text, or what a default gave
         return place_of(str(value))
 
 
-class OutputPlace(click.ParamType):  # type: ignore[type-arg]
+class OutputPlace(click.ParamType):  # type: ignore[type-arg]  # Click 8.1 has none
     """A folder as a Path, or an object store's as a RemoteFolder."""
 
     name = "folder"
@@ -34,7 +34,7 @@ class OutputPlace(click.ParamType):  # type: ignore[type-arg]
     def convert(
         self,
         value: Any,
-        param: click.Parameter | None,  # noqa: ARG002
-        ctx: click.Context | None,  # noqa: ARG002
+        param: click.Parameter | None,
+        ctx: click.Context | None,
     ) -> Path | RemoteFolder:
         return value if isinstance(value, (Path, RemoteFolder)) else place_of(str(value))

@@ -85,7 +85,7 @@ def _folder_for_sockets() -> str:
     TMPDIR may be none: the kernel takes 107 bytes, and there may be signs in it such as % or #.
     Raises XraycamError.
     """
-    named = (tempfile.gettempdir(), os.environ.get("XDG_RUNTIME_DIR", ""), "/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
+    named = (tempfile.gettempdir(), os.environ.get("XDG_RUNTIME_DIR", ""), "/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - the socket lies in a folder of its own
     for folder in named:
         if _SIMPLE_PATH.fullmatch(folder) and os.access(folder, os.W_OK | os.X_OK):
             return folder

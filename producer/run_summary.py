@@ -13,13 +13,14 @@ import click
 from db import runs
 from db.gone_files import count_gone
 from db.grouped_results import count_burned_in
-from db.results import Filter
+from db.results import Filter, count_findings
 from db.runs import HALTED, SCANNING, get_run
 from producer.attribution_report import attribution_report
 from producer.cli import SOME_FAILED
 from producer.formats import write_csv
 from producer.known_workers import live_workers
 from producer.progress import ProgressDisplay, inference_workers, stall_reason, wait_for_run
+from producer.run_findings import findings_of
 from producer.tables import Column, Table
 from worker.counted_words import counted
 from worker.errors import XraycamError
@@ -44,8 +45,12 @@ def summarize(session: Session, run: Run, report: Path | None = None) -> int:
         gone = count_gone(connection, run.id)
     columns = (Column("result"), Column("images", right=True))
     table = Table(columns, title=f"run {run.id}: {found.done} done, {found.failed} failed")
+    findings = findings_of(session, run)
+    having = session.ledger.query(count_findings, run.id, findings, gone=False)
+    for name, count in having.items():
+        table.add_row(f"{name}, at 0.5 or more", str(count))
     for name, count in session.ledger.query(runs.count_by_class, run.id).items():
-        if count > gone.get(name, 0):
+        if name not in having and count > gone.get(name, 0):
             table.add_row(name, str(count - gone.get(name, 0)))
     for reason, count in session.ledger.query(runs.failures_by_reason, run.id).items():
         table.add_row(f"failed: {reason}", str(count))

@@ -92,7 +92,7 @@ def scan(
             yield from _members(file, path, counts, matches, inside)
         else:
             counts.found += 1
-            yield _scanned(path, os.stat(file))  # noqa: PTH116
+            yield _scanned(path, os.stat(file))  # noqa: PTH116 - a million are asked for
         return
     try:
         for found in walk(
@@ -156,7 +156,7 @@ def _members(
             yield ScannedFile(*member)
     except (ImageError, OSError):
         counts.found += 1
-        yield _scanned(path, os.stat(file))  # noqa: PTH116
+        yield _scanned(path, os.stat(file))  # noqa: PTH116 - a million are asked for
 
 
 def _not_dicom(entry: os.DirEntry[str], path: str, inside: str) -> str | None:

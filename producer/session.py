@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -76,6 +77,8 @@ def open_session() -> Session:
             ledger.retry_timeout = LONG_RETRY_TIMEOUT
     migrate(ledger)
     ledger.retry_timeout = LONG_RETRY_TIMEOUT
+    # Modules stay until the end, where looking through them all takes as long as a query.
+    gc.freeze()
     return Session(settings, ledger, _console(sys.stdout), _console(sys.stderr))
 
 

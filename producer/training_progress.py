@@ -24,6 +24,7 @@ from producer.session import Session
 from producer.wrapped_text import print_wrapped
 from worker.counted_words import counted
 from worker.errors import XraycamError
+from worker.model.doubts import doubts
 from worker.model.metadata import read_metadata
 from worker.model.store import store_of
 from worker.queue.messages import TRAIN_QUEUE
@@ -183,6 +184,7 @@ def report_training(session: Session, training: Training) -> int:
         told = (
             *describe_maps(figures),
             *left_out_of(session, training.version),
+            *doubts_of(session, training.version),
             *occlusion_report_of(session, training.version),
         )
         for line in told:
@@ -216,6 +218,17 @@ def left_out_of(session: Session, version: str) -> Iterator[str]:
     except (XraycamError, LedgerError):
         return
     yield from describe_left_out(training.get("data", {}), training.get("findings"))
+
+
+def doubts_of(session: Session, version: str) -> Iterator[str]:
+    """What the validation figures of a version do not bear out; nothing where it is gone."""
+    try:
+        model = session.ledger.query(get_model, version)
+        training = read_metadata(store_of(session.settings).fetch(model.version, model.digest)).training
+    except (XraycamError, LedgerError):
+        return
+    for doubt in doubts(training["validation"]):
+        yield f"warning: {doubt}"
 
 
 def describe_left_out(data: dict[str, Any], findings: dict[str, Any] | None) -> Iterator[str]:

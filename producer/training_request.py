@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -121,12 +121,20 @@ class TrainingRequest:
     findings: bool = False
 
 
-def request_training(ledger: Ledger, settings: Settings, request: TrainingRequest) -> Training:
-    """Check everything that can be checked here, and record the training in the ledger.
+def request_training(
+    ledger: Ledger,
+    settings: Settings,
+    request: TrainingRequest,
+    on_message: Callable[[str], object] = lambda _: None,
+) -> Training:
+    """Check everything that can be checked here, and record the training in the ledger; `on_message` is told
+    what was chosen without being asked for.
 
     Raises XraycamError for what cannot be trained.
     """
     recipe = recipe_from(request.recipe, request.changes, request.architecture)
+    if (request.init_weights or settings.init_weights) == "none":
+        recipe = _from_random_weights(recipe, request, on_message)
     dataset = request.dataset.expanduser().absolute()
     options = _options(settings, request)
     images = None if options.images is None else Path(options.images)
@@ -150,6 +158,25 @@ def request_training(ledger: Ledger, settings: Settings, request: TrainingReques
         options=options.model_dump(mode="json"),
         epochs=recipe.epochs,
     )
+
+
+_OF_WHAT_LEARNS = re.compile(r"\s*(freeze_until|batch_norm|stages\.\d+\.head_only)\s*=")
+
+
+def _from_random_weights(
+    recipe: Recipe, request: TrainingRequest, on_message: Callable[[str], object]
+) -> Recipe:
+    """Everything learns, unless the recipe is a file, or what learns was `--set`: then that is said."""
+    if recipe.learns_everything:
+        return recipe
+    if request.recipe in RECIPES and not any(_OF_WHAT_LEARNS.match(change) for change in request.changes):
+        on_message("random weights: all layers learn, none is frozen")
+        return recipe.from_random_weights()
+    on_message(
+        "warning: by this recipe part of the network stays random; to have all of it learn: "
+        "--set freeze_until=null --set batch_norm=released"
+    )
+    return recipe
 
 
 def check_version(ledger: Ledger, settings: Settings, version: str) -> None:

@@ -59,6 +59,11 @@ def main() -> None:
         action="store_true",
         help="train nothing: fit the check of the input anew for the weights that are there",
     )
+    parser.add_argument(
+        "--card-only",
+        action="store_true",
+        help="train and measure nothing: put the figures given by --cross-validation into record and card",
+    )
     parser.add_argument("--elsewhere", type=Path, help="JSON of figures on other pictures, for the card")
     arguments = parser.parse_args()
     recipe = recipe_named(arguments.recipe)
@@ -68,6 +73,9 @@ def main() -> None:
     figures: dict[str, Any] = {}
     if found:
         figures["cross_validation"] = {one["recipe"]["name"]: one for one in found}
+    if arguments.card_only:
+        _card_anew(arguments.out, dataset, figures)
+        return
     if arguments.input_check_only:
         _check_anew(arguments.out, dataset, arguments.elsewhere)
         return
@@ -130,6 +138,15 @@ def _check_anew(folder: Path, dataset: LabelledDataset, elsewhere: Path | None) 
     new = add_check(folder, check, figures)
     (folder / CARD_FILE).write_text(model_card(new), encoding="utf-8")
     print(json.dumps(figures["kinds"], indent=1))
+
+
+def _card_anew(folder: Path, dataset: LabelledDataset, figures: dict[str, Any]) -> None:
+    old = read_metadata(folder)
+    if old.training["data"]["digest"] != dataset.digest:
+        raise DatasetError(f"{folder} was not trained on {dataset.root}; train it anew")
+    new = old.model_copy(update={"training": {**old.training, **figures}})
+    write_metadata(folder, new)
+    (folder / CARD_FILE).write_text(model_card(new), encoding="utf-8")
 
 
 def _tell_check(done: int, of: int) -> None:

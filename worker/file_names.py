@@ -30,12 +30,12 @@ IMAGE_EXTENSIONS = frozenset(
 
 def is_sidecar(file: Path | str) -> bool:
     """Whether a file among images is, by its ending, something that accompanies them."""
-    return os.path.splitext(file)[1].lower() in _SIDECARS  # noqa: PTH122
+    return os.path.splitext(file)[1].lower() in _SIDECARS  # noqa: PTH122 - a million are asked for
 
 
 def has_image_extension(file: Path | str) -> bool:
     """Whether a file is, by its ending, an image of a kind that is read."""
-    return os.path.splitext(file)[1].lower() in IMAGE_EXTENSIONS  # noqa: PTH122
+    return os.path.splitext(file)[1].lower() in IMAGE_EXTENSIONS  # noqa: PTH122 - a million are asked for
 
 
 # Of Linux's and macOS's file systems, in bytes.
@@ -77,8 +77,8 @@ def escape_path(path: str) -> str:
 
 def unescape_path(root: str, path: str) -> str:
     """The path below `root` that `escape_path` wrote as `path`; a file of just that name comes first."""
-    if "\\x" not in path or os.path.lexists(os.path.join(root, path)):  # noqa: PTH118
+    if "\\x" not in path or os.path.lexists(os.path.join(root, path)):  # noqa: PTH118 - a million are asked for
         return path
     meant = _ESCAPES.sub(lambda found: bytes.fromhex(found[0].replace(rb"\x", b"").decode()), path.encode())
     decoded = os.fsdecode(meant)
-    return decoded if os.path.lexists(os.path.join(root, decoded)) else path  # noqa: PTH118
+    return decoded if os.path.lexists(os.path.join(root, decoded)) else path  # noqa: PTH118 - a million are asked for

@@ -9,19 +9,21 @@ import socket
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from worker.errors import XraycamError
+from worker.processors import usable_processors
 from worker.remote.folder import RemoteFolder, place_of
 from worker.remote.urls import refuse_url
 
 PREFIX = "XRAYCAM_"
+# Beside a network on the CPU, which takes half of the processors' time, so many do without more processes.
+THREADS_ON_CPU = 2
 
 
 _ENCODE = "in a user name or password write # as %23, / as %2F, ? as %3F and @ as %40"
@@ -42,12 +44,19 @@ class SettingsError(XraycamError):
     """Raised when a setting has a value that cannot be."""
 
 
-class Settings(BaseSettings):
-    """The settings; each is the environment variable `XRAYCAM_<NAME>`."""
+class Settings(BaseModel):
+    """The settings; each is the environment variable `XRAYCAM_<NAME>`, in whatever case, where not given.
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid", allow_inf_nan=False
-    )
+    An empty variable counts as unset.
+    """
+
+    # Not of pydantic-settings: importing it takes as long as a query, in every process that starts.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+    def __init__(self, **given: Any) -> None:
+        variables = {name.upper(): value for name, value in os.environ.items()} | dict(os.environ)
+        found = {name: variables.get(PREFIX + name.upper()) for name in type(self).model_fields}
+        super().__init__(**({name: value for name, value in found.items() if value} | given))
 
     home: Path = Field(Path("xraycam-data"), description="folder for ledger, models and overlays")
     broker_url: SecretStr | None = Field(
@@ -65,9 +74,21 @@ class Settings(BaseSettings):
         description="overlays: a path or a URL (s3://bucket/prefix); unset: `overlays` in the home folder",
     )
     chunk_size: int = Field(128, ge=1, le=1024, description="images a message stands for")
-    batch_size: int = Field(16, ge=1, le=512, description="images through the network at once")
+    batch_size: int = Field(
+        16, ge=0, le=512, description="images through the network at once; auto (0): measured at start"
+    )
     threads: int = Field(
-        0, ge=0, le=64, description="threads to decode and to render; 0: one per processor, 4 at most"
+        0,
+        ge=0,
+        le=1024,
+        description="threads to decode, and as many to render; 0: the device's share of the processors",
+    )
+    processes: int = Field(
+        0,
+        ge=0,
+        le=256,
+        description="processes to decode and render in; 1: the worker's own; 0: one for each thread, but "
+        "the worker's own for up to 2 on a CPU",
     )
     lease_timeout: float = Field(
         60.0, ge=1.0, le=3600.0, description="how long a chunk stays with a worker that went silent"
@@ -131,6 +152,11 @@ class Settings(BaseSettings):
         None, description="certificates that DICOM nodes are checked by (PEM); unset: the system's"
     )
     umask: str = Field("077", pattern="^0?[0-7]{3}$", description="permissions that new files do not get")
+
+    @field_validator("batch_size", mode="before")
+    @classmethod
+    def _measured(cls, value: Any) -> Any:
+        return 0 if value == "auto" else value
 
     @field_validator("home", "identity_key_file")
     @classmethod
@@ -239,7 +265,13 @@ class Settings(BaseSettings):
 
     @property
     def worker_threads(self) -> int:
-        return self.threads or min(4, os.cpu_count() or 1)
+        """Threads to decode, and as many to render, of a process that has all processors for itself."""
+        return self.threads or usable_processors()
+
+    def worker_processes(self, *, on_cpu: bool) -> int:
+        """Processes to decode and to render in, 1: the worker's own; `on_cpu`: the network runs there."""
+        threads = self.worker_threads
+        return self.processes or (1 if on_cpu and threads <= THREADS_ON_CPU else threads)
 
     @property
     def passwords(self) -> set[str]:

@@ -53,6 +53,7 @@ def load_model_in_child(**_: Any) -> None:
         from worker.serve.context import station
 
         station().models.start()
+        station().pipeline.wait_until_ready()
     except (XraycamError, LedgerError) as error:
         # The worker stays up: each chunk tries again, and says what is wrong.
         log.error("not ready yet: %s", error)

@@ -31,10 +31,10 @@ def import_tensorflow() -> None:
     """
     hidden = [name for name in _OPTIONAL if name not in sys.modules]
     for name in hidden:
-        sys.modules[name] = None  # type: ignore[assignment]
+        sys.modules[name] = None  # type: ignore[assignment]  # None hides a module
     try:
-        import keras  # noqa: F401
-        import tensorflow  # noqa: F401
+        import keras  # noqa: F401 - is imported while matplotlib and scikit-learn are hidden
+        import tensorflow  # noqa: F401 - is imported while matplotlib and scikit-learn are hidden
     finally:
         for name in hidden:
             del sys.modules[name]

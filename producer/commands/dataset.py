@@ -111,6 +111,7 @@ def evaluate_command(dataset: Path, model: str | None, output: Path | None, imag
 
     from producer.labels_argument import labels_at
     from producer.session import open_session, output_dir
+    from worker.model.doubts import doubts
     from worker.model.metadata import METRICS_FILE
     from worker.model.store import store_of
     from worker.settings import load_settings
@@ -129,6 +130,8 @@ def evaluate_command(dataset: Path, model: str | None, output: Path | None, imag
             )
     found = json.loads((target / METRICS_FILE).read_text(encoding="utf-8"))
     _table(found).print(session.out)
+    for doubt in doubts(found["figures"], name_rare=False):
+        session.out.print(f"warning: {doubt}", soft_wrap=True, markup=False)
     session.out.print(f"all figures, and pictures: {target}", soft_wrap=True, markup=False)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from producer.overlay_side_argument import OverlaySide
 from worker.counted_words import counted
 from worker.explain.names import AUTO, COLORMAPS, METHODS
 
@@ -213,12 +214,20 @@ def _load(session: Session, version: str | None, layers: Sequence[str]) -> tuple
     "--opacity", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Maximum overlay opacity."
 )
 @click.option(
+    "--overlay-side",
+    type=OverlaySide(),
+    metavar="N|full",
+    default=320,
+    show_default=True,
+    help="Longer side of each panel in pixels, at most; 'full': the image's own.",
+)
+@click.option(
     "--limit", type=click.IntRange(1), default=20, show_default=True, help="Maximum images of FOLDER."
 )
 @click.option("--output", type=click.Path(path_type=Path, file_okay=False), help="Folder for the pictures.")
 def compare_command(
     source: Path, layers: tuple[str, ...], methods: tuple[str, ...], model: str | None, target: str,
-    colormap: str, opacity: float, limit: int, output: Path | None,
+    colormap: str, opacity: float, overlay_side: int | str, limit: int, output: Path | None,
 ) -> None:  # fmt: skip
     """Draw where the score came from at several layers, by several methods: one picture for each image.
 
@@ -255,6 +264,7 @@ def compare_command(
                 target=index,
                 colormap=colormap,
                 opacity=opacity,
+                overlay_side=overlay_side,
                 limit=limit,
                 limits=limits_of(session.settings),
                 on_message=session.tell,

@@ -43,7 +43,9 @@ def show(version: str) -> None:
     session = open_session()
     model = session.ledger.query(get_model, version)
     folder = store_of(session.settings).fetch(model.version, model.digest)
-    shown = read_metadata(folder).model_dump(mode="json", exclude={"layers"})
+    metadata = read_metadata(folder)
+    ours = set() if metadata.network is None else {"alpha", "head"}  # of networks that are built here
+    shown = metadata.model_dump(mode="json", exclude={"layers", *ours})
     click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
     card = folder / CARD_FILE
     if card.exists():
@@ -97,6 +99,12 @@ def rollback() -> None:
     type=click.Choice(["softmax", "sigmoid"]),
     help="For a Keras file whose last layer has no activation.",
 )
+@click.option(
+    "--findings/--exclusive",
+    default=None,
+    help="For a Keras file with a sigmoid for each class: whether an image may have several of them. Without "
+    "it: not where one is called Normal or alike.",
+)
 @click.option("--version", help="For a Keras file: the name of the version; without it, the file's.")
 @click.option("--promote", is_flag=True, help="Make it current, too.")
 def import_(
@@ -105,6 +113,7 @@ def import_(
     positive: str | None,
     preprocessing: str | None,
     output: Literal["softmax", "sigmoid"] | None,
+    findings: bool | None,
     version: str | None,
     promote: bool,
 ) -> None:
@@ -120,7 +129,7 @@ def import_(
     from worker.errors import ModelError
     from worker.model.metadata import METADATA_FILE
 
-    options = (classes, positive, preprocessing, output, version)
+    options = (classes, positive, preprocessing, output, version, None if findings is None else "said")
     if path.is_dir() and ((path / METADATA_FILE).exists() or not any(options)):
         if any(options):
             raise ModelError(f"{path} is a model folder, which says all of itself; give --promote at most")
@@ -130,7 +139,7 @@ def import_(
         raise ModelError(f"{path} does not exist")
     with tempfile.TemporaryDirectory(prefix="xraycam-import-") as place:
         folder = Path(place) / "model"
-        _import_keras(path, folder, classes, positive, preprocessing, output, version)
+        _import_keras(path, folder, classes, positive, preprocessing, output, findings, version)
         _register(folder, f"imported from {path.absolute()}", promote=promote)
 
 
@@ -141,6 +150,7 @@ def _import_keras(
     positive: str | None,
     preprocessing: str | None,
     output: Literal["softmax", "sigmoid"] | None,
+    findings: bool | None,
     version: str | None,
 ) -> None:
     import re
@@ -161,9 +171,30 @@ def _import_keras(
     with quiet_tensorflow(load_settings()):
         from worker.model.importing import import_keras
 
-        import_keras(
-            path, folder, version=name, classes=names, preprocessing=fields, positive=positive, output=output
+        made = import_keras(
+            path,
+            folder,
+            version=name,
+            classes=names,
+            preprocessing=fields,
+            positive=positive,
+            output=output,
+            findings=findings,
         )
+    half = made.training["imported"].get("half_precision")
+    if half is not None:
+        click.echo(
+            f"the model computes in {half}, here it does in single precision: its probabilities will "
+            "differ from those of Keras by the error of the former; compare some, see docs/own-models.md",
+            err=True,
+        )
+    if made.output == "sigmoid" and findings is None:
+        taken, other = (
+            ("findings, of which an image may have several", "exclusive")
+            if made.has_findings
+            else ("classes of which an image has one, the most probable", "findings")
+        )
+        click.echo(f"{', '.join(names)} are taken as {taken}; if not, import with --{other}", err=True)
 
 
 def _register(folder: Path, source: str, *, promote: bool) -> None:

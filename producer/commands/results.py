@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from worker.explain.names import COLORMAPS
+from worker.processors import usable_processors
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -29,9 +29,13 @@ TABLE_ROWS = 50
 
 @click.command("results")
 @click.argument("run", type=int, required=False)
-@click.option("--class", "class_name", help="Only images predicted as this class.")
 @click.option(
-    "--min-probability", type=click.FloatRange(0, 1), help="Minimum probability of the predicted class."
+    "--class", "class_name", help="Only images predicted as this class, or with this finding at 0.5 or more."
+)
+@click.option(
+    "--min-probability",
+    type=click.FloatRange(0, 1),
+    help="Minimum probability of the predicted class, or of the finding that --class names.",
 )
 @click.option(
     "--min-score", type=click.FloatRange(0, 100), help="At least this score, of the model's positive class."
@@ -92,6 +96,7 @@ def results_command(
 
     from db.results import COLUMNS, Filter, count_predictions
     from producer import formats
+    from producer.run_findings import findings_of
     from producer.session import ensure_output_file, open_session
     from worker.counted_words import counted
 
@@ -104,7 +109,8 @@ def results_command(
     names = None if columns is None else _columns(session, chosen_run, columns)
     if output_format == "table" and limit is None:
         limit = TABLE_ROWS
-    chosen = Filter(run=chosen_run.id, limit=limit, **wanted)
+    is_finding = wanted["class_name"] is not None and wanted["class_name"] in findings_of(session, chosen_run)
+    chosen = Filter(run=chosen_run.id, limit=limit, is_finding=is_finding, **wanted)
     _check_known(session, chosen)
     output = None if output is None else ensure_output_file(output)
     if (note := _gone_note(session, chosen_run)) is not None:
@@ -248,7 +254,7 @@ def _check_known(session: Session, chosen: Filter) -> None:
         ("--class", chosen.class_name, Filter(run=run, class_name=chosen.class_name), count_by_class),
         ("--reason", chosen.reason, Filter(run=run, reason=chosen.reason), failures_by_reason),
     ):
-        if value is None or _has_any(session, alone):
+        if value is None or _has_any(session, alone) or (option == "--class" and chosen.is_finding):
             continue
         if value not in (known := session.ledger.query(look, run)):
             has = ", ".join(f"{name} ({count})" for name, count in known.items()) or "none yet"
@@ -325,7 +331,7 @@ def recolour_run(
             return str(error)
         return None
 
-    threads = os.cpu_count() or 1
+    threads = usable_processors()
     waiting: deque[Future[str | None]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for row in read_predictions(ledger, Filter(run=run.id, status="done")):

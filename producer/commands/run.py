@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from producer.commands.workers import batch_size_option
+from producer.overlay_side_argument import OverlaySide
 from producer.places import FolderOrUrl, OutputPlace
 from worker.counted_words import counted
-from worker.explain.names import AUTO, COLORMAPS, METHODS, OUTPUT_FORMATS, SCALES
+from worker.explain.names import AUTO, COLORMAPS, METHODS, OUTPUT_FORMATS, SCALES, USUAL_SIDE
 from worker.images.dicom import ACCEPTABLE
 from worker.odd_words import FLAG, ODD_CHOICES
 from worker.remote.folder import RemoteFolder
@@ -61,10 +63,13 @@ _OPTIONS = (
                  help="Where colours end: at the heat that the hottest quarter of the model version's "
                  "validation images reach, so that weak evidence looks weak; or at each image's own "
                  "maximum."),
-    click.option("--no-caption", is_flag=True, help="No band under the picture, which keeps its own size."),
+    click.option("--no-caption", is_flag=True, help="No band under the picture."),
     click.option("--outlines", is_flag=True, help="Draw the outlines of what --masks marks."),
     click.option("--output-format", type=click.Choice(OUTPUT_FORMATS), default="jpeg", show_default=True,
                  help="File format of the overlays."),
+    click.option("--overlay-side", type=OverlaySide(), metavar="N|full", default=USUAL_SIDE,
+                 show_default=True, help="Longer side of the overlays' pictures in pixels, at most; 'full': "
+                 "the image's own. It changes how they are drawn, and nothing that is measured."),
     click.option("--heatmaps", is_flag=True, help="Keep the raw heatmaps (.npz) beside the overlays."),
     click.option("--model", help="Model version to use; without it, whichever is current."),
     click.option("--site", help="Decide by the threshold that 'calibrate --site' made for this site and the "
@@ -112,6 +117,7 @@ def request_from(given: dict[str, Any]) -> Request:
         colormap=given["colormap"],
         opacity=given["opacity"],
         output_format=given["output_format"],
+        overlay_side=given["overlay_side"],
         heatmaps=given["heatmaps"],
         scale=given["scale"],
         caption=not given["no_caption"],
@@ -223,6 +229,7 @@ def send_or_run_here(session: Session, run: Run) -> int:
 @click.command("run")
 @request_options
 @click.option("--gpus", default="all", show_default=True, help="GPUs to use: all, none, or numbers: 0,1.")
+@batch_size_option
 @click.option("--no-report", is_flag=True, help="Do not write the report that opens in a browser.")
 def run_command(gpus: str, no_report: bool, dry_run: bool, dicom_results: str | None, **given: Any) -> None:
     """Explain every X-ray of FOLDER: start what is needed, wait, stop it again.

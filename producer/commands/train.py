@@ -135,7 +135,9 @@ def _create_or_resume(
     from producer.training_request import TrainingRequest, check_version, request_training
 
     if dataset is not None:
-        return request_training(session.ledger, session.settings, TrainingRequest(dataset, **given))
+        return request_training(
+            session.ledger, session.settings, TrainingRequest(dataset, **given), session.tell
+        )
     assert resume is not None  # one of the two is given
     context = click.get_current_context()
     unused = [
@@ -143,7 +145,7 @@ def _create_or_resume(
         for parameter in context.command.params
         if parameter.name in given
         and parameter.name != "version"
-        and context.get_parameter_source(parameter.name).name == "COMMANDLINE"  # type: ignore[union-attr]
+        and context.get_parameter_source(parameter.name).name == "COMMANDLINE"  # type: ignore[union-attr]  # has one
     ]
     if unused:
         raise click.UsageError(

@@ -2,7 +2,28 @@
 
 from __future__ import annotations
 
+import os
+
 import click
+
+
+def _to_settings(_: click.Context, __: click.Parameter, value: str | None) -> None:
+    if value is None:
+        return
+    if value != "auto" and not (value.isascii() and value.isdigit() and 1 <= int(value) <= 512):
+        raise click.BadParameter(f"{value!r} is neither 'auto' nor a number from 1 to 512")
+    # Before the settings are read, here and by the workers.
+    os.environ["XRAYCAM_BATCH_SIZE"] = value
+
+
+batch_size_option = click.option(
+    "--batch-size",
+    metavar="N|auto",
+    expose_value=False,
+    callback=_to_settings,
+    help="Images through the network at once, of the workers started here; auto: measured when they start, "
+    "for at most 20 s. Otherwise XRAYCAM_BATCH_SIZE.",
+)
 
 
 @click.command("worker")
@@ -12,6 +33,7 @@ import click
     show_default=True,
     help="GPUs to use: all, none, or numbers: 0,1. One worker for each; one for the CPU without any.",
 )
+@batch_size_option
 @click.option("--queues", default="explain", show_default=True, help="Queues to serve, separated by commas.")
 @click.option(
     "--metrics-port",

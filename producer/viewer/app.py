@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from collections import OrderedDict
+from dataclasses import replace
 from typing import Any
 
 from starlette.applications import Starlette
@@ -25,6 +26,7 @@ from db.reviews import own_reviews, remove_review, save_review
 from db.runs import Run, get_run, list_runs, progress
 from db.trainings import list_trainings
 from db.workers import list_workers
+from producer.run_findings import findings_of
 from producer.session import Session
 from producer.viewer.facts import run_facts
 from producer.viewer.pages import PAGES, RUNS_SCRIPTS, SERVE_SCRIPTS, page
@@ -118,7 +120,7 @@ class Viewer:
             Mount("/assets", StaticFiles(directory=PAGES)),
         ]
 
-    def overview(self, request: Request) -> Response:  # noqa: ARG002
+    def overview(self, request: Request) -> Response:
         """The newest runs with their progress, workers and trainings."""
         shown = []
         for run in self._ledger.query(list_runs):
@@ -153,7 +155,7 @@ class Viewer:
         run, reader = self._run(request), request.state.reader
         given = request.query_params
         try:
-            query = _query(given, reader)
+            query = self._of_finding(run, _query(given, reader))
             after = _after(given.get("after"))
         except ValueError as error:
             raise HTTPException(400, str(error)) from None
@@ -213,6 +215,14 @@ class Viewer:
             raise HTTPException(422, str(error)) from None
         return Response(status_code=204)
 
+    def _of_finding(self, run: Run, query: PageQuery) -> PageQuery:
+        """The query, if it names a finding, for all that have it, not only as the most probable one."""
+        if query.class_name is None:
+            return query
+        facts = self._facts.get(run)
+        findings = findings_of(self._session, run) if facts is None else facts["findings"]
+        return replace(query, is_finding=query.class_name in findings)
+
     def _run(self, request: Request) -> Run:
         try:
             return self._ledger.query(get_run, request.path_params["run"])
@@ -227,7 +237,7 @@ def make_app(session: Session, access: Access) -> Starlette:
                      exception_handlers={LedgerError: _ledger_away})  # fmt: skip
 
 
-async def _ledger_away(request: Request, error: Exception) -> Response:  # noqa: ARG001
+async def _ledger_away(request: Request, error: Exception) -> Response:
     return PlainTextResponse(str(error), 503)
 
 

@@ -12,9 +12,10 @@ from db.browse import RunCounts, count_results
 from db.errors import LedgerError
 from db.ledger import Ledger
 from db.models import get_model
-from db.results import model_versions_of_run
+from db.results import count_findings, model_versions_of_run
 from db.runs import Run, progress
 from producer.attribution_report import attribution_report
+from producer.run_findings import findings_of
 from producer.session import Session
 from producer.viewer.model_facts import model_sections
 from worker.errors import XraycamError
@@ -31,8 +32,11 @@ _LISTS = {"layers": "--layer", "methods": "--method", "accept": "--accept"}
 def run_facts(session: Session, run: Run) -> dict[str, Any]:
     """What the pages show of a run, as JSON; counts everything, which takes seconds for a million images."""
     found = session.ledger.query(progress, run.id)
+    findings = findings_of(session, run)
     with session.ledger.read() as connection:
         counts = count_results(connection, run.id)
+        having = count_findings(connection, run.id, findings)
+    none = {name: count for name, count in counts.classes.items() if name == NO_FINDING or not having}
     versions = session.ledger.query(model_versions_of_run, run.id)
     return {
         "run": {
@@ -44,7 +48,8 @@ def run_facts(session: Session, run: Run) -> dict[str, Any]:
         },
         "images": {"all": found.images, "done": found.done, "failed": found.failed, "pending": found.pending},
         "classes": classes_of(session.ledger, versions, counts),
-        "counts": asdict(counts),
+        "findings": list(findings),
+        "counts": asdict(counts) | {"classes": having | none},
         "command": command_of(run),
         "software": software_versions(),
         "models": [model_facts(session, name) for name in versions],

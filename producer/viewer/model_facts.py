@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from worker.model.doubts import doubts
 from worker.model.metadata import ModelMetadata
 
 Section = dict[str, Any]
@@ -47,7 +48,11 @@ def _validation(training: dict[str, Any]) -> Section | None:
         ["Expected calibration error", f"{found['expected_calibration_error']:.3f}"],
     ]
     text = f"Measured on {count} images of the training folder that were held out of training."
-    return _section("Validation", text, ["measure", "value"], rows)
+    return _section("Validation", text + _doubts(found), ["measure", "value"], rows)
+
+
+def _doubts(found: dict[str, Any]) -> str:
+    return "".join(f" {doubt[0].upper()}{doubt[1:]}." for doubt in doubts(found))
 
 
 def _findings(found: dict[str, Any]) -> Section:
@@ -77,7 +82,7 @@ def _findings(found: dict[str, Any]) -> Section:
     )
     text = (
         f"Measured on {found['images_in_all']} images of the training data that were held out of training, "
-        "each finding on those on which it is known; 95% intervals."
+        "each finding on those on which it is known; 95% intervals." + _doubts(found)
     )
     head = [
         "finding",
@@ -111,8 +116,13 @@ def _cross_validation(training: dict[str, Any]) -> Section | None:
         return None
     low, high = found["pooled"]["auc_interval"]
     rows = [["as they are", f"{found['pooled']['auc']:.3f} ({low:.3f} to {high:.3f})"]]
-    rows += [[name, f"{auc:.3f}"] for name, auc in found["pooled_auc_on_changed_copies"].items()]
-    text = "Every image judged by a network that has not seen it, as it is and after changes to the image."
+    for source, one in found.get("by_source", {}).items():
+        low, high = one["auc_interval"]
+        rows.append([f"of {source}, mean of the folds", f"{one['auc']:.3f} ({low:.3f} to {high:.3f})"])
+    changed = found.get("pooled_auc_on_changed_copies", {})
+    rows += [[name, f"{auc:.3f}"] for name, auc in changed.items()]
+    text = "Every image judged by a network that has not seen it"
+    text += ", as it is and after changes to the image." if changed else "."
     head = ["held-out images", "area under the ROC curve"]
     return _section("Cross-validation and robustness", text, head, rows)
 

@@ -12,7 +12,8 @@ from PIL import Image, UnidentifiedImageError
 
 from db.runs import Run
 from worker.errors import ImageError, XraycamError
-from worker.explain.overlay import STRIP_PIXELS
+from worker.explain.names import FULL
+from worker.explain.overlay import STRIP_PIXELS, drawn_size
 from worker.file_names import printable, unescape_path
 from worker.images.archive import member_path, read_member, split_member_path
 from worker.images.limits import Limits
@@ -41,6 +42,7 @@ class RunPictures:
         self._given_root, self._given_output = run.root, run.output
         self._limits = limits
         self._accept = frozenset(run.options.get("accept") or ())
+        self._side = run.options.get("overlay_side", FULL)
 
     def original(self, row: dict[str, Any], size: int) -> Thumbnail:
         """The radiograph of a result, in gray, its longer side `size` pixels at most.
@@ -101,13 +103,13 @@ class RunPictures:
         return found
 
     def overlay(self, row: dict[str, Any], size: int) -> Thumbnail:
-        """The overlay of a result: the part of the size of the radiograph, or all panels of a strip.
+        """The overlay of a result: the radiograph with its heat, or all panels of a strip.
 
         `size`: longest side of one panel in pixels, at most. Raises XraycamError where it cannot be read.
         """
         if isinstance(self.output, RemoteFolder):
             stored = self.output.named(str(row["overlay"]))
-            return _thumbnail(io.BytesIO(stored.read(self._limits.max_bytes)), stored, row, size)
+            return _thumbnail(io.BytesIO(stored.read(self._limits.max_bytes)), stored, row, self._side, size)
         file = Path(str(row["overlay"]))
         try:
             file = self.output / file.relative_to(self._given_output)
@@ -115,7 +117,7 @@ class RunPictures:
             file = Path(os.path.realpath(file))
         try:
             with os.fdopen(open_beneath(file, self.output), "rb") as stream:
-                return _thumbnail(stream, file, row, size)
+                return _thumbnail(stream, file, row, self._side, size)
         except FileNotFoundError:
             raise ImageError("missing", f"the overlay {printable(file)} is not on this machine") from None
         except OSError as error:
@@ -135,32 +137,32 @@ def _place(given: str) -> Path | RemoteFolder:
     return Path(os.path.realpath(place)) if isinstance(place, Path) else place
 
 
-def _thumbnail(stream: Any, file: object, row: dict[str, Any], size: int) -> Thumbnail:
+def _thumbnail(stream: Any, file: object, row: dict[str, Any], side: int | str, size: int) -> Thumbnail:
     """Of the overlay in `stream`, which is called `file`. Raises ImageError."""
     try:
-        picture = _decoded(stream, row, size)
+        picture = _decoded(stream, row, side, size)
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise ImageError("unreadable", f"the overlay {printable(file)} cannot be read: {error}") from error
     return Thumbnail(_webp(picture))
 
 
-def _decoded(stream: Any, row: dict[str, Any], size: int) -> Image.Image:
-    """The overlay, of a single map without what is written below it."""
+def _decoded(stream: Any, row: dict[str, Any], side: int | str, size: int) -> Image.Image:
+    """The overlay, of a single map without what is written below it. `side`: see `drawn_size`."""
     with Image.open(stream, formats=_OVERLAY_FORMATS) as picture:
         if picture.width * picture.height > STRIP_PIXELS:
             raise ValueError(f"{picture.width} x {picture.height} pixels are more than an overlay has")
-        width, height = row["width"] or picture.width, row["height"] or picture.height
+        width, height = drawn_size(row["width"] or picture.width, row["height"] or picture.height, side)
         if not is_strip(row) and picture.width == width and picture.height > height:
             picture.load()
             cut = picture.crop((0, 0, width, height)).convert("RGB")
-        else:
-            scale = size / max(1, min(max(width, height), max(picture.size)))
-            if scale < 1:
-                picture.draft("RGB", (int(picture.width * scale), int(picture.height * scale)))
-            cut = picture.convert("RGB")
-    panels = max(1.0, max(cut.size) / max(1, max(width, height))) if is_strip(row) else 1.0
-    side = int(size * min(panels, 6.0))
-    cut.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
+            cut.thumbnail((size, size), Image.Resampling.LANCZOS, reducing_gap=2.0)
+            return cut
+        panels = min(max(1.0, max(picture.size) / max(1, width, height)), 6.0) if is_strip(row) else 1.0
+        longest = int(size * panels)
+        scale = min(1.0, longest / max(picture.size))
+        picture.draft("RGB", (int(picture.width * scale), int(picture.height * scale)))
+        cut = picture.convert("RGB")
+    cut.thumbnail((longest, longest), Image.Resampling.LANCZOS, reducing_gap=2.0)
     return cut
 
 

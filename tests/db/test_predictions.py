@@ -12,10 +12,12 @@ from sqlalchemy import select, text
 from db.leases import record_results
 from db.ledger import Ledger
 from db.migrate import migrate
+from db.result_pages import PageQuery, read_page
 from db.results import (
     COLUMNS,
     SORTABLE,
     Filter,
+    count_findings,
     count_predictions,
     read_predictions,
     statement_for,
@@ -179,3 +181,36 @@ def test_an_index_gives_sorted_rows_of_a_run_at_once(tmp_path: Path, sort: str) 
     with ledger.read() as connection:
         plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}")]
     assert not [step for step in plan if step.startswith("SCAN") or "TEMP B-TREE FOR ORDER BY" in step]
+
+
+def test_an_image_is_found_by_each_of_its_findings(ledger: Ledger) -> None:
+    run, _ = take(ledger, some_files(5), chunk_size=5)
+    held = lease(ledger, run, 1)
+    chances: list[dict[str, float]] = [
+        {"Pleural Effusion": 0.9, "Cavity": 0.6},
+        {"Pleural Effusion": 0.5, "Cavity": 0.8},
+        {"Pleural Effusion": 0.1, "Cavity": 0.499},
+        {"Pleural Effusion": 0.7, "Cavity": 0.2},
+    ]
+    rows: list[dict[str, Any]] = [
+        {"status": "done", "class": max(one, key=lambda name: one[name]), "probabilities": one}
+        for one in chances
+    ]
+    rows[2] |= {"class": "no finding"}
+    rows.append({"status": "failed", "reason": "empty"})
+    ledger.write(
+        record_results,
+        held,
+        [row | {"image_id": image.id} for row, image in zip(rows, held.images, strict=True)],
+    )
+    cavity = Filter(run=run.id, class_name="Cavity", is_finding=True)
+    assert names(ledger, replace(cavity, is_finding=False)) == ["0001.png"]
+    assert names(ledger, cavity) == ["0000.png", "0001.png"]
+    assert names(ledger, replace(cavity, min_probability=0.3)) == ["0000.png", "0001.png", "0002.png"]
+    assert ledger.query(count_predictions, cavity) == 2
+    both = ("Pleural Effusion", "Cavity")
+    assert ledger.query(count_findings, run.id, both) == {"Pleural Effusion": 3, "Cavity": 2}
+    assert ledger.query(count_findings, run.id, both, gone=False) == {"Pleural Effusion": 3, "Cavity": 2}
+    assert ledger.query(count_findings, run.id, ()) == {}
+    page = ledger.query(read_page, run.id, PageQuery(class_name="Cavity", is_finding=True), None)
+    assert [row["path"] for row in page.rows] == ["ward/x0000.png", "ward/x0001.png"]

@@ -279,3 +279,21 @@ def test_own_captures_are_no_sources(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="result of xraycam") as caught:
         read_radiograph(tmp_path / "capture.dcm", Limits())
     assert caught.value.reason == "not-radiograph"
+
+
+def test_each_finding_that_is_seen_is_named_in_report_and_caption(tmp_path: Path) -> None:
+    source = source_of(tmp_path)
+    two = ROW | {
+        "class": "Bar",
+        "probability": 0.91,
+        "probabilities": {"Disc": 0.62, "Bar": 0.91, "Cross": 0.4},
+    }
+    result = Result.from_row(two)
+    assert "Bar 91.0%, Disc 62.0%" in result.caption()[1]
+    report = objects(source, tmp_path, two)["report"].made.dataset
+    said = [item.to_json() for item in report.ContentSequence]
+    assert sum(text.count("Predicted class") for text in said) == 2
+    one = two | {"probabilities": {"Disc": 0.09, "Bar": 0.91}}
+    assert Result.from_row(one).predicted == (("Bar", 0.91),)
+    none = two | {"class": "no finding", "probability": None, "probabilities": {"Disc": 0.2, "Bar": 0.1}}
+    assert Result.from_row(none).predicted == (("no finding", None),)

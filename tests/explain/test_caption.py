@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
+from worker.explain.blending import lookup_table
 from worker.explain.caption import (
     LEAST_WIDTH,
     NOT_FOR_DIAGNOSIS,
@@ -19,7 +20,7 @@ from worker.explain.caption import (
     map_facts,
 )
 from worker.explain.options import ExplainOptions
-from worker.explain.overlay import encode, lookup_table, render
+from worker.explain.overlay import encode, render
 from worker.images.reader import Radiograph
 from worker.model.metadata import Preprocessing
 
@@ -89,9 +90,9 @@ def test_picture_is_unchanged_above_its_caption(size: tuple[int, int]) -> None:
     random = np.random.default_rng(1).integers(0, 256, size[::-1], dtype=np.uint8)
     original = Radiograph(Image.fromarray(random), *size, "0" * 64)
     heat = [(LABEL, np.eye(7, dtype=np.float32))]
-    plain = render(original, heat, WHOLE, ExplainOptions(caption=False), facts())
+    plain = render(original, heat, WHOLE, ExplainOptions(caption=False, overlay_side="full"), facts())
     assert plain.size == size
-    captioned = render(original, heat, WHOLE, ExplainOptions(), facts())
+    captioned = render(original, heat, WHOLE, ExplainOptions(overlay_side="full"), facts())
     left = (captioned.width - size[0]) // 2
     assert captioned.width == max(size[0], LEAST_WIDTH)
     assert captioned.height > size[1]

@@ -19,7 +19,7 @@ import_tensorflow()
 import worker.serve.chunk
 from worker.explain.explainer import Explainer
 from worker.explain.options import ExplainOptions
-from worker.explain.overlay import lookup_table
+from worker.explain.blending import lookup_table
 from worker.explain.names import COLORMAPS
 from worker.model.network import load_model
 import numpy as np

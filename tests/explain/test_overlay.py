@@ -12,12 +12,12 @@ import pytest
 from PIL import Image, ImageDraw
 
 from worker.errors import ImageError, XraycamError
+from worker.explain.blending import lookup_table
 from worker.explain.names import COLORMAPS
 from worker.explain.options import ExplainOptions
 from worker.explain.overlay import (
     _distinct,
     encode,
-    lookup_table,
     recolour,
     render,
     save_heatmaps,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ import worker.explain.pipeline as pipeline_module
 from worker.errors import ModelError
 from worker.explain.explainer import Explainer
 from worker.explain.options import ExplainOptions
+from worker.explain.outcome import overlay_facts
 from worker.explain.overlay import recolour
-from worker.explain.pipeline import ImageResult, ImageTask, Pipeline, overlay_facts
+from worker.explain.pipeline import ImageResult, ImageTask, Pipeline
 from worker.images.limits import Limits
 from worker.images.preprocess import preprocess
 from worker.images.reader import read_radiograph
@@ -235,3 +237,32 @@ def test_caption_tells_the_decision_that_the_ledger_gets(
         assert (facts.threshold, facts.decision) == (threshold, told)
         with Image.open(outcome.overlay) as drawn:
             assert told in " ".join(str(value) for value in drawn.info.values())
+
+
+def test_what_is_held_is_bounded_and_what_is_over_it_is_read_again(
+    tmp_path: Path,
+    image_file: Callable[..., Path],
+    explainer: Explainer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Images of 120 x 80 pixels, of which three may be held and none is known beforehand."""
+    items = items_of([image_file(f"{n}.png", seed=n) for n in range(12)], tmp_path / "out")
+    with Pipeline(readers=2, renderers=2, batch_size=4) as pipeline:
+        drawn = [outcome.sha256 for outcome in pipeline.run(explainer, items, OPTIONS)]
+        expected = [item.overlay.read_bytes() for item in items]
+        reads: list[int] = []
+        read = pipeline_module.read_radiograph
+
+        def counted(*arguments: Any) -> Any:
+            found = read(*arguments)
+            reads.append(pipeline._held)
+            return found
+
+        monkeypatch.setattr(pipeline_module, "read_radiograph", counted)
+        pipeline._most_held = 3 * 120 * 80
+        again = [outcome.sha256 for outcome in pipeline.run(explainer, items, OPTIONS)]
+        gc.collect()
+        assert pipeline._held == 0
+    assert max(reads) <= 3 * 120 * 80
+    assert again == drawn
+    assert [item.overlay.read_bytes() for item in items] == expected

@@ -117,8 +117,9 @@ def test_strip_of_a_large_image_is_refused_before_it_is_drawn() -> None:
     radiograph = Radiograph(Image.new("L", (9000, 6000)), 9000, 6000, "0" * 64)
     heatmaps = [(name, np.ones((7, 7))) for name in ("a", "b")]
     with pytest.raises(ImageError, match="3 pictures of 9000 x 6000 pixels") as caught:
-        render(radiograph, heatmaps, Preprocessing(), ExplainOptions())
+        render(radiograph, heatmaps, Preprocessing(), ExplainOptions(overlay_side="full"))
     assert caught.value.reason == "too-large"
+    assert render(radiograph, heatmaps, Preprocessing(), ExplainOptions()).width == 3 * 1024 + 2 * 4
 
 
 ORIGINALS = originals()

@@ -23,7 +23,7 @@ TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])
 
 @settings(max_examples=400, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 @given(field=st.sampled_from(sorted(Settings.model_fields)), value=AWKWARD | TEXT | st.integers().map(str))
-def test_any_value_is_taken_or_refused_in_one_line(home: object, field: str, value: str) -> None:  # noqa: ARG001
+def test_any_value_is_taken_or_refused_in_one_line(home: object, field: str, value: str) -> None:
     name = PREFIX + field.upper()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(name, value)
@@ -52,7 +52,7 @@ def assert_usable(taken: Settings) -> None:
     assert isinstance(taken.passwords, set)
 
 
-def test_new_files_are_private_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch, home: object) -> None:  # noqa: ARG001
+def test_new_files_are_private_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch, home: object) -> None:
     before = os.umask(0o022)
     try:
         load_settings().apply_umask()
@@ -63,3 +63,15 @@ def test_new_files_are_private_unless_told_otherwise(monkeypatch: pytest.MonkeyP
         assert os.umask(0o022) == 0o027
     finally:
         os.umask(before)
+
+
+def test_a_setting_is_given_by_name_or_else_by_its_variable(
+    monkeypatch: pytest.MonkeyPatch,
+    home: object,
+) -> None:
+    monkeypatch.setenv("XRAYCAM_BATCH_SIZE", "8")
+    monkeypatch.setenv("xraycam_threads", "3")
+    monkeypatch.setenv("XRAYCAM_OUTPUT", "")
+    read = Settings()
+    assert (read.batch_size, read.threads, read.output, read.chunk_size) == (8, 3, None, 128)
+    assert Settings(batch_size=4).batch_size == 4

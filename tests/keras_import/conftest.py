@@ -78,7 +78,13 @@ def calculations() -> Any:
     return keras.Model(source, L.Dense(2, activation="softmax")(pooled(x)))
 
 
+def normalized() -> Any:
+    source = L.Input((32, 32, 3))
+    return keras.Model(source, L.Dense(2, activation="softmax")(pooled(backbone(L.Normalization()(source)))))
+
+
 MODELS = {
+    "normalized": (normalized, 2, "0-1", "softmax"),
     "as-reference": (as_reference, 2, "0-1", "sigmoid"),
     "one-sigmoid": (one_sigmoid, 2, "imagenet", "softmax"),
     "nested": (nested, 3, "0-255", "softmax"),

@@ -131,3 +131,81 @@ def test_a_layer_used_twice_is_named(tmp_path: Path) -> None:
             classes=CLASSES[:2],
             preprocessing=preprocessing_from("scale=0-1"),
         )
+
+
+def test_classes_of_a_sigmoid_exclude_each_other_where_one_is_of_no_finding(
+    keras_file: Any, tmp_path: Path
+) -> None:
+    path, _ = keras_file("as-reference", "keras")
+    fields = preprocessing_from("scale=0-1")
+
+    def made(name: str, classes: tuple[str, ...], findings: bool | None = None) -> Any:
+        return import_keras(
+            path, tmp_path / name, version=name, classes=classes, preprocessing=fields, findings=findings
+        )
+
+    assert not made("a", ("Normal", "Tuberculosis")).has_findings
+    assert made("b", ("Nodule", "Effusion")).has_findings
+    assert not made("c", ("Nodule", "Effusion"), findings=False).has_findings
+    with pytest.raises(ModelError, match="Normal is that of images without a finding"):
+        made("d", ("Normal", "Tuberculosis"), findings=True)
+    softmax, _ = keras_file("calculations", "keras")
+    with pytest.raises(ModelError, match="leave --findings out"):
+        import_keras(
+            softmax,
+            tmp_path / "e",
+            version="e",
+            classes=("a", "b"),
+            preprocessing=preprocessing_from("scale=0-255"),
+            findings=True,
+        )
+
+
+def test_what_is_written_is_what_is_loaded_again(keras_file: Any, tmp_path: Path) -> None:
+    """Weights that are single numbers, such as the count of a Normalization, keep their shape."""
+    path, model = keras_file("normalized", "h5")
+    import_keras(
+        path,
+        tmp_path / "m",
+        version="m",
+        classes=CLASSES[:2],
+        preprocessing=preprocessing_from("scale=0-1"),
+    )
+    _, network = load_model(tmp_path / "m")
+    layer = next(one for one in network.layers if type(one).__name__ == "Normalization")
+    wanted = next(one for one in model.layers if type(one).__name__ == "Normalization")
+    for found, value in zip(layer.get_weights(), wanted.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, value)
+
+
+@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("ending", ["keras", "h5"])
+def test_a_model_in_half_precision_is_computed_in_single_and_says_so(
+    precision: str, ending: str, tmp_path: Path
+) -> None:
+    before = keras.config.dtype_policy()
+    try:
+        keras.config.set_dtype_policy(precision)
+        source = keras.Input((32, 32, 3))
+        x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(source))
+        model = keras.Model(source, keras.layers.Dense(2, activation="softmax", dtype="float32")(x))
+    finally:
+        keras.config.set_dtype_policy(before)
+    model.save(tmp_path / f"half.{ending}")
+    metadata = import_keras(
+        tmp_path / f"half.{ending}",
+        tmp_path / "m",
+        version="m",
+        classes=CLASSES[:2],
+        preprocessing=preprocessing_from("scale=0-1"),
+    )
+    assert metadata.training["imported"]["half_precision"] == precision
+    assert precision in (tmp_path / "m" / "MODEL_CARD.md").read_text()
+    _, network = load_model(tmp_path / "m")
+    for one, other in zip(network.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    pixels = scale(images(32), metadata.preprocessing).numpy()
+    wanted = model.predict(pixels, verbose=0)
+    np.testing.assert_allclose(
+        Explainer(metadata, network).explain(images(32)).probabilities, wanted, atol=0.02
+    )

@@ -29,7 +29,7 @@ CALLER = "XRAYCAM"
 
 
 @pytest.fixture
-def receiver(home: Path) -> Iterator[Receiver]:  # noqa: ARG001 - settings of the test's own
+def receiver(home: Path) -> Iterator[Receiver]:
     made = started()
     yield made
     made.stop()
@@ -174,7 +174,7 @@ def test_part_of_an_answer_that_is_cut_is_no_image() -> None:
     ["ftp://host", "dicom://host:104", "dicom://A@", "dicom://A:b@host", "dicom://" + "A" * 17 + "@host",
      "dicomweb+https://user:secret@host/x", "dicomweb+https://"],
 )  # fmt: skip
-def test_what_is_no_target_is_refused_in_a_line(given: str, home: Path) -> None:  # noqa: ARG001
+def test_what_is_no_target_is_refused_in_a_line(given: str, home: Path) -> None:
     with pytest.raises(XraycamError) as caught:
         open_target(given, load_settings()).close()
     assert "secret" not in str(caught.value)
@@ -182,7 +182,7 @@ def test_what_is_no_target_is_refused_in_a_line(given: str, home: Path) -> None:
 
 
 def test_credentials_do_not_go_unencrypted_to_another_machine(
-    home: Path,  # noqa: ARG001
+    home: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("XRAYCAM_DICOMWEB_TOKEN", "secret")

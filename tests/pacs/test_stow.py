@@ -51,7 +51,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server(home: Path) -> Iterator[Server]:  # noqa: ARG001 - settings of the test's own
+def server(home: Path) -> Iterator[Server]:
     made = Server(("127.0.0.1", 0), _Handler)
     made.methods = []
     threading.Thread(target=made.serve_forever, daemon=True).start()

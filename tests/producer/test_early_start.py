@@ -12,7 +12,7 @@ from worker.settings import load_settings
 
 
 @pytest.mark.slow
-def test_what_no_run_takes_over_is_ended_and_leaves_nothing(home: Path, tmp_path: Path) -> None:  # noqa: ARG001
+def test_what_no_run_takes_over_is_ended_and_leaves_nothing(home: Path, tmp_path: Path) -> None:
     with early_start(load_settings(), "none", tmp_path) as early:
         assert early is not None
         assert early.broker is not None

@@ -70,6 +70,17 @@ def test_second_time_takes_in_what_is_new_only(ledger: Ledger, settings: Setting
 
 
 @pytest.mark.usefixtures("model")
+def test_another_size_of_overlays_is_another_run(ledger: Ledger, settings: Settings, archive: Path) -> None:
+    runs = [
+        enqueue(ledger, settings, Request(archive, ExplainOptions(overlay_side=side))).run
+        for side in (1024, "full", 512, 1024, "full")
+    ]
+    assert [run.id for run in runs] == [runs[index].id for index in (0, 1, 2, 0, 1)]
+    assert len({run.id for run in runs}) == 3
+    assert [run.options["overlay_side"] for run in runs[:3]] == [1024, "full", 512]
+
+
+@pytest.mark.usefixtures("model")
 def test_overlays_inside_the_folder_are_no_images(ledger: Ledger, settings: Settings, archive: Path) -> None:
     request = Request(archive, output=archive / "overlays")
     run = enqueue(ledger, settings, request).run

@@ -147,7 +147,7 @@ def test_a_claim_is_granted_once(object_store: ObjectStore) -> None:
     assert object_store.get("run-1/mark") == b"ours"
 
 
-def test_a_prefix_is_no_beginning_of_a_name(object_store: ObjectStore) -> None:  # noqa: ARG001
+def test_a_prefix_is_no_beginning_of_a_name(object_store: ObjectStore) -> None:
     assert folder("a/b").inside(folder("a")) == "b"
     assert folder("ab").inside(folder("a")) is None
     with pytest.raises(ImageError):

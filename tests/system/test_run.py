@@ -42,6 +42,24 @@ def test_run_explains_every_image_and_leaves_no_process(installation: Installati
     wait_until(lambda: not installation.processes(), 10, "no process left")
 
 
+def test_run_by_several_processes_with_measured_batches_is_the_same(installation: Installation) -> None:
+    xrays = draw_xrays(installation.folder / "xrays", 20)
+    (xrays / "text.png").write_text("a letter, not an image")
+    columns = "path,sha256,class,score,logit,heatmap_max,reason"
+    found = []
+    for number, settings in enumerate(({"processes": 1}, {"processes": 2, "batch_size": "auto"}), 1):
+        installation.set(**settings)
+        installation.xraycam("run", xrays, "--force", "--no-report", status=3)
+        rows = installation.xraycam("results", str(number), "--columns", columns, "--format", "csv").stdout
+        found.append(sorted(rows.splitlines()))
+    output = installation.home / "overlays"
+    files = [sorted((output / f"run-00000{number}").glob("*.jpg")) for number in (1, 2)]
+    assert len(files[0]) == len(files[1]) == 20
+    assert [file.read_bytes() for file in files[0]] == [file.read_bytes() for file in files[1]]
+    assert found[0] == found[1]
+    wait_until(lambda: not installation.processes(), 10, "no process left")
+
+
 def test_bad_files_fail_with_their_reason_and_take_no_other_with_them(installation: Installation) -> None:
     xrays = draw_xrays(installation.folder / "xrays", 10)
     good = (xrays / "phantom-0001.png").read_bytes()

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.support.shallow_network import shallow_network
 from worker.model.metadata import Head, Preprocessing
 from worker.train.recipe import Recipe, Stage
 
@@ -32,7 +34,9 @@ def make_folder(tmp_path: Path) -> MakeFolder:
 
 
 @pytest.fixture
-def tiny_recipe() -> Recipe:
+def tiny_recipe(monkeypatch: pytest.MonkeyPatch) -> Recipe:
+    """A recipe for a network of few operations, which takes the place of MobileNetV2 in this test."""
+    monkeypatch.setattr(keras.applications, "MobileNetV2", shallow_network)
     return Recipe(
         name="tiny",
         preprocessing=Preprocessing(size=64),

@@ -21,7 +21,7 @@ def scores_of(probability: np.ndarray) -> np.ndarray:
 
 
 def test_figures_of_five_images_by_hand() -> None:
-    metrics = compute_metrics(LABELS, scores_of(PROBABILITY), CLASSES)
+    metrics = compute_metrics(LABELS, scores_of(PROBABILITY), CLASSES, resamples=20)
     # Of 3 x 2 pairs only (0.6, 0.4) is in the wrong order.
     assert metrics.auc == pytest.approx(5 / 6)
     assert metrics.accuracy == pytest.approx(3 / 5)
@@ -41,8 +41,19 @@ def test_figures_of_five_images_by_hand() -> None:
     assert [b.images for b in metrics.reliability] == [1] * 5
 
 
+def test_figures_of_classes_with_a_sigmoid_each_are_of_those_probabilities() -> None:
+    probabilities = np.array([[0.9, 0.4], [0.2, 0.3], [0.6, 0.7], [0.1, 0.6], [0.3, 0.2]])
+    scores = np.log(probabilities / (1 - probabilities))
+    metrics = compute_metrics(LABELS, scores, CLASSES, temperature=1.0, output="sigmoid")
+    assert metrics.auc == pytest.approx(2 / 6), "0.6 is above 0.4 and 0.3, 0.2 above none of them"
+    assert metrics.confusion == ((1, 2), (1, 1)), "the most probable is taken, at whatever probability"
+    assert (metrics.sensitivity, metrics.specificity) == pytest.approx((1 / 2, 2 / 3))
+    off = probabilities - np.eye(2)[LABELS]
+    assert metrics.brier == pytest.approx((off**2).sum(1).mean() / 2)
+
+
 def test_figures_survive_json() -> None:
-    metrics = compute_metrics(LABELS, scores_of(PROBABILITY), CLASSES)
+    metrics = compute_metrics(LABELS, scores_of(PROBABILITY), CLASSES, resamples=20)
     assert type(metrics).model_validate(json.loads(metrics.model_dump_json())) == metrics
 
 
@@ -60,7 +71,7 @@ def test_with_three_classes_each_is_taken_against_the_rest() -> None:
     )
     # Class 0: 0.8 is above, 0.2 below two of the four others. Classes 1 and 2: in order throughout.
     assert roc_auc(labels, probabilities) == pytest.approx((6 / 8 + 1 + 1) / 3)
-    metrics = compute_metrics(labels, np.log(probabilities), ("a", "b", "c"))
+    metrics = compute_metrics(labels, np.log(probabilities), ("a", "b", "c"), resamples=20)
     assert metrics.by_class["a"].auc == pytest.approx(6 / 8)
     assert metrics.youden is None
     assert metrics.confusion == ((1, 1, 0), (0, 2, 0), (0, 0, 2))
@@ -78,7 +89,7 @@ def test_the_temperature_undoes_a_known_overconfidence() -> None:
 
 
 def test_a_given_temperature_is_used_and_not_fitted() -> None:
-    metrics = compute_metrics(LABELS, scores_of(PROBABILITY), CLASSES, temperature=1.0)
+    metrics = compute_metrics(LABELS, scores_of(PROBABILITY), CLASSES, temperature=1.0, resamples=20)
     assert metrics.temperature == 1.0
     assert metrics.brier_with_temperature == pytest.approx(metrics.brier)
 

@@ -10,6 +10,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.utils.class_weight import compute_sample_weight
 
 from worker.train.finding_loss import UNKNOWN, finding_weights, findings_loss
+from worker.train.findings_metrics import rank_auc
 from worker.train.metrics import compute_metrics, fit_temperature, roc_auc
 
 NAN = float("nan")
@@ -85,3 +86,22 @@ def test_the_loss_is_the_weighted_cross_entropy_of_what_is_known() -> None:
                 cross_entropy = -smooth * math.log(p) - (1 - smooth) * math.log(1 - p)
                 expected += weights[there, n] * cross_entropy
         assert found[row] == pytest.approx(expected / 2, rel=1e-5)
+
+
+def test_the_area_from_ranks_is_scikit_learns_with_ties_too() -> None:
+    rng = np.random.default_rng(8)
+    for count in (2, 3, 40, 500):
+        positive = np.arange(count) % 3 == 0
+        values = np.round(rng.normal(positive, 1.0), 1)
+        assert rank_auc(positive, values) == pytest.approx(roc_auc_score(positive, values), abs=1e-12)
+    assert math.isnan(rank_auc(np.ones(4, bool), np.arange(4.0)))
+
+
+def test_none_of_seven_is_no_certain_sensitivity_of_zero() -> None:
+    truth = np.column_stack([np.arange(40) < 7, np.arange(40) % 2]).astype(float)
+    scores = np.column_stack([np.linspace(-1, -2, 40), truth[:, 1] * 2 - 1])
+    rare = compute_metrics(truth, scores, ("Rare", "Common"), resamples=20).by_class["Rare"]
+    assert rare.at_half.sensitivity == 0.0
+    # Wilson by hand: centre (0 + z*z/2) / (7 + z*z), from there to twice as far, z = 1.96.
+    assert rare.sensitivity_interval == pytest.approx((0.0, 3.8416 / (7 + 3.8416)), abs=1e-3)
+    assert rare.specificity_interval == pytest.approx((33 / (33 + 3.8416), 1.0), abs=1e-3)

@@ -113,3 +113,22 @@ def test_the_command_explains_the_option(tmp_path: Path) -> None:
     result = CliRunner().invoke(train_command, ["--help"])
     assert "--source TEXT" in result.output
     assert not list(tmp_path.iterdir())
+
+
+def test_cross_validated_figures_are_told_in_all_and_by_source() -> None:
+    pooled = {
+        "auc": 0.91, "auc_interval": [0.88, 0.94], "sensitivity": 0.8, "specificity": 0.9,
+        "specificity_at_sensitivity_90": 0.7,
+    }  # fmt: skip
+    one = {
+        "folds": [{}, {}], "fold_auc": [0.9, 0.94], "mean_auc": 0.92, "pooled": pooled, "heat": {},
+        "epoch_chosen_on_held_out_images": False,
+        "by_source": {"north": {"images": 40, "auc": 0.95, "auc_interval": [0.9, 0.99]}},
+    }  # fmt: skip
+    card = model_card(described(cross_validation={"default": one}))
+    assert "2 folds; every image is judged by a network that has not seen it" in card
+    assert "| default | 0.920 | 0.900, 0.940 | 0.910 (0.880 to 0.940) | 0.800 / 0.900 | 0.700 |" in card
+    assert "| north | 40 | 0.950 (0.900 to 0.990) |" in card
+    assert "On changed copies" not in card
+    changed = one | {"pooled_auc_on_changed_copies": {"darker": 0.85}}
+    assert "| darker | 0.850 |" in model_card(described(cross_validation={"default": changed}))

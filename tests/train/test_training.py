@@ -50,12 +50,11 @@ def test_a_training_learns_an_obvious_difference(
         "ema_decay": 0.0,
         "label_smoothing": 0.0,
         "head": tiny_recipe.head.model_copy(update={"l2": 0.0}),
-        "stages": (Stage(epochs=16, learning_rate=3e-3),),
+        "stages": (Stage(epochs=9, learning_rate=3e-3),),
     }
     trained = fit(*data, tiny_recipe.model_copy(update=everything), init_weights="none")
-    assert trained.history[0].loss > 0.5
-    # With eight steps an epoch the loss is noisy: what counts is that it falls, and that the order is found.
-    assert min(epoch.loss for epoch in trained.history) < 0.2
+    assert trained.history[0].val_loss > 0.5
+    assert trained.history[-1].val_loss < 0.2
     assert trained.history[-1].val_auc == 1.0
     assert trained.scores.shape == (len(data[1].validation), 2)
 

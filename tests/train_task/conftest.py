@@ -88,7 +88,7 @@ def distributed(tmp_path: Path, valkey: Valkey) -> Iterator[Installation]:
 
 
 @pytest.fixture
-def settings(home: Path) -> Settings:  # noqa: ARG001 - sets the environment
+def settings(home: Path) -> Settings:
     return load_settings()
 
 

@@ -47,7 +47,7 @@ def test_findings_are_trained_measured_and_run(
 ) -> None:
     rows: list[tuple[str, ...]] = [*write_pictures(tmp_path / "pictures", 64), ("gone.png", "1", "0")]
     table = write_table(tmp_path / "labels.csv", rows)
-    alone.xraycam(
+    trained = alone.xraycam(
         "train", table, "--images", tmp_path / "pictures", "--recipe", recipe_file, "--init-weights", "none",
         "--set", "stages.0.epochs=1", "--positive", "Bar", "--version", "shapes", "--promote", "always",
         "--wait", "--gpus", "none", seconds=600,
@@ -61,7 +61,11 @@ def test_findings_are_trained_measured_and_run(
     assert validation["confusion"] == []
     assert metadata["training"]["data"]["skipped_by_reason"] == {"missing": 1}
     assert len(metadata["operating_points"]) == 3
-    assert "which do not exclude each other" in (folder / "MODEL_CARD.md").read_text()
+    card = (folder / "MODEL_CARD.md").read_text()
+    assert "which do not exclude each other" in card
+    # Of 64 pictures a tenth is measured on: too few of each to be sure of anything.
+    assert "warning: fewer than 20 images with Disc (" in trained.stdout
+    assert "- On the validation images: fewer than 20 images with Disc (" in card
 
     pictures, figures = tmp_path / "other", tmp_path / "figures"
     other = write_table(tmp_path / "other.csv", [*write_pictures(pictures, 24, seed=2)])
@@ -75,7 +79,7 @@ def test_findings_are_trained_measured_and_run(
     assert "sensitivity" in calibrated.stdout
 
     output = tmp_path / "overlays"
-    alone.xraycam("run", pictures, "--output", output, "--target", "all", "--gpus", "none", seconds=300)
+    run = alone.xraycam("run", pictures, "--output", output, "--target", "all", "--gpus", "none", seconds=300)
     lines = alone.xraycam("results", "--format", "jsonl").stdout.splitlines()
     assert len(lines) == 24
     for line in lines:
@@ -89,3 +93,12 @@ def test_findings_are_trained_measured_and_run(
             assert (row["class"], row["probability"]) == ("no finding", None)
         assert row["score"] == pytest.approx(100 * chances["Bar"], abs=1e-3)
         assert row["target_class"] == "Disc,Bar"
+    rows_read = [json.loads(line) for line in lines]
+    for name in ("Disc", "Bar"):
+        having = sum(row["probabilities"][name] >= 0.5 for row in rows_read)
+        assert f"{name}, at 0.5 or more {having}" in " ".join(run.stdout.replace("│", " ").split())
+        found = alone.xraycam("results", "--class", name, "--format", "jsonl").stdout.splitlines()
+        assert len(found) == having
+    least = ("results", "--class", "Disc", "--min-probability", "0.01", "--format", "jsonl")
+    expected = sum(row["probabilities"]["Disc"] >= 0.01 for row in rows_read)
+    assert len(alone.xraycam(*least).stdout.splitlines()) == expected

@@ -173,3 +173,33 @@ def test_the_source_of_the_images_is_stored_line_by_line(
     for wrong in ("two\nlines", "  ", "x" * 1001):
         with pytest.raises(TrainingRefused, match="--source: "):
             request_training(known, settings, TrainingRequest(folder, source=(wrong,)))
+
+
+def test_from_random_weights_all_of_the_network_learns_and_that_is_said(
+    make_folder: MakeFolder, known: Ledger, settings: Settings, tmp_path: Path
+) -> None:
+    folder = make_folder("data", Clear=12, Opaque=12)
+    told: list[str] = []
+
+    def recipe_of(**given: Any) -> dict[str, Any]:
+        request = TrainingRequest(folder, **given)
+        return dict(request_training(known, settings, request, told.append).recipe)
+
+    found = recipe_of(init_weights="none", architecture="resnet50", changes=["stages.0.epochs=1"])
+    assert (found["freeze_until"], found["batch_norm"]) == (None, "released")
+    assert [stage["head_only"] for stage in found["stages"]] == [False, False]
+    assert found["name"] == "default-resnet50-all-layers"
+    assert told.pop() == "random weights: all layers learn, none is frozen"
+
+    kept = recipe_of(init_weights="none", changes=["freeze_until=block_9_add"])
+    assert (kept["freeze_until"], kept["batch_norm"]) == ("block_9_add", "frozen")
+    assert "part of the network stays random" in told.pop()
+
+    own = tmp_path / "own.json"
+    own.write_text(DEFAULT.model_dump_json())
+    assert recipe_of(init_weights="none", recipe=str(own))["freeze_until"] == "block_9_add"
+    assert "part of the network stays random" in told.pop()
+
+    assert recipe_of(init_weights="older-1") == DEFAULT.model_dump(mode="json")
+    assert recipe_of(init_weights="none", recipe="reference") == REFERENCE.model_dump(mode="json")
+    assert told == []

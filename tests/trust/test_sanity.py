@@ -24,7 +24,7 @@ class ShowsTheImage(Method):
     name = "shows-the-image"
     needs = MethodInput.NOTHING
 
-    def compute_cam(self, activations: Any, evidence: Any) -> Any:  # noqa: ARG002
+    def compute_cam(self, activations: Any, evidence: Any) -> Any:
         height, width = activations.shape[1:3]
         return (
             tf.ones_like(activations[..., 0])

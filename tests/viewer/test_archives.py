@@ -36,7 +36,7 @@ FILES = ["plain.png"]
 
 
 @pytest.fixture
-def session(home: Path) -> Iterator[Session]:  # noqa: ARG001
+def session(home: Path) -> Iterator[Session]:
     migrate(Ledger(load_settings().database))
     made = open_session()
     yield made

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from db.ledger import Ledger
 from db.migrate import migrate
+from db.schema import results
 from producer.session import Session, open_session
 from producer.viewer.report import MARKER, ReportOptions, write_report
-from tests.viewer.pages import browser_page, made_run
+from tests.viewer.pages import browser_page, ids, made_run
 from worker.errors import XraycamError
 from worker.settings import load_settings
 
@@ -21,7 +23,7 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
-def session(home: Path) -> Iterator[Session]:  # noqa: ARG001
+def session(home: Path) -> Iterator[Session]:
     migrate(Ledger(load_settings().database))
     made = open_session()
     yield made
@@ -74,6 +76,23 @@ def test_a_report_sorts_filters_steps_and_blinks(session: Session, tmp_path: Pat
     page.wait_for_function("document.querySelector('.pile .overlay').style.opacity === '1'")
     page.keyboard.press("o")
     assert page.input_value("#fade") == "0"
+
+
+def test_an_image_is_listed_under_each_of_its_findings(session: Session, tmp_path: Path, page: Any) -> None:
+    run = made_run(session.ledger, tmp_path)
+    both = {"Normal": 0.61, "Tuberculosis": 0.97}
+    with session.ledger.engine.begin() as connection:
+        chosen = results.c.image_id == ids(session.ledger, run)["ward/x3.png"]
+        wanted = {"class": "Tuberculosis", "probability": 0.97, "probabilities": both}
+        connection.execute(update(results).where(chosen).values(wanted))
+    opened(page, write_report(session, run, tmp_path / "report").index)
+    for name in both:
+        page.select_option("#filter-class", name)
+        assert "ward/x3.png" in names(page)
+    page.fill("#filter-name", "x3")
+    page.wait_for_function("document.querySelectorAll('#list .row').length === 1")
+    assert "Tuberculosis, Normal" in page.inner_text("#list .said")
+    assert page.evaluate("document.querySelector('#list .said').scrollHeight") <= 24  # one line
 
 
 def test_the_overlay_lies_upon_its_radiograph_without_its_caption(

@@ -57,7 +57,7 @@ class Served:
 
 
 class _NoRedirect(HTTPRedirectHandler):
-    def redirect_request(self, *given: Any) -> None:  # noqa: ARG002
+    def redirect_request(self, *given: Any) -> None:
         return None
 
 

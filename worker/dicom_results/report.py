@@ -144,7 +144,7 @@ def _evaluations(result: Result) -> list[Any]:
     from highdicom.sr import QualitativeEvaluation
     from pydicom.sr.coding import Code
 
-    said = [("class", "Predicted class", result.class_name or "none")]
+    said = [("class", "Predicted class", name or "none") for name, _ in result.predicted]
     if result.decision is not None:
         said.append(("decision", "Decision at the operating point", result.decision))
     if result.odd is not None:

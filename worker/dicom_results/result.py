@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from worker.dicom_results.equipment import MANUFACTURER, NOT_FOR_DIAGNOSIS, software_version
+from worker.explain.decision import findings_seen
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,16 @@ class Result:
             maxima=maxima if isinstance(maxima, Mapping) else {},
         )
 
+    @property
+    def predicted(self) -> tuple[tuple[str, float | None], ...]:
+        """Names and probabilities: of the class, or of all findings at 0.5 or more, the highest first."""
+        seen = findings_seen(self.probabilities)
+        return tuple(seen) if len(seen) > 1 else ((self.class_name, self.probability),)
+
     def statement(self) -> dict[str, Any]:
         """All that a report says, as plain JSON values: equal statements make equal reports."""
-        return {
+        several = {"findings": [name for name, _ in self.predicted]} if len(self.predicted) > 1 else {}
+        return several | {
             "class": self.class_name,
             "probability": _rounded(self.probability),
             "probabilities": {name: _rounded(value) for name, value in self.probabilities.items()},
@@ -73,9 +81,9 @@ class Result:
         lines = [
             f"{NOT_FOR_DIAGNOSIS.upper()} - research use only; the colours show where the score came from"
         ]
-        words = [self.class_name]
-        if self.probability is not None:
-            words.append(f"{self.probability:.1%}")
+        words = []
+        for name, probability in self.predicted:
+            words += [name] if probability is None else [f"{name} {probability:.1%}"]
         if self.score is not None:
             words.append(f"score {self.score:.1f} of 100")
         if self.threshold is not None:

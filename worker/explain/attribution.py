@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from worker.explain.overlay import Heatmap
+from worker.explain.blending import Heatmap
 from worker.images.preprocess import Pixels
 from worker.model.metadata import Preprocessing
 

@@ -128,7 +128,7 @@ class EigenCam(Method):
     name = "eigencam"
     needs = MethodInput.NOTHING
 
-    def compute_cam(self, activations: Any, evidence: Any) -> Any:  # noqa: ARG002
+    def compute_cam(self, activations: Any, evidence: Any) -> Any:
         height, width, channels = activations.shape[1:]
         flat = tf.reshape(activations, (-1, height * width, channels))
         # The smaller of the two products has the same largest eigenvalue, and A v = sigma u.

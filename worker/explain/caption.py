@@ -138,7 +138,7 @@ def _stated(name: str, probability: float | None) -> str:
 
 def findings_by_probability(model: Any, probabilities: Mapping[str, float]) -> tuple[tuple[str, float], ...]:
     """Of a model (ModelMetadata) of findings all `probabilities`, the highest first; of another none."""
-    if model.output == "softmax":
+    if not model.has_findings:
         return ()
     return tuple(sorted(probabilities.items(), key=lambda pair: (-pair[1], pair[0])))
 

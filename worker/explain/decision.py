@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from db.results import FINDING_FROM as FINDING_FROM
+
 # The class of an image in which a model of findings sees none at 0.5 or more.
 NO_FINDING = "no finding"
-FINDING_FROM = 0.5
 REFER, DO_NOT_REFER, NOT_DECIDED = "refer", "do-not-refer", "not-decided"
+
+
+def findings_seen(probabilities: Mapping[str, float] | None) -> list[tuple[str, float]]:
+    """Names and probabilities of those at 0.5 or more, the highest first; of classes that exclude each other
+    one at most, unless two are equal."""
+    seen = [(name, value) for name, value in (probabilities or {}).items() if value >= FINDING_FROM]
+    return sorted(seen, key=lambda one: (-one[1], one[0]))
 
 
 def decision(score: float | None, threshold: float | None, odd: str | None) -> str | None:

@@ -82,6 +82,9 @@ class Explainer:
     several threads at once.
     """
 
+    # Images that are best explained at once, where that was measured; None: as many as the caller likes.
+    batch_size: int | None = None
+
     def __init__(
         self,
         metadata: ModelMetadata,

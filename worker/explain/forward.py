@@ -115,7 +115,7 @@ def _inputs(layer: Any) -> tuple[int, ...]:
 
 def _plain(layer: Any) -> Callable[..., Any]:
     if not isinstance(layer, keras.layers.Layer):
-        return layer  # type: ignore[no-any-return]
+        return layer  # type: ignore[no-any-return]  # an operation, which is called as a function
     options = {"training": False} if "training" in inspect.signature(layer.call).parameters else {}
 
     def call(*tensors: Any) -> Any:

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from worker.explain.names import ALL, AUTO, COLORMAPS, METHODS, OUTPUT_FORMATS, SCALES
+from worker.explain.names import (
+    ALL,
+    AUTO,
+    COLORMAPS,
+    FULL,
+    LEAST_SIDE,
+    METHODS,
+    OUTPUT_FORMATS,
+    SCALES,
+    USUAL_SIDE,
+)
 from worker.images.dicom import ACCEPTABLE
 from worker.odd_words import FLAG, ODD_CHOICES
 
@@ -20,6 +30,12 @@ def _one_of(names: tuple[str, ...]) -> AfterValidator:
         return value
 
     return AfterValidator(check)
+
+
+def _side(value: int | str) -> int | str:
+    if value != FULL and not (isinstance(value, int) and value >= LEAST_SIDE):
+        raise ValueError(f"is neither {FULL!r} nor a number of pixels from {LEAST_SIDE} on")
+    return value
 
 
 MethodName = Annotated[str, _one_of((AUTO, *METHODS))]
@@ -43,6 +59,10 @@ class ExplainOptions(BaseModel):
     colormap: Colormap = "inferno"
     opacity: float = Field(0.5, ge=0.0, le=1.0, description="share of colour where the heatmap is 1")
     output_format: OutputFormat = "jpeg"
+    overlay_side: Annotated[int | str, AfterValidator(_side)] = Field(
+        USUAL_SIDE,
+        description="longer side of an overlay's pictures in pixels, at most; 'full': the image's own",
+    )
     heatmaps: bool = Field(False, description="keep the raw heatmaps beside the overlays")
     scale: Scale = Field("version", description="where colours end: of the model version, or of each image")
     caption: bool = Field(True, description="a band under the picture that says what it shows")
@@ -93,6 +113,18 @@ class Explanation:
     heatmaps: dict[str, Floats]
     maxima: dict[str, Floats]
     odd: list[str] | None = None
+
+    def of(self, index: int) -> Explanation:
+        """That of one image, as a batch of one."""
+        one = slice(index, index + 1)
+        return Explanation(
+            self.probabilities[one],
+            self.scores[one],
+            self.target_index[one],
+            {name: values[one] for name, values in self.heatmaps.items()},
+            {name: values[one] for name, values in self.maxima.items()},
+            None if self.odd is None else self.odd[one],
+        )
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,26 @@ import io
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from worker.errors import ImageError, XraycamError
+from worker.explain.blending import (
+    Heatmap,
+    blend,
+    draw_blended,
+    draw_outlines,
+    lookup_table,
+    new_canvas,
+    picture_of,
+    put,
+)
 from worker.explain.caption import OverlayFacts, band
-from worker.explain.names import COLORMAPS
+from worker.explain.names import FULL
 from worker.explain.options import ExplainOptions, OutputFormat
 from worker.file_names import printable
 from worker.images.limits import Limits
@@ -27,115 +36,6 @@ from worker.remote.folder import RemotePath
 from worker.safe_files import atomic_write_beneath, raise_if_target_unavailable
 
 _LARGEST_FILE = 500_000_000  # of heatmaps
-
-Table = np.ndarray[Any, np.dtype[np.uint8]]
-
-
-@cache
-def lookup_table(name: str) -> Table:
-    """The colours of heat 0..255 as uint8 (256, 3), read-only. Raises XraycamError with the known names."""
-    if name not in COLORMAPS:
-        raise XraycamError(f"there is no colour map {name!r}; known are {', '.join(COLORMAPS)}")
-    ramp = np.arange(256, dtype=np.uint8)
-    if name == "blue-red":
-        table = np.stack([ramp, np.zeros_like(ramp), 255 - ramp], axis=1)
-    elif name == "gray":
-        table = np.stack([ramp, ramp, ramp], axis=1)
-    else:
-        # Stored: importing matplotlib for them takes a third of a second. A test holds the two equal.
-        with np.load(Path(__file__).with_name("colormaps.npz")) as tables:
-            table = tables[name]
-    table.flags.writeable = False
-    return table
-
-
-Heatmap = np.ndarray[Any, Any]
-Box = tuple[float, float, float, float]
-
-# Colours are laid on in bands of rows: those of an image of 100 megapixels at once need 400 MB.
-_ROWS = 1024
-
-
-# Over so much of the margin's width the heat fades inside the edge of what the network saw.
-_FADE = 0.4
-
-
-def blend(
-    gray: Image.Image, heatmap: Heatmap, box: Box, table: Table, opacity: float, strength: float = 1.0
-) -> Image.Image:
-    """`gray` (mode L) as RGB with `heatmap`, float (h, w) in 0..1, laid over `box` of it (pixels).
-
-    The heatmap, multiplied by `strength` and cut off at 1, is resized bilinearly with half-pixel centres.
-    The share of colour is `opacity` times the heat, so that where the heat is 0 (or below 1/510) a pixel is
-    exactly the gray of the radiograph. Where `box` leaves a margin, the colour fades towards it.
-    """
-    result = gray.convert("RGB")
-    _lay(result, 0, heatmap, box, table, opacity, strength)
-    return result
-
-
-def _lay(
-    result: Image.Image,
-    across: int,
-    heatmap: Heatmap,
-    box: Box,
-    table: Table,
-    opacity: float,
-    strength: float,
-) -> None:
-    """Lay the heat over the picture that begins `across` pixels from the left of `result`, RGB."""
-    if not heatmap.any() or strength <= 0:
-        return
-    left, upper, right, lower = (round(edge) for edge in box)
-    heat_values = np.minimum(heatmap.astype(np.float32) * np.float32(strength), np.float32(1))
-    levels = Image.fromarray((heat_values * 255 + np.float32(0.5)).astype(np.uint8))
-    heat = levels.resize((right - left, lower - upper), Image.Resampling.BILINEAR)
-    shares, palette = [round(opacity * level) for level in range(256)], table.tobytes()
-    for top in range(0, heat.height, _ROWS):
-        band = heat.crop((0, top, heat.width, min(top + _ROWS, heat.height)))
-        share = band.point(shares)
-        share = _faded(share, top, heat.height, round(_FADE * left), round(_FADE * upper))
-        band.putpalette(palette)
-        result.paste(band.convert("RGB"), (across + left, upper + top), share)
-
-
-def _faded(share: Image.Image, top: int, height: int, across: int, down: int) -> Image.Image:
-    """`share` (mode L), rows from `top` of a picture of `height`, lower towards that picture's edges."""
-    if not across and not down:
-        return share
-    make = _fading if share.width * share.height <= _KEPT_PIXELS else _fading.__wrapped__
-    return ImageChops.multiply(share, make(share.size, top, height, across, down))
-
-
-_KEPT_PIXELS = 1_500_000
-
-
-@lru_cache(maxsize=16)
-def _fading(size: tuple[int, int], top: int, height: int, across: int, down: int) -> Image.Image:
-    """255 but for `across` columns and `down` rows at the edges, where it rises from 0 linearly."""
-
-    def rising(length: int, over: int) -> np.ndarray[Any, Any]:
-        distance = np.minimum(np.arange(length), np.arange(length)[::-1]) + np.float32(0.5)
-        weights: np.ndarray[Any, Any] = np.minimum(1, distance / np.float32(max(over, 1e-3)))
-        return weights
-
-    rows = rising(height, down)[top : top + size[1]]
-    return Image.fromarray(np.rint(255 * rows[:, np.newaxis] * rising(size[0], across)).astype(np.uint8))
-
-
-# Of marked areas; the reduced size in which their edges are found, so that a line is one in so many pixels.
-_OUTLINE_INK, _OUTLINE_SIDE = (0, 230, 255), 700
-
-
-def _draw_outlines(result: Image.Image, left: int, area: Image.Image) -> None:
-    """Draw the edge of `area` (mode L, 0 or 255) on the picture of its size that begins at `left`."""
-    step = max(1, max(area.size) // _OUTLINE_SIDE)
-    small = area.reduce(step) if step > 1 else area
-    small = small.point([255 * (level > 127) for level in range(256)])
-    edge = ImageChops.subtract(small.filter(ImageFilter.MaxFilter(3)), small)
-    result.paste(_OUTLINE_INK, (left, 0, left + area.width, area.height), edge.resize(area.size))
-
-
 _MONTAGE_GAP = 4
 _MONTAGE_INK = (255, 255, 255)
 
@@ -211,24 +111,39 @@ def render(
     facts: OverlayFacts | None = None,
     area: Image.Image | None = None,
 ) -> Image.Image:
-    """The overlay, RGB, of `heatmaps` (layer name, float (h, w) in 0..1), with its caption below.
+    """`draw`, as an RGB image."""
+    return draw(radiograph, heatmaps, preprocessing, options, facts, area).convert("RGB")
+
+
+def draw(
+    radiograph: Radiograph,
+    heatmaps: Heatmaps,
+    preprocessing: Preprocessing,
+    options: ExplainOptions,
+    facts: OverlayFacts | None = None,
+    area: Image.Image | None = None,
+) -> Image.Image:
+    """The overlay, RGB or RGBX, of `heatmaps` (layer name, float (h, w) in 0..1), with its caption below.
 
     One layer: the radiograph with the heat over it. Several: a strip, the original first, each named. A
-    heatmap that is 0 everywhere leaves the plain radiograph. Uses `colormap`, `opacity` and `caption` of
-    `options`. Without `facts` there is no caption and each map has its own scale; without a caption the
-    picture has the radiograph's own size. `area` (mode L, 0 or 255, of the radiograph's size) is outlined.
+    heatmap that is 0 everywhere leaves the plain radiograph. Uses `overlay_side`, `colormap`, `opacity` and
+    `caption` of `options`; the radiograph is reduced first, then drawn on. Without `facts` there is no
+    caption and each map has its own scale. `area` (mode L, 0 or 255, of the whole radiograph) is outlined.
     Raises ImageError `too-large` for a strip of more than STRIP_PIXELS.
     """
-    width, height = radiograph.width, radiograph.height
+    gray = reduced(radiograph, options.overlay_side).pixels
+    width, height = gray.size
     if len(heatmaps) > 1 and (len(heatmaps) + 1) * width * height > STRIP_PIXELS:
         raise ImageError(
             "too-large",
             f"a strip of {len(heatmaps) + 1} pictures of {width} x {height} pixels would have more than "
-            f"{STRIP_PIXELS:,}, the limit; choose fewer layers, methods or classes",
+            f"{STRIP_PIXELS:,}, the limit; choose fewer layers, methods, classes, or another --overlay-side",
         )
     table = lookup_table(options.colormap)
     box = preprocessing.box(width, height)
     strengths = {} if facts is None else facts.strengths()
+    if area is not None and area.size != gray.size:
+        area = area.resize(gray.size, Image.Resampling.BOX)
     # Half precision is what `save_heatmaps` keeps: drawing from it makes `recolour` equal to the bit.
     halved = [(name, heatmap.astype(np.float16)) for name, heatmap in heatmaps]
     if len(halved) == 1:
@@ -236,32 +151,55 @@ def render(
         size = (width, height)
     else:
         drawn = [
-            (name, blend(radiograph.pixels, heatmap, box, table, options.opacity, strengths.get(name, 1.0)))
+            (name, blend(gray, heatmap, box, table, options.opacity, strengths.get(name, 1.0)))
             for name, heatmap in halved
         ]
         if area is not None:
             for _, picture in drawn:
-                _draw_outlines(picture, 0, area)
-        strip = montage([("original", radiograph.pixels.convert("RGB")), *drawn])
+                draw_outlines(picture, 0, area)
+        strip = montage([("original", gray.convert("RGB")), *drawn])
         size = strip.size
     caption = band(facts, size, table) if facts is not None and options.caption else None
     if strip is not None and caption is None:
         return strip
-    # Drawn where it stays: a copy of an image of 100 megapixels takes 300 MB.
-    canvas_size = size if caption is None else (caption.width, size[1] + caption.height)
-    result = Image.new("RGB", canvas_size)
-    left = (result.width - size[0]) // 2
+    # Drawn where it stays: a copy of an image of 100 megapixels takes 400 MB.
+    canvas = new_canvas(size if caption is None else (caption.width, size[1] + caption.height))
+    left = (canvas.shape[1] - size[0]) // 2
+    if canvas.shape[1] > size[0]:
+        canvas.fill(0)
     if caption is not None:
-        result.paste(caption, (0, size[1]))
+        put(canvas, caption, 0, size[1])
     if strip is not None:
-        result.paste(strip, (left, 0))
-        return result
-    result.paste(radiograph.pixels, (left, 0))
+        put(canvas, strip, left, 0)
+        return picture_of(canvas)
     for name, heatmap in halved:
-        _lay(result, left, heatmap, box, table, options.opacity, strengths.get(name, 1.0))
+        strength = strengths.get(name, 1.0)
+        draw_blended(canvas, gray, heatmap, box, table, options.opacity, strength, left)
+    result = picture_of(canvas)
     if area is not None:
-        _draw_outlines(result, left, area)
+        draw_outlines(result, left, area)
     return result
+
+
+def drawn_size(width: int, height: int, side: int | str) -> tuple[int, int]:
+    """Width and height at which an image is drawn: its own, but `side` pixels on the longer side at most,
+    or FULL."""
+    longer = max(width, height)
+    if side == FULL or longer <= int(side):
+        return width, height
+    return max(1, round(width * int(side) / longer)), max(1, round(height * int(side) / longer))
+
+
+def reduced(radiograph: Radiograph, side: int | str) -> Radiograph:
+    """`radiograph` with its pixels as they are drawn, see `drawn_size`; `width` and `height` stay its own.
+
+    First by a whole factor, each pixel the mean of those it covers, then the rest of the way (Hamming).
+    """
+    size = drawn_size(radiograph.width, radiograph.height, side)
+    if radiograph.pixels.size == size:
+        return radiograph
+    pixels = radiograph.pixels.resize(size, Image.Resampling.HAMMING, reducing_gap=1.0)
+    return replace(radiograph, pixels=pixels)
 
 
 def encode(image: Image.Image, output_format: OutputFormat, facts: OverlayFacts | None = None) -> bytes:
@@ -271,6 +209,8 @@ def encode(image: Image.Image, output_format: OutputFormat, facts: OverlayFacts 
     caption as a line, and all of them as JSON.
     """
     buffer = io.BytesIO()
+    if output_format != "jpeg" and image.mode == "RGBX":
+        image = image.convert("RGB")
     told = {} if facts is None else _file_metadata(output_format, facts)
     try:
         image.save(buffer, output_format, **_ENCODINGS[output_format], **told)

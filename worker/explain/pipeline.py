@@ -3,103 +3,63 @@
 from __future__ import annotations
 
 import math
+import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from worker.errors import ImageError, StorageError
-from worker.explain.attribution import AttributionShares, attribution_shares, mask_in_input
-from worker.explain.caption import OverlayFacts, findings_by_probability, map_facts
-from worker.explain.decision import FINDING_FROM, NO_FINDING, decision
-from worker.explain.explainer import Explainer
+from worker.explain.feed import FeedProcesses, Place
+from worker.explain.image_result import ImageResult as ImageResult
+from worker.explain.image_result import ImageTask as ImageTask
+from worker.explain.job import Job, ReadImage
 from worker.explain.names import ALL, AUTO, PREDICTED
-from worker.explain.options import ARGMAX_TARGET, ExplainOptions, Explanation, Panel
-from worker.explain.overlay import encode, heatmap_content, render, write_atomically
+from worker.explain.options import ARGMAX_TARGET, ExplainOptions, Explanation
+from worker.explain.outcome import explained, failed, heat_of, overlay_facts, refused
+from worker.explain.overlay import draw, encode, heatmap_content, reduced, write_atomically
 from worker.file_names import printable
 from worker.images.dicom import DicomFacts
-from worker.images.limits import LARGE_PIXELS, Limits, one_large_at_a_time
-from worker.images.masks import AnnotationMasks, load_masks
-from worker.images.preprocess import Pixels, input_statistics, preprocess
+from worker.images.limits import LARGE_PIXELS, Limits, pixel_budget
+from worker.images.preprocess import input_statistics, preprocess
 from worker.images.reader import Radiograph, read_radiograph
-from worker.model.metadata import Preprocessing
-from worker.odd_words import ODD_REASON, REFUSE, refusal
+from worker.odd_words import REFUSE
 from worker.remote.folder import RemotePath
 from worker.remote.read_ahead import read_ahead
 
+if TYPE_CHECKING:
+    from worker.explain.explainer import Explainer
+
 HEATMAP_SUFFIX = ".npz"
+_KEPT_BLOCKS = 16  # of 16 MB at most
+# Decoded and not drawn yet, a byte each; as many as four batches of 16 images can have.
+HELD_PIXELS = 64 * LARGE_PIXELS
 # Files on their way to an object store; with 50 ms a request, of 2,500 images a second.
 _UPLOADS = 128
 
 
 @dataclass(frozen=True)
-class ImageTask:
-    """One image to explain. `overlay` has its final suffix; `name` is what people are shown.
+class _Pending:
+    """An image that is being read or drawn, here or in another process."""
 
-    With `read_root` and `write_root` (real folders) nothing outside is read or written, nor through a link.
-    """
-
-    image_id: int
-    source: Path | RemotePath
-    overlay: Path | RemotePath
-    name: str
-    read_root: Path | None = None
-    write_root: Path | None = None
-
-
-@dataclass(frozen=True)
-class ImageResult:
-    """What became of one item: all about the image, or `reason` and `error` where it failed.
-
-    `probability` is that of the `predicted` class, calibrated as are all; of a model of findings that is the
-    most probable one, or with none at 0.5 or more NO_FINDING, which has no probability; `score`, 0 to 100,
-    that of the model's positive class, None for a model without one.
-    `brightness` and `contrast`: see `input_statistics`. `logit` is of `target_class`.
-    With every class explained, `target_class` names them all and `logit` is that of the predicted one.
-    `heatmap_max` holds by the explainer's names the heatmap's maximum before scaling. `blank` says that one
-    of them is 0, and `heat` where the heat of the first map lies, None if that is blank; with every class
-    explained, both of the maps of the predicted one. `odd`: what the version's check finds, words separated
-    by commas, empty for nothing; None where the image was not checked.
-    """
-
+    future: Future[Any]
     task: ImageTask
-    reason: str | None = None
-    error: str | None = None
-    sha256: str = ""
-    width: int = 0
-    height: int = 0
-    predicted: str = ""
-    probability: float | None = None
-    probabilities: dict[str, float] = field(default_factory=dict)
-    score: float | None = None
-    brightness: float = math.nan
-    contrast: float = math.nan
-    target_class: str = ""
-    logit: float = math.nan
-    heatmap_max: dict[str, float] = field(default_factory=dict)
-    blank: bool = False
-    heat: AttributionShares | None = None
-    odd: str | None = None
-    overlay: Path | RemotePath | None = None
-    heatmap_file: Path | RemotePath | None = None
-    dicom: DicomFacts | None = None
+    place: Place | None
 
-
-@dataclass(frozen=True)
-class _Read:
-    task: ImageTask
-    sha256: str
-    pixels: Pixels
-    radiograph: Radiograph | None  # None: too large to hold until it is drawn
-    dicom: DicomFacts | None
+    def result(self) -> Any:
+        found = self.future.result()
+        if self.place is None:
+            return found
+        if isinstance(found, ImageResult):
+            return replace(found, task=self.task)
+        return replace(found, task=self.task, place=self.place)
 
 
 @dataclass(frozen=True)
@@ -123,10 +83,19 @@ class _Drawn:
         return self.result
 
 
+def _drawn(pending: _Pending) -> _Drawn:
+    found = pending.result()
+    return found if isinstance(found, _Drawn) else _Drawn(found)
+
+
 class Pipeline:
     """Threads for reading and for rendering, kept between runs. The explainer runs in the calling thread.
 
-    At most four batches of decoded images are held: one read ahead, one explained, two being rendered.
+    With several `processes` the threads are theirs, see `feed`.
+
+    At most four batches of decoded images are held (one read ahead, one explained, two being rendered), or
+    two images more for each thread where threads are many; and never more than HELD_PIXELS and one of
+    LARGE_PIXELS for each thread.
     """
 
     # Processor time an image (2 cores, 512x512 PNG, 224 px, block_15_add; ms): read 2.0, resize 0.5,
@@ -134,12 +103,30 @@ class Pipeline:
     # the explainer fills batches up anyway, has most of what batching gives. With two threads a stage that
     # is alone at work, as at both ends of a run, still uses both cores.
     def __init__(
-        self, readers: int = 2, renderers: int = 2, batch_size: int = 16, limits: Limits | None = None
+        self,
+        readers: int = 2,
+        renderers: int = 2,
+        batch_size: int = 16,
+        limits: Limits | None = None,
+        *,
+        processes: int = 1,
+        share: int = 1,
     ) -> None:
+        """`share`: of how many processes this is one, which hold HELD_PIXELS together."""
         self.batch_size = batch_size
         self._limits = limits or Limits()
+        # Memory of a picture is kept for the next: asking the system anew costs as much as drawing on it.
+        Image.core.set_blocks_max(_KEPT_BLOCKS)  # type: ignore[attr-defined] # in Pillow's handbook
+        # While a batch is explained all threads are at work, and have one image more to begin at once.
+        self._ahead, self._behind = 2 * readers, 2 * renderers
+        self._most_held = HELD_PIXELS // share + (readers + renderers) * LARGE_PIXELS
+        self._held, self._holding = 0, threading.RLock()
+        pixel_budget.resize(max(readers, renderers, 2 if share == 1 else 1))
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="read")
         self._renderers = ThreadPoolExecutor(renderers, thread_name_prefix="render")
+        self._feed: FeedProcesses | None = None
+        if processes > 1:
+            self._feed = FeedProcesses(processes, math.ceil(readers / processes), self._limits)
 
     def __enter__(self) -> Pipeline:
         return self
@@ -149,10 +136,17 @@ class Pipeline:
     ) -> None:
         self.close()
 
+    def wait_until_ready(self) -> None:
+        """Wait for processes that are still starting, so that no image waits for them."""
+        if self._feed is not None:
+            self._feed.wait_until_ready()
+
     def close(self) -> None:
         """Stop the threads, after the files they are writing."""
         self._readers.shutdown(cancel_futures=True)
         self._renderers.shutdown(cancel_futures=True)
+        if self._feed is not None:
+            self._feed.close()
 
     def run(
         self,
@@ -168,22 +162,32 @@ class Pipeline:
         that the model does not know, XraycamError for marked areas that cannot be read, and whatever the
         explainer raises.
         """
-        preprocessing = explainer.metadata.preprocessing
         target = _target(explainer, options)
-        marked = None if options.masks is None else load_masks(Path(options.masks))
-        batch_size = 1 if explainer.needs_per_channel_passes else self.batch_size
+        job = Job(explainer, options)
+        _ = job.marked
+        if self._feed is not None:
+            self._feed.begin(job.for_other_process())
+        wanted = explainer.batch_size or self.batch_size
+        batch_size = 1 if explainer.needs_per_channel_passes else wanted
         waiting = read_ahead(items, self._limits.max_bytes)
-        reading: deque[Future[_Read | ImageResult]] = deque()
-        rendering: deque[Future[_Drawn]] = deque()
+        reading: deque[_Pending] = deque()
+        rendering: deque[_Pending] = deque()
         writing: deque[_Drawn] = deque()
+        seen = 0  # the largest of the images so far that are held
         try:
             while True:
-                batch: list[_Read] = []
+                batch: list[ReadImage] = []
                 while len(batch) < batch_size:
-                    for task in islice(waiting, 2 * batch_size - len(batch) - len(reading)):
-                        reading.append(
-                            self._readers.submit(self._read, task, preprocessing, frozenset(options.accept))
-                        )
+                    held = len(batch) + len(reading)
+                    room = min(
+                        batch_size + max(batch_size, self._ahead) - held,
+                        max(1, self._most_held // (seen or LARGE_PIXELS)) - held - len(rendering),
+                    )
+                    if room <= 0 and not held:
+                        writing.append(_drawn(rendering.popleft()))
+                        continue
+                    for task in islice(waiting, max(0, room)):
+                        reading.append(self._begin_to_read(job, task))
                     if not reading:
                         break
                     found = reading.popleft().result()
@@ -191,82 +195,114 @@ class Pipeline:
                         yield found
                     else:
                         batch.append(found)
+                        seen = max(seen, min(found.count, LARGE_PIXELS))
                 if not batch:
                     break
                 explanation = explainer.explain(
                     np.stack([read.pixels for read in batch]), np.full(len(batch), target, np.int32)
                 )
-                while len(rendering) > batch_size:
-                    writing.append(rendering.popleft().result())
+                while len(rendering) > max(batch_size, self._behind):
+                    writing.append(_drawn(rendering.popleft()))
                 while writing and (len(writing) > _UPLOADS or writing[0].is_written):
                     yield writing.popleft().finish()
                 for index, read in enumerate(batch):
                     if options.odd == REFUSE and explanation.odd is not None and explanation.odd[index]:
-                        yield _refused(read, explanation.odd[index])
+                        if self._feed is not None and read.place is not None:
+                            self._feed.forget(read.place)
+                        yield refused(read, explanation.odd[index])
                         continue
-                    rendering.append(
-                        self._renderers.submit(
-                            self._render, read, explanation, index, explainer, options, marked
-                        )
-                    )
+                    rendering.append(self._begin_to_draw(job, read, explanation, index))
                 if progress is not None:
                     progress()
             while rendering:
-                writing.append(rendering.popleft().result())
+                writing.append(_drawn(rendering.popleft()))
             while writing:
                 yield writing.popleft().finish()
         finally:
             waiting.close()
-            for begun in reading:
-                begun.cancel()
-            for drawing in rendering:
-                drawing.cancel()
+            for pending in (*reading, *rendering):
+                pending.future.cancel()
+            if self._feed is not None:
+                self._feed.forget_all()
 
-    def _read(
-        self, task: ImageTask, preprocessing: Preprocessing, accept: frozenset[str]
-    ) -> _Read | ImageResult:
+    def _begin_to_read(self, job: Job, task: ImageTask) -> _Pending:
+        # What is fetched ahead, and what is on its way to a store, stays in this process.
+        is_remote = isinstance(task.source, RemotePath) or isinstance(task.overlay, RemotePath)
+        if self._feed is None or is_remote:
+            return _Pending(self.read(job, task), task, None)
+        future, place = self._feed.read(task)
+        return _Pending(future, task, place)
+
+    def _begin_to_draw(self, job: Job, read: ReadImage, explanation: Explanation, index: int) -> _Pending:
+        if self._feed is None or read.place is None:
+            return _Pending(self.draw(job, read, explanation, index), read.task, None)
+        return _Pending(self._feed.draw(read.place, explanation.of(index)), read.task, read.place)
+
+    def read(self, job: Job, task: ImageTask) -> Future[ReadImage | ImageResult]:
+        """Read an image in a thread of this process."""
+        return self._readers.submit(self._read, job, task)
+
+    def draw(
+        self, job: Job, read: ReadImage, explanation: Explanation, index: int = 0
+    ) -> Future[ImageResult | _Drawn]:
+        """Draw and write an image in a thread of this process."""
+        return self._renderers.submit(self._render, read, explanation, index, job)
+
+    def _read(self, job: Job, task: ImageTask) -> ReadImage | ImageResult:
+        preprocessing, accept = job.explainer.metadata.preprocessing, frozenset(job.options.accept)
         dicom: DicomFacts | None = None
         try:
             radiograph = read_radiograph(task.source, self._limits, task.read_root, accept)
             dicom = radiograph.dicom
             pixels = preprocess(radiograph, preprocessing)
+            whole = radiograph.width * radiograph.height
+            radiograph = reduced(radiograph, job.options.overlay_side)  # all that is drawn of it
             # Of large images only the network's input is held, and they are decoded again when they are
-            # drawn: so what a pipeline holds is bounded (half a gigabyte at a batch of 16).
-            held = radiograph if radiograph.width * radiograph.height <= LARGE_PIXELS else None
-            return _Read(task, radiograph.sha256, pixels, held, dicom)
+            # drawn: so what a pipeline holds is bounded (HELD_PIXELS).
+            count = radiograph.pixels.width * radiograph.pixels.height
+            if count > LARGE_PIXELS or not self._may_hold(radiograph, count):
+                return ReadImage(task, radiograph.sha256, pixels, whole, None, dicom)
+            return ReadImage(task, radiograph.sha256, pixels, count, radiograph, dicom)
         except ImageError as error:
             return ImageResult(task, error.reason, str(error), dicom=error.dicom or dicom)
         except StorageError:
             raise
         except Exception as error:
-            return _unexpected(task, error, dicom)
+            return failed(task, error, dicom)
+
+    def _may_hold(self, radiograph: Radiograph, count: int) -> bool:
+        """Whether so many pixels more are held; they are until nothing refers to the radiograph."""
+        with self._holding:
+            if self._held + count > self._most_held:
+                return False
+            self._held += count
+        weakref.finalize(radiograph, self._release, count).atexit = False
+        return True
+
+    def _release(self, count: int) -> None:
+        with self._holding:
+            self._held -= count
 
     def _render(
-        self,
-        read: _Read,
-        explanation: Explanation,
-        index: int,
-        explainer: Explainer,
-        options: ExplainOptions,
-        marked: AnnotationMasks | None,
-    ) -> _Drawn:
-        task = read.task
+        self, read: ReadImage, explanation: Explanation, index: int, job: Job
+    ) -> ImageResult | _Drawn:
+        task, explainer, options = read.task, job.explainer, job.options
         preprocessing = explainer.metadata.preprocessing
         heatmaps = [(panel.label, explanation.heatmaps[panel.name][index]) for panel in explainer.panels]
         heatmap_file = task.overlay.with_suffix(HEATMAP_SUFFIX) if options.heatmaps else None
         try:
-            with nullcontext() if read.radiograph else one_large_at_a_time:
+            with pixel_budget.taking(read.count * len(heatmaps)):
                 radiograph = read.radiograph or self._read_again(read, frozenset(options.accept))
                 area = (
                     None
-                    if marked is None or isinstance(task.source, RemotePath)
-                    else marked.of(task.source, (radiograph.width, radiograph.height))
+                    if job.marked is None or isinstance(task.source, RemotePath)
+                    else job.marked.of(task.source, (radiograph.width, radiograph.height))
                 )
-                heat = _heat(explanation, index, explainer, area)
-                result = _done(task, radiograph, explanation, index, explainer, heat, heatmap_file)
+                heat = heat_of(explanation, index, explainer, area)
+                result = explained(task, radiograph, explanation, index, explainer, heat, heatmap_file)
                 facts = overlay_facts(result, explainer, options)
                 outlined = area if options.outlines else None
-                picture = render(radiograph, heatmaps, preprocessing, options, facts, outlined)
+                picture = draw(radiograph, heatmaps, preprocessing, options, facts, outlined)
                 content = encode(picture, options.output_format, facts)
             files = [(task.overlay, content)]
             if heatmap_file is not None:
@@ -279,15 +315,16 @@ class Pipeline:
                 else:
                     write_atomically(written, file, task.write_root)
         except ImageError as error:
-            return _Drawn(ImageResult(task, error.reason, str(error), dicom=read.dicom))
+            return ImageResult(task, error.reason, str(error), dicom=read.dicom)
         except StorageError:
             raise
         except Exception as error:
-            return _Drawn(_unexpected(task, error, read.dicom))
+            return failed(task, error, read.dicom)
         brightness, contrast = input_statistics(read.pixels)
-        return _Drawn(replace(result, brightness=brightness, contrast=contrast), tuple(uploads))
+        result = replace(result, brightness=brightness, contrast=contrast)
+        return _Drawn(result, tuple(uploads)) if uploads else result
 
-    def _read_again(self, read: _Read, accept: frozenset[str]) -> Radiograph:
+    def _read_again(self, read: ReadImage, accept: frozenset[str]) -> Radiograph:
         radiograph = read_radiograph(read.task.source, self._limits, read.task.read_root, accept)
         if radiograph.sha256 != read.sha256:
             raise ImageError(
@@ -303,87 +340,3 @@ def _target(explainer: Explainer, options: ExplainOptions) -> int:
     if options.target in (AUTO, PREDICTED, ALL):
         return ARGMAX_TARGET
     return explainer.metadata.require_class(options.target)
-
-
-def _primary_panels(explainer: Explainer, target_class: int) -> list[Panel]:
-    """The panels of the class that an image is explained for, or with every class explained predicted as."""
-    return [panel for panel in explainer.panels if panel.class_index in (None, target_class)]
-
-
-def overlay_facts(result: ImageResult, explainer: Explainer, options: ExplainOptions) -> OverlayFacts:
-    """What the caption of an image's overlay tells."""
-    model = explainer.metadata
-    positive = model.positive_class
-    return OverlayFacts(
-        predicted=result.predicted,
-        probability=result.probability,
-        target="every class" if explainer.every_class else result.target_class,
-        model_version=model.version,
-        maps=map_facts([panel.label for panel in explainer.panels], result.heatmap_max, model.heat_scales),
-        scale=options.scale,
-        positive_class=positive,
-        positive_probability=None if positive is None else result.probabilities[positive],
-        findings=findings_by_probability(model, result.probabilities),
-        score=result.score,
-        threshold=options.threshold,
-        decision=decision(result.score, options.threshold, result.odd),
-        odd=result.odd,
-        outlines=options.outlines,
-    )
-
-
-def _heat(
-    explanation: Explanation, index: int, explainer: Explainer, area: Image.Image | None
-) -> AttributionShares | None:
-    leading = _primary_panels(explainer, int(explanation.target_index[index]))[0]
-    seen = None if area is None else mask_in_input(area, explainer.metadata.preprocessing)
-    return attribution_shares(explanation.heatmaps[leading.name][index], seen)
-
-
-def _done(
-    task: ImageTask,
-    radiograph: Radiograph,
-    explanation: Explanation,
-    index: int,
-    explainer: Explainer,
-    heat: AttributionShares | None,
-    heatmap_file: Path | RemotePath | None,
-) -> ImageResult:
-    model = explainer.metadata
-    classes, positive = model.classes, model.positive_class
-    probabilities = [float(value) for value in explanation.probabilities[index]]
-    best = int(explanation.scores[index].argmax())
-    seen = model.output == "softmax" or probabilities[best] >= FINDING_FROM
-    target_class = int(explanation.target_index[index])
-    maxima = {name: float(values[index]) for name, values in explanation.maxima.items()}
-    return ImageResult(
-        task,
-        sha256=radiograph.sha256,
-        width=radiograph.width,
-        height=radiograph.height,
-        predicted=classes[best] if seen else NO_FINDING,
-        probability=probabilities[best] if seen else None,
-        probabilities=dict(zip(classes, probabilities, strict=True)),
-        score=None if positive is None else 100.0 * probabilities[classes.index(positive)],
-        target_class=",".join(classes) if explainer.every_class else classes[target_class],
-        logit=float(explanation.scores[index, target_class]),
-        heatmap_max=maxima,
-        blank=any(maxima[panel.name] <= 0 for panel in _primary_panels(explainer, target_class)),
-        heat=heat,
-        odd=None if explanation.odd is None else explanation.odd[index],
-        overlay=task.overlay,
-        heatmap_file=heatmap_file,
-        dicom=radiograph.dicom,
-    )
-
-
-def _refused(read: _Read, odd: str) -> ImageResult:
-    error = refusal(printable(read.task.name), odd)
-    return ImageResult(read.task, ODD_REASON, error, odd=odd, dicom=read.dicom)
-
-
-def _unexpected(task: ImageTask, error: Exception, dicom: DicomFacts | None) -> ImageResult:
-    """No file may take its batch with it, not even through a fault of ours."""
-    cause = " ".join(f"{type(error).__name__}: {error}".split())
-    said = f"{printable(task.source)} cannot be processed: {cause}"
-    return ImageResult(task, "unreadable", said, dicom=dicom)

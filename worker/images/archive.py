@@ -88,7 +88,7 @@ def split_member_path(path: str, root: Path) -> tuple[str, str] | None:
     at = path.find(SEPARATOR)
     while at > 0:
         archive = unescape_path(str(root), path[:at])
-        if os.path.isfile(root / archive):  # noqa: PTH113 # which raises nothing
+        if os.path.isfile(root / archive):  # noqa: PTH113 - raises nothing
             return archive, path[at + len(SEPARATOR) :]
         at = path.find(SEPARATOR, at + 1)
     return None
@@ -180,7 +180,7 @@ class _Zip:
             refusal = refusal or "compression"
         return Member(name, info.file_size, _nanoseconds(info.date_time), info.header_offset, refusal)
 
-    def read(self, descriptor: int | ArchiveBytes, member: Member, size: int, shown: str) -> bytes:  # noqa: ARG002
+    def read(self, descriptor: int | ArchiveBytes, member: Member, size: int, shown: str) -> bytes:
         try:
             with self._file.open(self._infos[member.name]) as stream:
                 return stream.read(size)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import struct
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from worker.errors import ImageError
-from worker.images.limits import LARGE_PIXELS, one_large_at_a_time
+from worker.images.limits import pixel_budget
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -93,8 +93,7 @@ def decode_dicom(
         header = dicom_header.read_header(content, shown, limits)
         view = dicom_checks.require_frontal_chest(header, shown, accept)
         pixel_format = dicom_frames.read_format(header, shown, limits)
-        is_large = pixel_format.rows * pixel_format.columns > LARGE_PIXELS
-        with one_large_at_a_time if is_large else nullcontext():
+        with pixel_budget.taking(pixel_format.rows * pixel_format.columns):
             frame = dicom_frames.first_frame(header, pixel_format, shown, accept)
             gray, rendering, notes = dicom_rendering.render(header, pixel_format, frame, shown)
             pixels, display_notes = dicom_display.for_viewing(header, gray, shown, limits)

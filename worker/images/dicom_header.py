@@ -176,7 +176,7 @@ def read_header(content: bytes, shown: str, limits: Limits) -> Header:
     stream.seek(start)
     implicit, little = _encoding(content, start, syntax)
 
-    def is_pixel_data(tag: BaseTag, representation: str | None, length: int) -> bool:  # noqa: ARG001
+    def is_pixel_data(tag: BaseTag, representation: str | None, length: int) -> bool:
         return tag in _PIXEL_DATA
 
     try:

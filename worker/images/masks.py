@@ -164,7 +164,7 @@ def load_masks(source: Path) -> AnnotationMasks:
 
 
 @lru_cache(maxsize=4)
-def _kept(source: Path, modified_ns: int) -> AnnotationMasks:  # noqa: ARG001
+def _kept(source: Path, modified_ns: int) -> AnnotationMasks:
     return AnnotationMasks(source)
 
 

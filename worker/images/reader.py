@@ -31,7 +31,8 @@ def limits_of(settings: Settings) -> Limits:
 
 @dataclass(frozen=True)
 class Radiograph:
-    """A decoded image. `pixels` is a loaded Pillow image of mode L, upright, `width` x `height`.
+    """A decoded image. `pixels` is a loaded Pillow image of mode L, upright, `width` x `height`, or smaller
+    where all of it is not needed.
     `dicom`: what the header of a DICOM file says, None for other files."""
 
     pixels: Image.Image

@@ -63,6 +63,23 @@ def open_keras_file(path: Path) -> Iterator[KerasFile]:
         )
 
 
+def half_precision_of(model: Any) -> str | None:
+    """The half precision, such as `mixed_float16`, that layers of a configuration compute in, if any do."""
+    waiting, found = [model], set()
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            dtype = part.get("dtype")
+            settings = dtype.get("config") if isinstance(dtype, dict) else None
+            name = settings.get("name") if isinstance(settings, dict) else dtype
+            if name in ("float16", "bfloat16", "mixed_float16", "mixed_bfloat16"):
+                found.add(str(name))
+            waiting += part.values()
+        elif isinstance(part, list):
+            waiting += part
+    return max(found, default=None)  # a policy, `mixed_...`, rather than the dtype of a tensor
+
+
 def _of_folder(path: Path) -> str:
     if (path / "saved_model.pb").exists():
         return (

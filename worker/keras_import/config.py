@@ -178,8 +178,8 @@ LAYERS: dict[str, dict[str, Check]] = {
 
 _WHAT_TO_DO = {
     "Lambda": "it holds code; use --preprocessing or layers of Keras instead, and save again",
-    "TFOpLambda": "take calculations such as preprocess_input out of the model, say them by --preprocessing",
-    "SlicingOpLambda": "take calculations on tensors out of the model",
+    "SlicingOpLambda": "take calculations such as preprocess_input out of the model and say them by "
+    "--preprocessing",
 }
 
 # Settings of layers that do not change what a trained layer puts out.

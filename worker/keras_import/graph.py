@@ -9,18 +9,20 @@ from typing import Any
 
 from worker.errors import ModelError
 from worker.file_names import printable
+from worker.keras_import.calls import one_reference, read_call
 from worker.keras_import.config import LAYERS, check_class, checked_settings
+from worker.keras_import.operations import (
+    KERAS_2_CLASS,
+    SECOND,
+    is_operation,
+    name_in_keras_3,
+    operation,
+)
 
 MOST_LAYERS = 3000
 _DEEPEST = 10
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-/ ]{0,149}", re.ASCII)
 _MODELS = ("Functional", "Sequential", "Model")
-# Calculations on tensors that Keras 3 keeps in the graph, and the layer that does the same.
-_OPERATIONS = {"Add", "Subtract", "Multiply", "TrueDivide", "Divide"}
-_FUNCTIONS = {
-    "Softmax": "softmax", "Sigmoid": "sigmoid", "Relu": "relu", "Relu6": "relu6", "Silu": "silu",
-    "HardSigmoid": "hard_sigmoid", "HardSilu": "hard_silu", "Tanh": "tanh",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,11 @@ def _open(
             found.same[this] = source or INPUT
             continue
         inputs, constants = (
-            ([str(before)], []) if kind == "Sequential" else _calls(layer, own, prefix, found.keras)
+            ([str(before)], [])
+            if kind == "Sequential"
+            else read_call(
+                layer, own, prefix, found.keras, second=SECOND if inner_kind == KERAS_2_CLASS else None
+            )
         )
         _add(layer, inner_kind, found, this, own, inputs, constants, at, group or own, depth)
         before = this
@@ -175,8 +181,8 @@ def _open(
             raise ModelError(f"the model has more than {MOST_LAYERS:,} layers, the limit")
     if kind == "Sequential":
         return str(before)
-    _one_reference(config.get("input_layers"), "input")
-    return prefix + _one_reference(config.get("output_layers"), "output")
+    one_reference(config.get("input_layers"), "input")
+    return prefix + one_reference(config.get("output_layers"), "output")
 
 
 def _add(
@@ -191,13 +197,13 @@ def _add(
             layer, found, key=key, source=inputs[0], place=f"{place}/", group=group, depth=depth + 1
         )
         return
-    module = str(layer.get("module") or "")
-    # An `.h5` file does not say the module.
-    calculation = bool(constants) or (kind not in LAYERS and kind in {*_OPERATIONS, *_FUNCTIONS})
-    if module.startswith("keras.src.ops") or (not module and calculation):
+    if kind == KERAS_2_CLASS:
+        kind = name_in_keras_3(_settings(layer), where)
+        name, settings = operation(kind, inputs, constants, where)
+    elif is_operation(kind, str(layer.get("module") or ""), constants):
         if any(value != -1 for key, value in _settings(layer).items() if key not in ("name", "dtype")):
             raise ModelError(f"{where} is the calculation {kind} with settings; use a layer of Keras")
-        name, settings = _operation(kind, inputs, constants, where)
+        name, settings = operation(kind, inputs, constants, where)
     elif constants:
         raise ModelError(f"{where} is called with a number beside tensors, which cannot be imported")
     else:
@@ -207,26 +213,6 @@ def _add(
     if name not in ("Add", "Subtract", "Multiply", "Average", "Maximum", "Concatenate") and len(inputs) != 1:
         raise ModelError(f"{where} has {len(inputs)} inputs; one is needed")
     found.nodes[key] = Node(key, name, settings, tuple(inputs), place, group, own)
-
-
-def _operation(kind: str, inputs: list[Any], constants: list[Any], where: str) -> tuple[str, dict[str, Any]]:
-    if kind in _FUNCTIONS and len(inputs) == 1 and not constants:
-        return "Activation", {"activation": _FUNCTIONS[kind]}
-    if kind not in _OPERATIONS or len(constants) > 1:
-        raise ModelError(f"{where} is the calculation {kind}, which cannot be imported; use a layer of Keras")
-    if not constants:
-        if kind in ("TrueDivide", "Divide") or len(inputs) != 2:
-            raise ModelError(f"{where} divides tensors, which cannot be imported; use a layer of Keras")
-        return kind, {}
-    place, number = constants[0]
-    if (place == 0 and kind in ("TrueDivide", "Divide")) or (number == 0 and "Divide" in kind):
-        raise ModelError(f"{where} divides by a tensor or by 0, which cannot be imported")
-    scale, offset = {
-        "Add": (1.0, number),
-        "Subtract": (1.0, -number) if place else (-1.0, number),
-        "Multiply": (number, 0.0),
-    }.get(kind, (1.0 / number if number else 1.0, 0.0))
-    return "Rescaling", checked_settings("Rescaling", {"scale": scale, "offset": offset}, where)
 
 
 def _part(layer: Any, where: str) -> str:
@@ -311,77 +297,3 @@ def _take_shape(shape: Any, found: _Found) -> None:
             f"the model's input has {channels} channels (last); 1 or 3 are needed, and channels_last"
         )
     found.shape = (height, width, channels)
-
-
-def _one_reference(value: Any, what: str) -> str:
-    while isinstance(value, list) and len(value) == 1:
-        value = value[0]
-    if not (isinstance(value, list) and len(value) == 3 and isinstance(value[0], str) and value[2] == 0):
-        raise ModelError(f"the model has several {what}s, or none; one is needed")
-    return value[0]
-
-
-def _calls(
-    layer: dict[str, Any], own: str, prefix: str, keras: int
-) -> tuple[list[str], list[tuple[int, float]]]:
-    """The inputs of a layer's one call, and numbers among them with their places."""
-    nodes = layer.get("inbound_nodes")
-    if not isinstance(nodes, list) or not nodes:
-        raise ModelError(f"layer {own} is fed by nothing; only an Input may be")
-    if len(nodes) > 1:
-        raise ModelError(
-            f"layer {own} is used {len(nodes)} times in the model, which cannot be explained layer by layer; "
-            "build it with a layer for each use"
-        )
-    inputs: list[str] = []
-    constants: list[tuple[int, float]] = []
-    node = nodes[0]
-    if isinstance(node, dict):
-        arguments, options = node.get("args"), node.get("kwargs") or {}
-        if not isinstance(arguments, list) or not isinstance(options, dict):
-            raise ModelError(f"layer {own} is damaged: its call cannot be read")
-        _check_options(options, own, keras)
-        for argument in arguments[0] if len(arguments) == 1 and isinstance(arguments[0], list) else arguments:
-            if type(argument) in (int, float):
-                constants.append((len(inputs) + len(constants), float(argument)))
-            else:
-                inputs.append(prefix + _history(argument, own))
-    elif isinstance(node, list):
-        for reference in node if node and isinstance(node[0], list) else [node]:
-            if not (
-                isinstance(reference, list) and len(reference) in (3, 4) and isinstance(reference[0], str)
-            ):
-                raise ModelError(f"layer {own} is damaged: its inputs cannot be read")
-            if reference[2] != 0:
-                raise ModelError(f"layer {own} takes a second output of {printable(reference[0])[:60]}")
-            _check_options(reference[3] if len(reference) == 4 and reference[3] else {}, own, keras)
-            inputs.append(prefix + reference[0])
-    else:
-        raise ModelError(f"layer {own} is damaged: its call cannot be read")
-    if not 1 <= len(inputs) <= 200:
-        raise ModelError(f"layer {own} has {len(inputs)} inputs; 1 to 200 can be")
-    return inputs, constants
-
-
-def _check_options(options: Any, own: str, keras: int) -> None:
-    for name, value in options.items() if isinstance(options, dict) else [("", options)]:
-        if name == "training" and value is True:
-            if keras >= 3:  # predict() overrules it there, and random augmentation has it by default
-                continue
-            raise ModelError(
-                f"layer {own} is called with training=True, so its output is random; build it without"
-            )
-        if not (name in ("mask", "training") and value in (None, False)):
-            raise ModelError(
-                f"layer {own} is called with {printable(str(name))[:60]}, which cannot be imported"
-            )
-
-
-def _history(argument: Any, own: str) -> str:
-    try:
-        name, _, index = argument["config"]["keras_history"]
-        if argument["class_name"] != "__keras_tensor__" or not isinstance(name, str) or index != 0:
-            raise ValueError(name)
-    except (KeyError, TypeError, ValueError):
-        raise ModelError(f"layer {own} has an input that is no output of one layer") from None
-    return name

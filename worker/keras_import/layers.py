@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 
-class LayerScale(keras.layers.Layer):  # type: ignore[misc]
+class LayerScale(keras.layers.Layer):
     """Each channel times a weight, as `keras.applications` has it in ConvNeXt."""
 
     def __init__(self, projection_dim: int, **options: Any) -> None:
@@ -25,7 +25,7 @@ class LayerScale(keras.layers.Layer):  # type: ignore[misc]
         return shape
 
 
-class FirstChannel(keras.layers.Layer):  # type: ignore[misc]
+class FirstChannel(keras.layers.Layer):
     """(B, h, w, 3) of three equal channels to (B, h, w, 1), for a network that takes gray images."""
 
     def call(self, tensor: Any) -> Any:
@@ -35,7 +35,7 @@ class FirstChannel(keras.layers.Layer):  # type: ignore[misc]
         return (*shape[:-1], 1)
 
 
-class TwoScores(keras.layers.Layer):  # type: ignore[misc]
+class TwoScores(keras.layers.Layer):
     """(B, 1), the score s of one sigmoid, to (B, 2): [-s/2, s/2], of the same probabilities by softmax."""
 
     def call(self, tensor: Any) -> Any:

@@ -87,6 +87,7 @@ def _grouped(group: Any, name: str) -> dict[str, list[Any]]:
     """Datasets by the layer their name says, in the order of the file."""
     names = [one.decode("utf-8") if isinstance(one, bytes) else str(one) for one in _weight_names(group)]
     parts: dict[str, list[Any]] = {_ALL: []}
+    shorter: dict[str, list[Any]] = {}
     seen = set()
     for one in names:
         if one in seen:
@@ -96,10 +97,9 @@ def _grouped(group: Any, name: str) -> dict[str, list[Any]]:
         dataset = _descend(group, one)
         parts[_ALL].append(dataset)
         parts.setdefault(owner, []).append(dataset)
-        short = owner.rsplit("/", 1)[-1]
-        if short != owner:
-            parts.setdefault(short, []).append(dataset)
-    return parts
+        shorter.setdefault(owner.rsplit("/", 1)[-1], []).append(dataset)
+    # Names of layers may have a `/` themselves: `conv1/bn` is another layer than `bn`.
+    return {**shorter, **parts}
 
 
 def _weight_names(group: Any) -> list[Any]:

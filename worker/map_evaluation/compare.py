@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from worker.errors import ImageError, XraycamError
+from worker.explain.blending import blend, lookup_table
 from worker.explain.explainer import Explainer
 from worker.explain.options import Panel
-from worker.explain.overlay import blend, encode, lookup_table, write_atomically
+from worker.explain.overlay import encode, reduced, write_atomically
 from worker.folder_walk import image_files
 from worker.images.limits import Limits
 from worker.images.preprocess import preprocess
@@ -25,14 +26,16 @@ def compare_maps(
     target: int,
     colormap: str,
     opacity: float,
+    overlay_side: int | str,
     limit: int,
     limits: Limits,
     on_message: Callable[[str], object],
 ) -> int:
     """Write a PNG into `output` for each of up to `limit` images of `source`, a file or a folder; how many.
 
-    `target` is a class index, or `ARGMAX_TARGET`; an explainer of every class has a row for each. Files that
-    cannot be read are told of and left out. Raises XraycamError if none is left.
+    Panels have `overlay_side` pixels on the longer side at most, or FULL, the image's own; at least
+    LEAST_PANEL. `target` is a class index, or `ARGMAX_TARGET`; an explainer of every class has a row for
+    each. Files that cannot be read are told of and left out. Raises XraycamError if none is left.
     """
     drawn = 0
     for file in image_files(source):
@@ -41,7 +44,7 @@ def compare_maps(
             break
         try:
             radiograph = read_radiograph(file, limits)
-            picture = _compared(explainer, radiograph, file.name, target, colormap, opacity)
+            picture = _compared(explainer, radiograph, file.name, target, colormap, opacity, overlay_side)
             below = file.name if source.is_file() else file.relative_to(source)
             write_atomically(encode(picture, "png"), output / f"{below}.png")
         except ImageError as error:
@@ -56,28 +59,35 @@ def compare_maps(
 
 
 def _compared(
-    explainer: Explainer, radiograph: Radiograph, name: str, target: int, colormap: str, opacity: float
+    explainer: Explainer,
+    radiograph: Radiograph,
+    name: str,
+    target: int,
+    colormap: str,
+    opacity: float,
+    overlay_side: int | str,
 ) -> Any:
     description = explainer.metadata
     pixels = preprocess(radiograph, description.preprocessing)[None]
     found = explainer.explain(pixels, [target])
-    box = description.preprocessing.box(radiograph.width, radiograph.height)
+    gray = reduced(radiograph, overlay_side).pixels
+    box = description.preprocessing.box(gray.width, gray.height)
     table = lookup_table(colormap)
     panels = {
         (panel.layer, row_name(panel, description.classes)): blend(
-            radiograph.pixels, found.heatmaps[panel.name][0], box, table, opacity
+            gray, found.heatmaps[panel.name][0], box, table, opacity
         )
         for panel in explainer.panels
     }
     best, target_index = int(found.scores[0].argmax()), int(found.target_index[0])
     of = "each class" if explainer.every_class else description.classes[target_index]
-    word = "predicted" if description.output == "softmax" else "most probable finding"
+    word = "most probable finding" if description.has_findings else "predicted"
     title = (
         f"{name}: {word} {description.classes[best]}, probability {found.probabilities[0, best]:.3f}; "
         f"where the score of {of} came from, model {description.version}"
     )
     rows = list(dict.fromkeys(row for _, row in panels))
-    return comparison(title, radiograph.pixels.convert("RGB"), explainer.layers, rows, panels)
+    return comparison(title, gray.convert("RGB"), explainer.layers, rows, panels)
 
 
 def row_name(panel: Panel, classes: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from worker.explain.attribution import upsample
-from worker.explain.overlay import Heatmap
+from worker.explain.blending import Heatmap
 from worker.map_evaluation.bootstrap import Mean, bootstrap_mean
 
 # Pixels a side of what is removed at once: fine against any map's resolution, and few to sort.

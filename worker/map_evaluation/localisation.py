@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from worker.explain.attribution import upsample
-from worker.explain.overlay import Heatmap
+from worker.explain.blending import Heatmap
 from worker.images.preprocess import Pixels
 from worker.map_evaluation.bootstrap import Mean, bootstrap_mean
 

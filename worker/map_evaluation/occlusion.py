@@ -49,6 +49,6 @@ def occlusion_sensitivity(
         filled = np.concatenate([part, np.repeat(part[-1:], _AT_ONCE - len(part), axis=0)])
         parts.append(compiled(tf.constant(filled)).numpy()[: len(part)])
     found = np.concatenate(parts)
-    if metadata.output == "sigmoid":
+    if metadata.has_findings:
         return reliance_of_findings(found, metadata.classes)
     return reliance(found, metadata.classes)

@@ -80,7 +80,7 @@ def plot_sanity(sanity: Sanity, file: Path) -> None:
 
 _GAP = 4
 _INK, _GROUND = (255, 255, 255), (0, 0, 0)
-_PANEL = 320  # pixels, the longer side of a panel
+LEAST_PANEL = 320  # pixels, the longer side of a panel: narrower, names do not fit
 
 Panels = dict[tuple[str, str], Image.Image]
 
@@ -113,8 +113,8 @@ def comparison(
 
 
 def panel_size(size: tuple[int, int]) -> tuple[int, int]:
-    """Width and height of the panel of an image of `size`, in its proportions."""
-    factor = _PANEL / max(size)
+    """Width and height of the panel of a picture of `size`: its own, but LEAST_PANEL at least."""
+    factor = max(1.0, LEAST_PANEL / max(size))
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 

@@ -10,7 +10,7 @@ from scipy.ndimage import uniform_filter
 from scipy.stats import spearmanr
 
 from worker.explain.attribution import upsample
-from worker.explain.overlay import Heatmap
+from worker.explain.blending import Heatmap
 from worker.map_evaluation.bootstrap import Mean, bootstrap_mean
 
 _SIDE = 56

@@ -120,6 +120,9 @@ class ModelMetadata(_Part):
     output: Literal["softmax", "sigmoid"] = Field(
         "softmax", description="one class of an image, or each class a finding that is there or not"
     )
+    exclusive: bool = Field(
+        False, description="of a sigmoid output: an image has one class all the same, the most probable"
+    )
     alpha: float = Field(1.0, ge=0.05, le=1.4)
     classes: tuple[Name, ...] = Field(min_length=2, max_length=10_000)
     positive_class: Name | None = Field(None, description="the class that `score` is of, if any")
@@ -165,6 +168,11 @@ class ModelMetadata(_Part):
         if self.default_layer not in known:
             raise ValueError(f"default_layer {self.default_layer!r} is not among the layers")
         return self
+
+    @property
+    def has_findings(self) -> bool:
+        """Whether an image may have several of the classes, or none."""
+        return self.output == "sigmoid" and not self.exclusive
 
     @property
     def created_at(self) -> datetime | None:

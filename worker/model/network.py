@@ -207,4 +207,4 @@ def assign_weights(network: Any, arrays: dict[str, np.ndarray[Any, Any]], versio
 def _to_disk(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Half precision for kernels, as long as it holds them; single for the rest."""
     half = array.ndim > 1 and float(np.abs(array).max(initial=0.0)) < np.finfo(np.float16).max
-    return np.ascontiguousarray(array.astype(np.float16 if half else np.float32))
+    return array.astype(np.float16 if half else np.float32, order="C")

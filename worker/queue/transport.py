@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 _MALFORMED = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
 
-class _QoS(redis.QoS):  # type: ignore[misc]
+class _QoS(redis.QoS):
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
         try:
             super().restore_by_tag(tag, client, leftmost)
@@ -27,7 +27,7 @@ class _QoS(redis.QoS):  # type: ignore[misc]
                 connection.hdel(self.unacked_key, tag)
 
 
-class _Channel(redis.Channel):  # type: ignore[misc]
+class _Channel(redis.Channel):
     QoS = _QoS
 
     def _brpop_read(self, **options: Any) -> Any:
@@ -41,7 +41,7 @@ class _Channel(redis.Channel):  # type: ignore[misc]
             return True
 
 
-class Transport(redis.Transport):  # type: ignore[misc]
+class Transport(redis.Transport):
     """Kombu's transport for Redis, with a look at each message."""
 
     Channel = _Channel

@@ -140,7 +140,7 @@ def cause(error: BaseException) -> str:
 
 
 @lru_cache(maxsize=8)
-def file_system(scheme: str, process: int) -> Any:  # noqa: ARG001 # connections do not outlive a fork
+def file_system(scheme: str, process: int) -> Any:  # connections do not outlive a fork
     """fsspec's file system of a scheme. Raises XraycamError where its library is not installed."""
     import fsspec
 
@@ -173,5 +173,5 @@ def file_system(scheme: str, process: int) -> Any:  # noqa: ARG001 # connections
 
 
 @lru_cache(maxsize=1)
-def _threads(process: int) -> ThreadPoolExecutor:  # noqa: ARG001
+def _threads(process: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(_THREADS, thread_name_prefix="storage")

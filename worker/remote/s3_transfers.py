@@ -134,5 +134,5 @@ async def _open(files: Any, bucket: str) -> _Store | None:
 
 
 @lru_cache(maxsize=1)
-def _stores(process: int) -> dict[str, _Store | None]:  # noqa: ARG001 # connections do not outlive a fork
+def _stores(process: int) -> dict[str, _Store | None]:  # connections do not outlive a fork
     return {}

@@ -17,6 +17,7 @@ from db.models import Model
 from db.runs import Run
 from db.workers import update_worker
 from worker.errors import ModelError
+from worker.explain.batch_size import LARGEST_ON_CPU, SIZES, best_batch_size
 from worker.explain.compiled_pass import KeptPass, key_of, load_kept
 from worker.explain.explainer import Explainer
 from worker.explain.options import ExplainOptions
@@ -47,11 +48,14 @@ class ModelManager:
     one stays in use and `last_error` says why.
     """
 
-    def __init__(self, ledger: Ledger, store: ModelStore, worker: str, batch_size: int) -> None:
+    def __init__(
+        self, ledger: Ledger, store: ModelStore, worker: str, batch_size: int, largest_batch: int = 128
+    ) -> None:
+        """`batch_size` 0: measured for each explainer, up to `largest_batch`."""
         self._ledger = ledger
         self._store = store
         self._worker = worker
-        self._batch_size = batch_size
+        self._batch_size, self._largest_batch = batch_size, largest_batch
         self._lock = threading.Lock()
         # By digest: a version that was deleted may come back under its name with other content.
         self._explainers: OrderedDict[tuple[str, _Choice], Explainer] = OrderedDict()
@@ -169,16 +173,31 @@ class ModelManager:
         explainer = Explainer(
             description, network, layers, methods, every_class=every_class, check=check, kept=kept
         )
-        explainer.warm_up(self._batch_size)
+        if self._batch_size or explainer.needs_per_channel_passes:
+            explainer.warm_up(self._batch_size or 1)
+        else:
+            explainer.batch_size = self._measured_batch_size(explainer)
         if loaded:
             self._networks[model.digest] = description, loaded[0], check
         if not explainer.is_kept and _may_keep():
             explainer.keep(file, network())
         return explainer
 
+    def _measured_batch_size(self, explainer: Explainer) -> int:
+        """What `auto` means for an explainer. No batch is larger than a chunk."""
+        largest = min(self._largest_batch, LARGEST_ON_CPU) if _is_on_cpu() else self._largest_batch
+        side = explainer.metadata.preprocessing.size
+        found = best_batch_size(explainer.explain, side, largest)
+        log.info("batches of %d images suit %s", found, explainer.metadata.version)
+        return found
+
 
 def _may_keep() -> bool:
     """Whether passes are kept: on a CPU; it was not measured on a GPU, which compiles by itself."""
+    return _is_on_cpu()
+
+
+def _is_on_cpu() -> bool:
     return os.environ.get("CUDA_VISIBLE_DEVICES") == "-1"
 
 
@@ -193,10 +212,13 @@ class WorkerContext:
         self.pipeline = Pipeline(
             readers=settings.worker_threads,
             renderers=settings.worker_threads,
-            batch_size=settings.batch_size,
+            batch_size=settings.batch_size or SIZES[0],
             limits=limits_of(settings),
+            processes=settings.worker_processes(on_cpu=_is_on_cpu()),
         )
-        self.models = ModelManager(self.ledger, store_of(settings), self.name, settings.batch_size)
+        self.models = ModelManager(
+            self.ledger, store_of(settings), self.name, settings.batch_size, settings.chunk_size
+        )
 
 
 @lru_cache(maxsize=1)

@@ -55,7 +55,7 @@ def _make(file: Path) -> None:
         with suppress(FileExistsError):
             os.link(unfinished, file)
     finally:
-        os.unlink(unfinished)  # noqa: PTH108
+        Path(unfinished).unlink()
 
 
 def fingerprint(key: bytes) -> str:

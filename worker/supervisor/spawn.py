@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from worker.environment import child_environment, python_command
+from worker.processors import processors_of_each
 from worker.queue.messages import TRAIN_QUEUE
 from worker.settings import Settings
 from worker.supervisor.devices import Device
@@ -28,9 +29,10 @@ def node_name(queue: str, device: Device) -> str:
 
 
 def spawn_worker(
-    settings: Settings, name: str, queue: str, device: Device, log_file: Path | None
+    settings: Settings, name: str, queue: str, device: Device, log_file: Path | None, devices: int = 1
 ) -> SpawnedWorker:
-    """Start a Celery worker pinned to a device; `log_file` None: it logs to our own standard error."""
+    """Start a Celery worker pinned to a device, one of `devices` that share the processors; `log_file`
+    None: it logs to our own standard error."""
     options = [
         "--hostname", name, "--queues", queue, "--loglevel", settings.log_level,
         "--without-gossip", "--without-mingle", "--task-events",
@@ -44,6 +46,7 @@ def spawn_worker(
         CUDA_VISIBLE_DEVICES=device.visible,
         XRAYCAM_WORKER_NAME=name,
         XRAYCAM_WORKER_QUEUE=queue,
+        XRAYCAM_THREADS=str(settings.threads or processors_of_each(devices)),
         TF_CPP_MIN_LOG_LEVEL=os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"),
     )
     stream = None

@@ -36,6 +36,8 @@ LONGEST_PAUSE = 30.0
 LOG_TAIL_BYTES = 100_000
 # The last line of a traceback, or of what Python says when it cannot start.
 _ERROR_LINE = re.compile(r"(\w+\.)*\w*(Error|Exception|Refused|Unavailable)\b.*|Fatal Python error.*")
+# TensorFlow calls it an error that a machine has no GPU.
+_LOGGED_ERROR = re.compile(r"^(?!.*failed call to cuInit).*(ERROR|CRITICAL)")
 
 
 @dataclass
@@ -191,11 +193,13 @@ class Supervisor:
             stream.seek(max(node.log_start, end - LOG_TAIL_BYTES))
             lines = stream.read().decode("utf-8", "replace").splitlines()
         found = [line.strip() for line in lines if _ERROR_LINE.match(line.strip())]
-        found = found or [line.strip() for line in lines if "ERROR" in line or "CRITICAL" in line]
+        found = found or [line.strip() for line in lines if _LOGGED_ERROR.search(line)]
         return printable(found[-1])[:300] if found else ""
 
     def _spawn(self, node: _WorkerSlot) -> None:
-        self._adopt(node, spawn_worker(self.settings, node.name, node.queue, node.device, self.log_of(node)))
+        devices = len({other.device for other in self.nodes})
+        log_file = self.log_of(node)
+        self._adopt(node, spawn_worker(self.settings, node.name, node.queue, node.device, log_file, devices))
 
     def _adopt(self, node: _WorkerSlot, spawned: SpawnedWorker) -> None:
         node.process, node.log_start = spawned.process, spawned.log_start

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from worker.file_names import printable
 from worker.folder_walk import WalkCounts
 from worker.images.limits import Limits
 from worker.images.reader import Radiograph, read_radiograph
+from worker.processors import usable_processors
 from worker.train.dataset_layout import DatasetError as DatasetError
 from worker.train.dataset_layout import class_files, class_names
 from worker.train.held_out import SAMPLE_REASON, sample_digests
@@ -220,7 +220,7 @@ def read_files(files: Sequence[Path], group_by: str | None, limits: Limits | Non
         except ImageError as error:
             return SkippedFile(file, error.reason, str(error))
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_processors()) as pool:
         results = dict(zip(files, pool.map(read, files), strict=True))
     good = {file: sha for file, sha in results.items() if isinstance(sha, str)}
     if pattern is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,9 +17,11 @@ from worker.counted_words import counted
 from worker.explain.forward import scale
 from worker.images.preprocess import Pixels, preprocess
 from worker.images.reader import limits_of
+from worker.model.doubts import FEW_IMAGES
 from worker.model.metadata import METRICS_FILE, ModelMetadata, Preprocessing
 from worker.model.network import load_model
 from worker.model.store import ModelStore
+from worker.processors import usable_processors
 from worker.settings import Settings
 from worker.train.dataset import DatasetError, LabelledDataset
 from worker.train.held_out import trained_on
@@ -53,7 +54,7 @@ def predict_logits(
     side = preprocessing.size
     predict = tf.function(forward, input_signature=[tf.TensorSpec((None, side, side), tf.uint8)])
     parts = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_processors()) as pool:
         for start in range(0, len(chosen), BATCH):
             part = chosen[start : start + BATCH]
             parts.append(predict(np.stack(list(pool.map(prepared, part)))).numpy())
@@ -63,12 +64,14 @@ def predict_logits(
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """`scores` float32 (N, classes), before the softmax, are those of the images at `indices`."""
+    """`scores` float32 (N, classes), before softmax or sigmoid, the `output`, are those of the images at
+    `indices`."""
 
     dataset: LabelledDataset
     indices: Sequence[int]
     scores: Any
     metrics: Metrics
+    output: str
 
     @property
     def figures(self) -> dict[str, Any]:
@@ -87,25 +90,26 @@ class EvaluationResult:
     def draw(self, folder: Path, prefix: str = "") -> None:
         """Write ROC, confusion matrix (not of findings), reliability and worst mistakes as PNG files."""
         labels = self.dataset.truth(self.indices)
-        plot_roc(labels, self.scores, self.dataset.classes, folder / f"{prefix}roc.png")
+        plot_roc(labels, self.scores, self.dataset.classes, folder / f"{prefix}roc.png", self.output)
         if self.dataset.findings is None:
             plot_confusion_matrix(self.metrics, folder / f"{prefix}confusion.png")
         plot_reliability(self.metrics, folder / f"{prefix}reliability.png")
-        plot_worst_mistakes(self.dataset, self.indices, self.scores, folder / f"{prefix}worst_mistakes.png")
+        worst = folder / f"{prefix}worst_mistakes.png"
+        plot_worst_mistakes(self.dataset, self.indices, self.scores, worst, output=self.output)
 
 
 def measured(
-    dataset: LabelledDataset, indices: Sequence[int], scores: Any, temperature: float | None = None
+    dataset: LabelledDataset,
+    indices: Sequence[int],
+    scores: Any,
+    temperature: float | None = None,
+    output: str | None = None,
 ) -> EvaluationResult:
-    """Measure `scores` of the images at `indices`; `temperature` as for `measure`."""
-    labels = dataset.truth(indices)
-    return EvaluationResult(
-        dataset, indices, scores, compute_metrics(labels, scores, dataset.classes, temperature=temperature)
-    )
-
-
-# With 20 images of each class the 95% interval of an AUC of 0.9 is 0.2 wide (Hanley and McNeil, 1982).
-FEW_IMAGES = 20
+    """Measure `scores` of the images at `indices`; `temperature` as for `compute_metrics`. `output`: softmax
+    or sigmoid, that of the model; None: softmax of classes, sigmoid of findings."""
+    labels, kind = dataset.truth(indices), output or dataset.output
+    metrics = compute_metrics(labels, scores, dataset.classes, temperature=temperature, output=kind)
+    return EvaluationResult(dataset, indices, scores, metrics, kind)
 
 
 def evaluate_model(
@@ -144,7 +148,7 @@ def evaluate_model(
 
     scores = predict_logits(network, metadata.preprocessing, dataset, progress=progress)
     temperature = metadata.training.get("validation", {}).get("temperature", 1.0)
-    found = measured(dataset, range(total), scores, temperature)
+    found = measured(dataset, range(total), scores, temperature, metadata.output)
     content = {
         "model": model.version,
         "dataset": str(folder),
@@ -168,7 +172,7 @@ def labels_for(
 ) -> LabelledDataset:
     """The labelled images of `folder`, a folder or a CSV file, that the version has not seen, in terms of its
     classes; says what is left out. Raises DatasetError."""
-    findings = metadata.output == "sigmoid"
+    findings = metadata.has_findings
     dataset = load_labels(
         LabelSource(folder, images, findings),
         classes=metadata.classes,

@@ -5,7 +5,6 @@ Frozen layers give the same output for the same copy; it is computed once and ke
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -17,6 +16,7 @@ from PIL import Image
 
 from worker.explain.forward import scale
 from worker.images.preprocess import Pixels, preprocess
+from worker.processors import usable_processors
 from worker.train.annotations import FindingAnnotations
 from worker.train.augmentation import KerasAugmenter, augment
 from worker.train.dataset import LabelledDataset
@@ -50,7 +50,7 @@ class FeatureCache:
         self._dataset, self._recipe = dataset, recipe
         self._memory_left = memory
         self._cached: dict[tuple[int, int], _Copy] = {}
-        self._pool = ThreadPoolExecutor(os.cpu_count())
+        self._pool = ThreadPoolExecutor(usable_processors())
         self._forward = None if frozen is None else _compiled(frozen, recipe)
         self._keras_augmenter = (
             KerasAugmenter(recipe.augmentation)

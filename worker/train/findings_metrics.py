@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 import scipy.special
+import scipy.stats
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
-from sklearn.metrics import roc_auc_score
-from sklearn.utils import resample
 
 Floats = NDArray[np.float64]
 Interval = tuple[float, float]
@@ -55,9 +54,19 @@ def finding_aucs(truth: ArrayLike, values: ArrayLike) -> list[float]:
     areas = []
     for column, stated in zip(given.T, found.T, strict=True):
         known = ~np.isnan(column)
-        kinds = np.unique(column[known])
-        areas.append(float(roc_auc_score(column[known] == 1, stated[known])) if len(kinds) == 2 else np.nan)
+        areas.append(rank_auc(column[known] == 1, stated[known]))
     return areas
+
+
+def rank_auc(positive: NDArray[np.bool_], values: Floats) -> float:
+    """The area under the ROC curve as the Mann-Whitney statistic, from ranks, ties at their mean: what
+    scikit-learn gives, in a tenth of the time, for bootstraps. NaN where all images are of one kind."""
+    some = int(positive.sum())
+    rest = len(positive) - some
+    if not some or not rest:
+        return float("nan")
+    ranks = scipy.stats.rankdata(values)
+    return float((ranks[positive].sum() - some * (some + 1) / 2) / (some * rest))
 
 
 def mean_auc(truth: ArrayLike, values: ArrayLike) -> float:
@@ -88,10 +97,19 @@ def stratified_interval(
 ) -> list[Interval]:
     """95% percentile intervals of what `figure` returns, over images drawn anew within each kind."""
     random = np.random.RandomState(seed)
-    drawn = [
-        figure(*resample(positive, values, stratify=positive, random_state=random)) for _ in range(resamples)
-    ]
+    kinds = [np.flatnonzero(positive), np.flatnonzero(~positive)]
+    drawn = []
+    for _ in range(resamples):
+        chosen = np.concatenate([members[random.randint(0, len(members), len(members))] for members in kinds])
+        drawn.append(figure(positive[chosen], values[chosen]))
     return [percentiles(one) for one in np.array(drawn).T]
+
+
+def share_interval(some: int, of: int) -> Interval:
+    """Wilson's 95% interval of a share. Where none or all of few images are, a bootstrap would say that this
+    is certain (Brown, Cai and DasGupta 2001, Statistical Science 16)."""
+    found = scipy.stats.binomtest(some, of).proportion_ci(method="wilson")
+    return float(found.low), float(found.high)
 
 
 def percentiles(drawn: ArrayLike) -> Interval:

@@ -19,6 +19,7 @@ from db.trainings import PUBLISHING, Training, finish_training, record_epoch, se
 from db.workers import update_worker
 from worker.errors import XraycamError
 from worker.images.reader import limits_of
+from worker.model.doubts import doubts
 from worker.model.metadata import read_metadata
 from worker.model.network import round_to_stored_precision
 from worker.model.store import store_of
@@ -82,7 +83,8 @@ class TrainingJob:
         ready = find_finished_build(self.folder, self.options)
         if ready is None:
             regions = self._regions(dataset)
-            self._enter_stage("first epoch" if not self.history else "next epoch")
+            if len(self.history) < self.recipe.epochs:
+                self._enter_stage("first epoch" if not self.history else "next epoch")
             trained = self._fit(dataset, parts, regions)
             self._enter_stage("measuring")
             round_to_stored_precision(trained.network)
@@ -97,6 +99,8 @@ class TrainingJob:
             trained = replace(trained, scores=scores)
             version = version_name(self.ledger, self.store, self.training, self.options)
             validation = measured(dataset, parts.validation, trained.scores)
+            for doubt in doubts(validation.figures):
+                log.warning("training %d: %s", self.training.id, doubt)
             tested = self._tested(test, trained, validation)
             self._enter_stage("ranking maps")
             maps = evaluate_cams(

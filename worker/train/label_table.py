@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from worker.class_names import is_no_finding
 from worker.file_names import printable
 from worker.train.dataset_layout import DatasetError
 
@@ -21,7 +22,6 @@ OTHER_COLUMNS = (
     "frontal/lateral", "ap/pa", "split", "reader", "readers", "predicted", "notes", "reviewed_at",
     "no finding", "no_finding",
 )  # fmt: skip
-NO_FINDING = ("no finding", "no findings", "no_finding", "none", "normal", "healthy")
 CELLS = {"1": 1.0, "1.0": 1.0, "0": 0.0, "0.0": 0.0, "": None, "-1": None, "-1.0": None}
 LARGEST_TABLE = 500_000_000
 MOST_FINDINGS = 1000
@@ -163,7 +163,7 @@ def _only(lower: list[str], known: Sequence[str], shown: str) -> int | None:
 
 def _lines(reader: Iterator[list[str]], width: int, shown: str) -> Iterator[tuple[int, list[str]]]:
     for cells in reader:
-        number = reader.line_num  # type: ignore[attr-defined]
+        number = reader.line_num  # type: ignore[attr-defined]  # csv's readers have no type of their own
         if not any(cell.strip() for cell in cells):
             continue
         if len(cells) != width:
@@ -191,7 +191,7 @@ def _named(cell: str, number: int, is_list: bool, column: str, shown: str) -> se
         raise DatasetError(f"{shown}: line {number}: {printable(bad[:50])!r} cannot be the name of a class")
     if not is_list:
         return set(names)
-    found = {name for name in names if name.casefold() not in NO_FINDING}
+    found = {name for name in names if not is_no_finding(name)}
     if found and len(found) < len(set(names)):
         raise DatasetError(
             f"{shown}: line {number}: names findings and none of them: {printable(cell[:100])}"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from worker.class_names import is_no_finding
 from worker.file_names import printable
 from worker.folder_walk import WalkCounts
 from worker.images.limits import Limits
@@ -25,7 +26,7 @@ from worker.train.dataset import (
 )
 from worker.train.dataset_layout import DatasetError, class_files, class_names
 from worker.train.held_out import sample_digests
-from worker.train.label_table import NO_FINDING, LabelTable, Said, read_label_table
+from worker.train.label_table import LabelTable, Said, read_label_table
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def load_labels(
         )
     counts = WalkCounts()
     names = finding_folders(source.file_or_folder, classes, counts)
-    present = [name for name in class_names(source.file_or_folder) if name in names or _is_none(name)]
+    present = [name for name in class_names(source.file_or_folder) if name in names or is_no_finding(name)]
     said: dict[Path, Said] = {
         file: tuple(float(own == name) for name in names)
         for own in present
@@ -118,17 +119,13 @@ def finding_folders(
     folder: Path, wanted: Sequence[str] | None = None, counts: WalkCounts | None = None
 ) -> tuple[str, ...]:
     """The findings of `folder`: its sub-folders, but for one of images without any. Raises DatasetError."""
-    names = tuple(name for name in class_names(folder, wanted, counts=counts) if not _is_none(name))
+    names = tuple(name for name in class_names(folder, wanted, counts=counts) if not is_no_finding(name))
     if len(names) < 2:
         raise DatasetError(
             f"{printable(folder)} has fewer than two findings; a model of one has two classes: leave out "
             "--findings"
         )
     return names
-
-
-def _is_none(name: str) -> bool:
-    return name.casefold() in NO_FINDING
 
 
 @dataclass(frozen=True)

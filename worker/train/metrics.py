@@ -15,13 +15,15 @@ import scipy.special
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict
 from scipy.optimize import minimize_scalar
-from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
+from sklearn.metrics import confusion_matrix, roc_curve
 from sklearn.utils import resample
 
 from worker.train import findings_metrics as of_findings
 
 TARGET_SENSITIVITY = 0.9  # WHO 2014, minimal profile of a triage test: 90% with a specificity of 70%
 TEMPERATURES = (0.05, 20.0)  # what a temperature may be
+# Log odds of all images within so much are called the same, where there are so many images.
+FLAT, FLAT_FROM = 0.1, 10
 
 Labels = NDArray[np.integer[Any]]
 Floats = NDArray[np.float64]
@@ -49,8 +51,8 @@ class ClassFigures(_Figures):
 
 
 class FindingFigures(ClassFigures):
-    """One finding, on the `present` and `absent` images on which it is known. Intervals: 95%, bootstrap over
-    images within each kind. NaN where all images are of one kind."""
+    """One finding, on the `present` and `absent` images on which it is known. Intervals: 95%; of the AUC by
+    bootstrap over images within each kind, of shares Wilson's. NaN where all images are of one kind."""
 
     present: int
     absent: int
@@ -77,7 +79,8 @@ class Metrics(_Figures):
     Of findings (`output` is sigmoid) `images` counts those that have each; `auc`, sensitivities and
     specificities are means over findings that can be measured, with the bootstrap over images; accuracy, log
     loss, Brier score and reliability are over all pairs of image and finding that are known; and there is no
-    confusion matrix. `images_in_all`: how many images that is."""
+    confusion matrix. `images_in_all`: how many images that is. `flat`: classes or findings whose probability
+    is nearly the same on all images, see `flat_classes`."""
 
     output: Literal["softmax", "sigmoid"] = "softmax"
     images_in_all: int | None = None
@@ -98,6 +101,7 @@ class Metrics(_Figures):
     reliability: tuple[Bin, ...]
     confusion: tuple[tuple[int, ...], ...]
     by_class: dict[str, FindingFigures | ClassFigures]
+    flat: tuple[str, ...] = ()
 
 
 def compute_metrics(
@@ -108,16 +112,17 @@ def compute_metrics(
     temperature: float | None = None,
     resamples: int = 1000,
     seed: int = 0,
+    output: str = "softmax",
 ) -> Metrics:
-    """All figures of `scores` (N, classes), before the softmax, against `labels` (N,), class indices; or
-    before the sigmoid, against `labels` (N, classes) of findings.
+    """All figures of `scores` (N, classes), before the softmax, or the sigmoid if `output` says so, against
+    `labels` (N,), class indices; or before the sigmoid, against `labels` (N, classes) of findings.
 
     `temperature` from the validation part; None fits it on these images, which then must be that part.
     """
     labels, scores = np.asarray(labels), np.asarray(scores, np.float64)
     if labels.ndim == 2:
         return _of_findings(labels, scores, classes, temperature, resamples, seed)
-    probabilities = softmax(scores)
+    probabilities = probabilities_from(scores, output)
     temperature = fit_temperature(labels, scores) if temperature is None else temperature
     by_class = {name: _against_rest(labels == n, probabilities[:, n]) for n, name in enumerate(classes)}
     leading = [by_class[classes[1]]] if len(classes) == 2 else list(by_class.values())
@@ -132,7 +137,7 @@ def compute_metrics(
         brier=_brier(labels, probabilities),
         expected_calibration_error=error,
         temperature=temperature,
-        brier_with_temperature=_brier(labels, softmax(scores / temperature)),
+        brier_with_temperature=_brier(labels, probabilities_from(scores, output, temperature)),
         sensitivity=float(np.mean([c.at_half.sensitivity for c in leading])),
         specificity=float(np.mean([c.at_half.specificity for c in leading])),
         youden=leading[0].youden if len(classes) == 2 else None,
@@ -143,6 +148,7 @@ def compute_metrics(
             for row in confusion_matrix(labels, probabilities.argmax(1), labels=range(len(classes)))
         ),
         by_class=by_class,
+        flat=flat_classes(scores, classes, "softmax"),
     )
 
 
@@ -185,6 +191,7 @@ def _of_findings(
         reliability=bins,
         confusion=(),
         by_class=dict(by_class),
+        flat=flat_classes(scores, classes, "sigmoid"),
     )
 
 
@@ -204,18 +211,29 @@ def _of_finding(truth: Floats, probability: Floats, resamples: int, seed: int) -
             sensitivity_interval=none, specificity_interval=none, **counts,
         )  # fmt: skip
 
-    def figure(some: NDArray[np.bool_], values: Floats) -> list[float]:
-        said = values > 0.5
-        return [_auc(some, values), float(said[some].mean()), float((~said)[~some].mean())]
-
-    intervals = of_findings.stratified_interval(positive, stated, figure, resamples=resamples, seed=seed)
+    intervals = of_findings.stratified_interval(
+        positive, stated, lambda some, values: [_auc(some, values)], resamples=resamples, seed=seed
+    )
+    said = stated > 0.5
     return FindingFigures(
         **_against_rest(positive, stated).model_dump(),
         auc_interval=intervals[0],
-        sensitivity_interval=intervals[1],
-        specificity_interval=intervals[2],
+        sensitivity_interval=of_findings.share_interval(int(said[positive].sum()), counts["present"]),
+        specificity_interval=of_findings.share_interval(int((~said)[~positive].sum()), counts["absent"]),
         **counts,
     )
+
+
+def flat_classes(scores: Floats, classes: tuple[str, ...], output: str) -> tuple[str, ...]:
+    """Those whose log odds, from `scores` (N, classes), differ by less than 0.1 between any two of ten or
+    more images: whatever is shown, the odds are within about a tenth of each other."""
+    if len(scores) < FLAT_FROM:
+        return ()
+    odds = np.asarray(scores, np.float64)
+    if output == "softmax":
+        others = [scipy.special.logsumexp(np.delete(odds, n, axis=1), axis=1) for n in range(len(classes))]
+        odds = odds - np.stack(others, axis=1)
+    return tuple(name for name, wide in zip(classes, np.ptp(odds, axis=0), strict=True) if wide < FLAT)
 
 
 def probabilities_from(scores: ArrayLike, output: str, temperature: float = 1.0) -> Floats:
@@ -280,10 +298,7 @@ def fit_temperature(labels: ArrayLike, scores: ArrayLike) -> float:
     return float(np.exp(found.x))
 
 
-def _auc(positive: NDArray[np.bool_], probability: Floats) -> float:
-    if positive.all() or not positive.any():
-        return float("nan")
-    return float(roc_auc_score(positive, probability))
+_auc = of_findings.rank_auc
 
 
 def _against_rest(positive: NDArray[np.bool_], probability: Floats) -> ClassFigures:

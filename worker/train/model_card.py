@@ -8,7 +8,9 @@ from typing import Any
 
 from worker.map_evaluation.reports import BLANK_ALLOWED
 from worker.model.architectures import ARCHITECTURES
+from worker.model.doubts import doubts
 from worker.model.metadata import ModelMetadata
+from worker.train.cross_validation_card import in_cross_validation
 from worker.train.dataset import LabelledDataset
 from worker.train.findings_card import validation_of_findings
 from worker.train.held_out import pack_digests
@@ -79,7 +81,7 @@ def model_card(metadata: ModelMetadata) -> str:
         "## Figures on the validation part",
         _validation(training["validation"]),
         *_operating_points(metadata),
-        *_cross_validation(training.get("cross_validation", {}), training["recipe"]["name"]),
+        *in_cross_validation(training.get("cross_validation", {}), training["recipe"]["name"], _table),
         *_maps(metadata),
         *_input_check(metadata),
         "## Recipe",
@@ -98,9 +100,13 @@ def _network(metadata: ModelMetadata) -> str:
     return (
         f"{_architecture(metadata)} with global average pooling and a head of "
         f"{metadata.head.units} units; input {side} x {side} pixels, gray; {kind} "
-        f"{' and '.join(metadata.classes)}. Made {metadata.created}, starting from "
+        f"{_listed(metadata.classes)}. Made {metadata.created}, starting from "
         f"{metadata.training['started_from']}. Weights: SHA-256 `{metadata.weights.sha256}`."
     )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
 
 
 def _architecture(metadata: ModelMetadata) -> str:
@@ -175,37 +181,6 @@ def _findings(found: dict[str, Any] | None) -> str:
         "learned to find them beside the class; the part that did so is not in the model, which gets the "
         "image alone."
     )
-
-
-def _cross_validation(found: dict[str, Any], own: str) -> list[str]:
-    if not found:
-        return []
-    rows = []
-    for name, one in found.items():
-        low, high = one["pooled"]["auc_interval"]
-        rows.append(
-            [
-                name + (" (*)" if one["epoch_chosen_on_held_out_images"] else ""),
-                f"{one['mean_auc']:.3f}",
-                ", ".join(f"{auc:.3f}" for auc in one["fold_auc"]),
-                f"{one['pooled']['auc']:.3f} ({low:.3f} to {high:.3f})",
-                f"{one['pooled']['sensitivity']:.3f} / {one['pooled']['specificity']:.3f}",
-                f"{one['pooled']['specificity_at_sensitivity_90']:.3f}",
-            ]
-        )
-    head = ["recipe", "mean AUC", "AUC of each fold", "all images pooled (95%)"]
-    head += ["sensitivity / specificity at 0.5", "specificity at 90% sensitivity"]
-    text = (
-        f"{len(next(iter(found.values()))['folds'])} folds; every image is judged by a network that has not "
-        f"seen it. Those of `{own}` were trained as this model was, on other parts of the data. That recipe "
-        "was chosen by such cross-validations of these images, which flatters it: expect less of new ones."
-    )
-    if any(one["epoch_chosen_on_held_out_images"] for one in found.values()):
-        text += " (*) keeps the epoch that is best on the images it is judged on, which flatters it."
-    parts = ["## Figures in cross-validation", text, _table(head, rows)]
-    if own in found:
-        parts += [_changed(found[own]), *_heat(found[own])]
-    return parts
 
 
 def _maps(metadata: ModelMetadata) -> list[str]:
@@ -335,6 +310,7 @@ def _limits(metadata: ModelMetadata) -> str:
         "- What gives a class away in the training images without being disease (markers, film borders, "
         "devices) may\n  have been learned. Look at where the heat falls before believing a figure.\n"
         f"- {held_out} validation images leave the figures uncertain; see the intervals."
+        + "".join(f"\n- On the validation images: {doubt}." for doubt in doubts(training["validation"]))
     )
 
 
@@ -343,39 +319,6 @@ def _sources(given: Sequence[str], architecture: str) -> str:
         "- Images: the source was not given to the training (`--source`)."
     ]
     return "\n".join([*lines, f"- {ARCHITECTURES[architecture].sources}"])
-
-
-def _changed(one: dict[str, Any]) -> str:
-    rows = [["as they are", f"{one['pooled']['auc']:.3f}"]]
-    rows += [[name, f"{auc:.3f}"] for name, auc in one["pooled_auc_on_changed_copies"].items()]
-    return (
-        "On changed copies of the held-out images, a guess at what other hospitals' images look like:\n\n"
-        + _table(["copies", "AUC, pooled"], rows)
-    )
-
-
-def _heat(one: dict[str, Any]) -> list[str]:
-    rows = [
-        [
-            kind,
-            f"`{layer}`",
-            figures["images"],
-            f"{figures['hit_rate']:.2f}",
-            f"{figures['share_of_heat']:.2f}",
-            f"{figures['area']:.2f}",
-            figures["blank"],
-        ]
-        for kind, layers in one["heat"].items()
-        for layer, figures in layers.items()
-    ]
-    if not rows:
-        return []
-    head = ["area", "layer", "images", "hottest point in it", "share of heat", "chance", "blank maps"]
-    return [
-        "Where the heat of Grad-CAM falls on held-out images; chance is the share of the picture that the "
-        "area covers:",
-        _table(head, rows),
-    ]
 
 
 def _recipe(training: dict[str, Any]) -> str:

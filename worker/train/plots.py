@@ -69,12 +69,13 @@ def plot_thresholds(rows: Sequence[Screening], point: OperatingPoint, prevalence
     figure.savefig(file, dpi=120)
 
 
-def plot_roc(labels: Any, scores: Any, classes: Sequence[str], file: Path) -> None:
+def plot_roc(labels: Any, scores: Any, classes: Sequence[str], file: Path, output: str = "softmax") -> None:
     """The ROC curve of the second of two classes, or of each class against the rest; with `labels` (N,
-    classes), of each finding on the images on which it is known."""
+    classes), of each finding on the images on which it is known. `output`: what makes probabilities of
+    `scores` of classes."""
     labels = np.asarray(labels)
     of_findings = labels.ndim == 2
-    probabilities = probabilities_from(scores, "sigmoid" if of_findings else "softmax")
+    probabilities = probabilities_from(scores, "sigmoid" if of_findings else output)
     figure = Figure(figsize=(4.5, 4.5), layout="constrained")
     axes = figure.subplots()
     for number in [1] if len(classes) == 2 and not of_findings else range(len(classes)):
@@ -127,13 +128,14 @@ def plot_worst_mistakes(
     *,
     count: int = 8,
     side: int = 224,
+    output: str | None = None,
 ) -> None:
     """The images whose true class got the least probability, worst first, each with what it was taken for.
 
     `scores` (N, classes) are those of `indices`. Only mistakes are shown; none gives a strip that says so. Of
     findings, each that is missed or seen wrongly at 0.5 is a mistake.
     """
-    probabilities = probabilities_from(scores, dataset.output)
+    probabilities = probabilities_from(scores, output or dataset.output)
     mistakes = _class_mistakes if dataset.findings is None else _finding_mistakes
     cells = []
     for row, said in mistakes(probabilities, dataset.truth(indices), dataset.classes)[:count]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from db.ledger import Ledger
 from db.models import Model, current_model
 from worker.errors import ModelError, XraycamError
+from worker.model.doubts import doubts, is_flat
 from worker.model.metadata import read_metadata
 from worker.model.network import load_model
 from worker.model.store import ModelStore, ensure_current_model
@@ -49,6 +50,9 @@ def decide_promotion(
         promote = options.promote == "always"
         return PromotionDecision(promote, "promoted, as asked" if promote else "not promoted, as asked")
     current = _current(ledger, store)
+    figures = read_metadata(candidate).training.get("validation")
+    if figures and is_flat(figures):
+        return PromotionDecision(False, f"not promoted: {doubts(figures, name_rare=False)[0]}")
     if current is None:
         return PromotionDecision(True, "promoted: there was no version before")
     if current.classes != dataset.classes:
@@ -60,12 +64,14 @@ def decide_promotion(
     try:
         folder = store.fetch(current.version, current.digest)
         metadata = read_metadata(folder)
-        if metadata.output != dataset.output:
-            kind = {"softmax": "classes that exclude each other", "sigmoid": "findings"}
+        has_findings = dataset.findings is not None
+        if metadata.has_findings != has_findings:
+            kind = {False: "classes that exclude each other", True: "findings"}
             return PromotionDecision(
                 False,
-                f"not promoted: the current version {current.version} has {kind[metadata.output]}, this one "
-                f"{kind[dataset.output]}, so the two cannot be compared",
+                f"not promoted: the current version {current.version} has "
+                f"{kind[metadata.has_findings]}, this one {kind[has_findings]}, so the two cannot be "
+                "compared",
             )
         training = metadata.training
         known = trained_on(training, [dataset.sha256[index] for index in validation])

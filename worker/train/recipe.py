@@ -153,6 +153,21 @@ class Recipe(_Part):
         }
         return Recipe.model_validate(self.model_dump() | changed)
 
+    def from_random_weights(self) -> Recipe:
+        """This recipe with nothing frozen: random layers that stay so have nothing to say."""
+        stages = tuple(stage.model_copy(update={"head_only": False}) for stage in self.stages)
+        name = f"{self.name}-all-layers"[:64]
+        changed = {"name": name, "freeze_until": None, "batch_norm": "released", "stages": stages}
+        return self.model_copy(update=changed)
+
+    @property
+    def learns_everything(self) -> bool:
+        return (
+            self.freeze_until is None
+            and self.batch_norm == "released"
+            and not all(stage.head_only for stage in self.stages)
+        )
+
     @property
     def epochs(self) -> int:
         """Epochs of all stages, at most."""

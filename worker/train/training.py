@@ -169,7 +169,7 @@ class Trainer:
         model.compile(_optimizer(recipe, stage, batches), losses, loss_weights=weights, jit_compile=False)
 
 
-class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]
+class TrainingBatches(keras.utils.PyDataset):
     """The batches of one epoch after another: augmented copies of the training images, in an order and choice
     that depend on the recipe's seed and the number of the epoch alone."""
 

@@ -78,7 +78,7 @@ class EvaluationData:
     recalibration: Features | None
 
 
-class StopWhenAsked(keras.callbacks.Callback):  # type: ignore[misc]
+class StopWhenAsked(keras.callbacks.Callback):
     """Ends `fit` with TrainingStopped before the next batch once `should_stop` says so."""
 
     def __init__(self, should_stop: Callable[[], bool]) -> None:
@@ -86,15 +86,15 @@ class StopWhenAsked(keras.callbacks.Callback):  # type: ignore[misc]
         self._should_stop = should_stop
         self._epoch = 0
 
-    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:  # noqa: ARG002
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         self._epoch = epoch + 1
 
-    def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:  # noqa: ARG002
+    def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
         if self._should_stop():
             raise TrainingStopped(f"stopped in epoch {self._epoch}, as asked")
 
 
-class EvaluateEpoch(keras.callbacks.Callback):  # type: ignore[misc]
+class EvaluateEpoch(keras.callbacks.Callback):
     """Gives the model its evaluation weights at an epoch's end, and adds what they predict to the logs.
 
     Evaluation weights are the averaged ones, if the recipe averages, with batch norms measured anew.
@@ -110,14 +110,14 @@ class EvaluateEpoch(keras.callbacks.Callback):  # type: ignore[misc]
         self._split, self._recipe, self._data = split, recipe, data
         self._started = 0.0
 
-    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:  # noqa: ARG002
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         if self.trained:
             for variable, value in zip(self.model.trainable_variables, self.trained, strict=True):
                 variable.assign(value)
         self.trained = []
         self._started = time.monotonic()
 
-    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:  # noqa: ARG002
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         assert logs is not None
         logs["seconds"] = time.monotonic() - self._started
         variables = self.model.trainable_variables
@@ -128,7 +128,7 @@ class EvaluateEpoch(keras.callbacks.Callback):  # type: ignore[misc]
             self._split.recalibrate_batch_norm(self._data.recalibration, self._recipe.batch)
         logs.update(validation_figures(self._data.labels, self.scores()))
 
-    def on_train_end(self, logs: Logs = None) -> None:  # noqa: ARG002
+    def on_train_end(self, logs: Logs = None) -> None:
         self.trained = []
 
     def scores(self) -> NDArray[np.float32]:
@@ -138,7 +138,7 @@ class EvaluateEpoch(keras.callbacks.Callback):  # type: ignore[misc]
         return found
 
 
-class KeepBest(keras.callbacks.EarlyStopping):  # type: ignore[misc]
+class KeepBest(keras.callbacks.EarlyStopping):
     """Keras's early stopping over all stages of a training, whose counts are those of `state`."""
 
     def __init__(self, recipe: Recipe, state: TrainingState, best_weights: Arrays | None) -> None:
@@ -162,7 +162,7 @@ class KeepBest(keras.callbacks.EarlyStopping):  # type: ignore[misc]
         state.best, state.best_epoch, state.epochs_since_best = self.best, self.best_epoch + 1, self.wait
 
 
-class RecordEpoch(keras.callbacks.Callback):  # type: ignore[misc]
+class RecordEpoch(keras.callbacks.Callback):
     """Notes each epoch in `state`, writes the checkpoint, tells `progress`. Comes last of the callbacks."""
 
     def __init__(

@@ -61,6 +61,13 @@ window.xraycam = window.xraycam || {};
   // `crashed-worker` is shown as "crashed worker".
   xraycam.words = (value) => String(value).replaceAll("-", " ").replaceAll("_", " ");
 
+  // Findings at 0.5 or more, the most probable first; of classes that exclude each other at most the predicted.
+  xraycam.seen = (row) => Object.entries(row.probabilities || {})
+    .filter(([, value]) => value >= 0.5)
+    .sort((a, b) => b[1] - a[1])
+    .map(([name]) => name);
+  xraycam.predicted = (row) => (xraycam.seen(row).length > 1 ? xraycam.seen(row).join(", ") : row.class);
+
   // Each class has one colour in every chart, chosen to be told apart with any colour vision.
   const COLOURS = ["#6ea8dc", "#e9a34b", "#63b58f", "#c58bd6", "#d97b7b", "#b9b35a", "#7fc3c9", "#b0907a"];
   xraycam.colourOf = (classes, name) => COLOURS[Math.max(0, classes.indexOf(name)) % COLOURS.length];

@@ -87,7 +87,7 @@
   // Whether a row of a report is wanted by a query.
   xraycam.matches = function (row, query) {
     if (query.name && !row.name.toLowerCase().includes(query.name.toLowerCase())) return false;
-    if (query.class && row.class !== query.class) return false;
+    if (query.class && row.class !== query.class && !xraycam.seen(row).includes(query.class)) return false;
     if (query.decision && row.decision !== query.decision) return false;
     if (query.reason === "-" && row.status !== "done") return false;
     if (query.reason === "*" && row.status !== "failed") return false;
@@ -104,7 +104,7 @@
   xraycam.disagree = function (row) {
     const other = row.other;
     if (!other) return false;
-    return row.status !== other.status || row.class !== other.class || row.decision !== other.decision;
+    return row.status !== other.status || xraycam.predicted(row) !== xraycam.predicted(other) || row.decision !== other.decision;
   };
 
   // What an order sorts by; undefined sorts last, whichever way.

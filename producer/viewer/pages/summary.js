@@ -44,7 +44,9 @@
     const images = facts.images;
     const rows = [["images", images.all], ["explained", images.done], ["failed", images.failed]];
     if (images.pending) rows.push(["without a result yet", images.pending]);
-    for (const [name, count] of Object.entries(facts.counts.classes)) rows.push([`predicted ${name}`, count]);
+    for (const [name, count] of Object.entries(facts.counts.classes)) {
+      rows.push([(facts.findings || []).includes(name) ? `${name} at 0.5 or more` : `predicted ${name}`, count]);
+    }
     return make(
       "dl", { class: "tiles" },
       rows.map(([label, count]) => make("div", {}, make("dt", {}, label), make("dd", {}, xraycam.number(count))))

@@ -115,7 +115,8 @@
       const dot = make("span", { class: "swatch" });
       dot.style.background = xraycam.colourOf(this.facts.classes, row.class);
       const value = row.score === undefined ? xraycam.probability(row.probability) : scoreOf(row);
-      return [dot, row.class, make("span", { class: "number" }, value)];
+      const names = xraycam.predicted(row);
+      return [dot, make("span", { class: "named", title: names }, names), make("span", { class: "number" }, value)];
     }
 
     show(row, index) {
@@ -236,7 +237,7 @@
       const given = (one) => one !== undefined && one !== null && one !== "" && one !== false;
       if (values.some(given)) rows.push([label, ...values.map((one) => (given(one) ? one : ""))]);
     };
-    line("result", (one) => (one.status === "failed" ? `failed: ${xraycam.words(one.reason || "")}` : one.class));
+    line("result", (one) => (one.status === "failed" ? `failed: ${xraycam.words(one.reason || "")}` : xraycam.predicted(one)));
     line("decision", (one) => one.decision && xraycam.decision(one.decision));
     line("score", (one) => xraycam.score(one.score));
     line("threshold", (one) => xraycam.score(one.threshold));

@@ -21,6 +21,7 @@ SIDE = 7
 class Explainer:
     needs_per_channel_passes = False
     every_class = False
+    batch_size = None
     is_kept = True  # it has nothing to compile
 
     def __init__(
