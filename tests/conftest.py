@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ from worker.model.store import ModelStore
 from worker.settings import PREFIX, load_settings
 
 TESTS = Path(__file__).parent
-# Rooms whose tests start workers, train or kill servers. They are begun first, since they take longest.
+# Rooms whose tests start workers, train or kill servers. They are begun first, since they take longest, and
+# are mixed, since some mostly wait and others mostly compute.
 SLOW = ("faults", "system", "train_task", "train", "trust", "containers", "hostile", "pacs")
 # Rooms whose long tests share nothing dear with their file: each goes to whichever process is free.
 SINGLE = ("faults", "system", "train_task", "train")
@@ -51,7 +53,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
         if room(item) == "faults":
             item.add_marker(pytest.mark.faults)
-    items.sort(key=lambda item: SLOW.index(room(item)) if room(item) in SLOW else len(SLOW))
+    sizes, seen = Counter(map(room, items)), Counter[str]()
+
+    def place(item: pytest.Item) -> float:
+        seen[room(item)] += 1
+        return seen[room(item)] / sizes[room(item)] if room(item) in SLOW else 2.0
+
+    items.sort(key=place)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -34,21 +34,29 @@ class StandIns(importlib.abc.MetaPathFinder):
 
 
 def sabotage_decoder():
+    from kornia_rs import io as rust
     from PIL import Image
 
-    image_open = Image.open
-
-    def sabotaged(*arguments, **options):
-        image = image_open(*arguments, **options)
+    def suffer(size):
         time.sleep(float(os.environ.get("SABOTAGE_SECONDS", "0")))
-        if image.size == (77, 77):
+        if size == (77, 77):
             if os.environ.get("SABOTAGE_CRASH") == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
             while os.environ.get("SABOTAGE_CRASH") == "hang":
                 time.sleep(1)
+
+    image_open, decode = Image.open, rust.decode_image_png_u8
+
+    def sabotaged(*arguments, **options):
+        image = image_open(*arguments, **options)
+        suffer(image.size)
         return image
 
-    Image.open = sabotaged
+    def sabotaged_decode(content, shape, mode):
+        suffer((shape[1], shape[0]))
+        return decode(content, shape, mode)
+
+    Image.open, rust.decode_image_png_u8 = sabotaged, sabotaged_decode
 
 
 class SlowListing:
