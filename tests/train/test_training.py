@@ -54,7 +54,7 @@ def test_a_training_learns_an_obvious_difference(
     }
     trained = fit(*data, tiny_recipe.model_copy(update=everything), init_weights="none")
     assert trained.history[0].val_loss > 0.5
-    assert trained.history[-1].val_loss < 0.2
+    assert trained.history[-1].val_loss < 0.4
     assert trained.history[-1].val_auc == 1.0
     assert trained.scores.shape == (len(data[1].validation), 2)
 
