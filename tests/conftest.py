@@ -26,9 +26,9 @@ from worker.settings import PREFIX, load_settings
 TESTS = Path(__file__).parent
 # Rooms whose tests start workers, train or kill servers. They are begun first, since they take longest, and
 # are mixed, since some mostly wait and others mostly compute.
-SLOW = ("faults", "system", "train_task", "train", "trust", "containers", "hostile", "pacs")
+SLOW = ("faults", "system", "train_task", "train", "remote", "trust", "containers", "hostile", "pacs")
 # Rooms whose long tests share nothing dear with their file: each goes to whichever process is free.
-SINGLE = ("faults", "system", "train_task", "train")
+SINGLE = ("faults", "system", "train_task", "train", "remote")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
