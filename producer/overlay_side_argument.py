@@ -9,7 +9,7 @@ import click
 from worker.explain.names import FULL, LEAST_SIDE
 
 
-class OverlaySide(click.ParamType):  # type: ignore[type-arg]
+class OverlaySide(click.ParamType):  # type: ignore[type-arg]  # Click 8.1 has none
     """A number of pixels, or FULL."""
 
     name = "pixels"

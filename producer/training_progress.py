@@ -212,23 +212,26 @@ def report_training(session: Session, training: Training) -> int:
 
 def left_out_of(session: Session, version: str) -> Iterator[str]:
     """What of its folder the training of a version left out, by reason; nothing where it is gone."""
-    try:
-        model = session.ledger.query(get_model, version)
-        training = read_metadata(store_of(session.settings).fetch(model.version, model.digest)).training
-    except (XraycamError, LedgerError):
-        return
-    yield from describe_left_out(training.get("data", {}), training.get("findings"))
+    training = _record_of(session, version)
+    if training is not None:
+        yield from describe_left_out(training.get("data", {}), training.get("findings"))
 
 
 def doubts_of(session: Session, version: str) -> Iterator[str]:
     """What the validation figures of a version do not bear out; nothing where it is gone."""
+    training = _record_of(session, version)
+    if training is not None:
+        for doubt in doubts(training["validation"]):
+            yield f"warning: {doubt}"
+
+
+def _record_of(session: Session, version: str) -> dict[str, Any] | None:
+    """How a version was trained; None where it is gone."""
     try:
         model = session.ledger.query(get_model, version)
-        training = read_metadata(store_of(session.settings).fetch(model.version, model.digest)).training
+        return read_metadata(store_of(session.settings).fetch(model.version, model.digest)).training
     except (XraycamError, LedgerError):
-        return
-    for doubt in doubts(training["validation"]):
-        yield f"warning: {doubt}"
+        return None
 
 
 def describe_left_out(data: dict[str, Any], findings: dict[str, Any] | None) -> Iterator[str]:

@@ -25,7 +25,7 @@ from worker.images.limits import Limits
 
 
 class FeedProcessEnded(Exception):
-    """Raised when a process dies over its images: what is in hand is tried again, each image for itself."""
+    """Raised when a process dies over its images: its images are tried again, each image for itself."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class FeedProcesses:
         self._send(place.process, pickle.dumps(("forget", place.key, None)))
 
     def forget_all(self) -> None:
-        """What is in hand is not wanted any more; what is being written is finished."""
+        """Images begun are not wanted any more; what is being written is finished."""
         for process in self._processes:
             process.waiting.clear()
             self._send(process, pickle.dumps(("forget", 0, None)))
