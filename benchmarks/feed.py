@@ -168,7 +168,7 @@ def _feed(folder: str, out: str, cores: int, way: str, seconds: float) -> dict[s
 def _count(results: Iterator[object]) -> int:
     count = 0
     for result in results:
-        assert getattr(result, "error") is None, getattr(result, "error")  # noqa: B009
+        assert getattr(result, "error") is None, getattr(result, "error")  # noqa: B009 - one of two kinds of result
         count += 1
     return count
 

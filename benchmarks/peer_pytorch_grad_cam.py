@@ -49,7 +49,7 @@ def explain(cam: GradCAM, files: list[str], size: int, batch: int, out: str) -> 
         for image, heat, name in zip(images, maps, names, strict=True):
             large = cv2.resize(heat, image.shape[1::-1])
             overlay = show_cam_on_image(np.float32(image) / 255, large, use_rgb=True)
-            file = os.path.join(out, Path(name).stem + ".jpg")  # noqa: PTH118
+            file = os.path.join(out, Path(name).stem + ".jpg")  # noqa: PTH118 - timed, as people write it
             cv2.imwrite(file, overlay[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
 
 

@@ -177,7 +177,7 @@ def _get(url: str, *, login: bool = False) -> str:
     request = urllib.request.Request(url)  # noqa: S310 - of a server that a test starts
     if login:
         request.add_header("Authorization", "Basic " + base64.b64encode(f"anna:{PASSWORD}".encode()).decode())
-    with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310
+    with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310 - our own server
         return str(answer.read().decode())
 
 

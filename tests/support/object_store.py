@@ -39,7 +39,7 @@ class ObjectStore:
         self._server: Any = None
         self.start()
         self.client = boto3.client(
-            "s3", endpoint_url=self.url, aws_access_key_id="x", aws_secret_access_key="x",  # noqa: S106
+            "s3", endpoint_url=self.url, aws_access_key_id="x", aws_secret_access_key="x",  # noqa: S106 - of a server of the tests
             region_name="us-east-1", config=Config(retries={"max_attempts": 1}),
         )  # fmt: skip
         self.client.create_bucket(Bucket=BUCKET)
