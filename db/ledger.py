@@ -128,18 +128,33 @@ class Ledger:
             connection = self._retried(self.engine.connect)
         except DBAPIError as error:
             raise self._translate_error(error) from error
-        with connection:
-            if not self.is_sqlite:
-                connection = connection.execution_options(isolation_level="REPEATABLE READ")
+        with self._snapshot(connection):
             try:
                 yield connection
             except DBAPIError as error:
                 raise self._translate_error(error) from error
 
+    def _snapshot(self, connection: Connection) -> Connection:
+        """A connection just opened, set to see one consistent state."""
+        if self.is_sqlite:
+            return connection
+        return connection.execution_options(isolation_level="REPEATABLE READ")
+
     def query(self, look: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """`look(connection, *args, **kwargs)` over a connection of `read`."""
-        with self.read() as connection:
-            return look(connection, *args, **kwargs)
+        """`look(connection, *args, **kwargs)` over a connection like that of `read`.
+
+        `look` reads alone: it is done again from its start while the database is away, also where that goes
+        away in between. Raises DatabaseUnavailable after `retry_timeout`.
+        """
+
+        def attempt() -> T:
+            with self._snapshot(self.engine.connect()) as connection:
+                return look(connection, *args, **kwargs)
+
+        try:
+            return self._retried(attempt)
+        except DBAPIError as error:
+            raise self._translate_error(error) from error
 
     def write(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do `work(connection, *args, **kwargs)` in one transaction and return its result, exactly once.

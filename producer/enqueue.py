@@ -206,8 +206,7 @@ def preview(ledger: Ledger, settings: Settings, request: Request) -> Preview:
         if run is None:
             found.new += len(batch)
             continue
-        with ledger.read() as connection:
-            known = compare_files(connection, run.id, batch)
+        known = ledger.query(compare_files, run.id, batch)
         seen.update(known.seen)
         found.new += len(known.new)
         found.unchanged += known.counts.unchanged

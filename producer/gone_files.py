@@ -31,8 +31,7 @@ def gone_images(ledger: Ledger, run_id: int, root: str, seen: IdSet, last: int) 
     archives = _MemberNames()
     remote = RemoteFolder(root) if is_remote(root) else None
     while True:
-        with ledger.read() as connection:
-            found = images_between(connection, run_id, after, last, _BATCH)
+        found = ledger.query(images_between, run_id, after, last, _BATCH)
         if not found:
             return
         unseen = {path: key for key, path in found if key not in seen}

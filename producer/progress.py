@@ -13,7 +13,6 @@ from rich.progress import Progress as ProgressBar
 from rich.text import Text
 
 from db import runs
-from db.errors import DatabaseUnavailable
 from db.ledger import Ledger
 from db.runs import HALTED, OPEN, SCANNING, STOPPED, Progress, Run, get_run
 from db.workers import Worker
@@ -222,16 +221,10 @@ def wait_for_run(
 ) -> runs.Progress:
     """Wait until every image of a run has a result, or it is cancelled or stopped; `tick` is called."""
 
-    def look() -> tuple[runs.Progress, str]:
-        return display.update(), ledger.query(get_run, run.id).state
-
     started = time.monotonic()
     while True:
-        try:
-            found, state = look()
-        except DatabaseUnavailable:
-            # It went away in the middle of an answer: connecting again waits for it.
-            found, state = look()
+        found = display.update()
+        state = ledger.query(get_run, run.id).state
         if state in HALTED or (found.is_complete and state != SCANNING):
             return found
         raise_if_interrupted()

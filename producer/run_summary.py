@@ -41,8 +41,7 @@ def summarize(session: Session, run: Run, report: Path | None = None) -> int:
     A folder that cannot be written to from this machine is said, and is no error: the run is done.
     """
     found = session.ledger.query(runs.progress, run.id)
-    with session.ledger.read() as connection:
-        gone = count_gone(connection, run.id)
+    gone = session.ledger.query(count_gone, run.id)
     columns = (Column("result"), Column("images", right=True))
     table = Table(columns, title=f"run {run.id}: {found.done} done, {found.failed} failed")
     findings = findings_of(session, run)
@@ -71,8 +70,7 @@ def summarize(session: Session, run: Run, report: Path | None = None) -> int:
     drift = drift_report(session.ledger, store_of(session.settings), run)
     for line in (*drift, *attribution_report(session, run)):
         session.out.print(line, soft_wrap=True, markup=False)
-    with session.ledger.read() as connection:
-        burned_in = count_burned_in(connection, run.id)
+    burned_in = session.ledger.query(count_burned_in, run.id)
     if burned_in:
         session.out.print(
             f"{counted(burned_in, 'image')} {'has' if burned_in == 1 else 'have'} text burned in, which may "

@@ -59,8 +59,7 @@ def export_and_report(session: Session, run: Run, output: str, options: ExportOp
     from producer.pacs.targets import open_target
 
     target = open_target(output, session.settings)
-    with session.ledger.read() as connection:
-        found = progress(connection, run.id)
+    found = session.ledger.query(progress, run.id)
     with Progress(console=session.err, disable=not session.err.is_terminal) as display:
         bar = display.add_task("exporting", total=found.done)
         try:

@@ -180,8 +180,7 @@ def _gone_note(session: Session, run: Run) -> str | None:
     from db.gone_files import count_gone
     from worker.counted_words import counted
 
-    with session.ledger.read() as connection:
-        count = sum(count_gone(connection, run.id).values())
+    count = sum(session.ledger.query(count_gone, run.id).values())
     if not count:
         return None
     return (

@@ -106,8 +106,7 @@ def _objects(
                 continue
 
             def predecessor_of(uid: str, row: dict[str, Any] = row) -> Predecessor | None:
-                with ledger.read() as connection:
-                    found = select_predecessor(connection, row["sha256"], row["model_version"], uid)
+                found = ledger.query(select_predecessor, row["sha256"], row["model_version"], uid)
                 return None if found is None else Predecessor(*found)
 
             image = ExplainedImage(
@@ -136,8 +135,7 @@ def _rows(ledger: Ledger, run_id: int) -> Iterator[dict[str, Any]]:
     after = 0
     while True:
         # In parts: the database keeps no transaction open while a PACS is waited for.
-        with ledger.read() as connection:
-            rows = select_exportable(connection, run_id, after)
+        rows = ledger.query(select_exportable, run_id, after)
         if not rows:
             return
         yield from rows
@@ -175,8 +173,7 @@ def _send(
     counts: ExportCounts,
 ) -> None:
     if batch and target.keeps and not options.again:
-        with ledger.read() as connection:
-            sent = select_sent(connection, target.name, [outgoing.uid for _, outgoing in batch])
+        sent = ledger.query(select_sent, target.name, [outgoing.uid for _, outgoing in batch])
         counts.unchanged += len(sent)
         batch = [entry for entry in batch if entry[1].uid not in sent]
     if not batch:

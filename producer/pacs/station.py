@@ -111,17 +111,14 @@ class Station:
         self._publish(run)
 
     def _publish(self, run: Run) -> None:
-        with self._session.ledger.read() as connection:
-            chunks = runs.progress(connection, run.id).chunks
+        chunks = self._session.ledger.query(runs.progress, run.id).chunks
         publish_chunks(self._settings, self._session.ledger, run, chunks)
 
     def _is_complete(self, run: Run) -> bool:
-        with self._session.ledger.read() as connection:
-            return runs.progress(connection, run.id).is_complete
+        return self._session.ledger.query(runs.progress, run.id).is_complete
 
     def _finish(self, folder: Path, study: _Explained) -> None:
-        with self._session.ledger.read() as connection:
-            found = runs.progress(connection, study.run.id)
+        found = self._session.ledger.query(runs.progress, study.run.id)
         words = f"run {study.run.id}: {found.done} done, {found.failed} failed"
         if self._output is not None:
             try:

@@ -197,6 +197,22 @@ def test_transaction_broken_in_its_middle_is_done_again_whole(postgres: Postgres
     assert notes(ledger) == 3
 
 
+def test_query_cut_off_twice_is_asked_again(postgres: Postgres) -> None:
+    ledger = Ledger(postgres.new_database())
+    note(ledger)
+    tries = 0
+
+    def look(connection: Connection) -> int:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+        return int(connection.execute(text("SELECT count(*) FROM notes")).scalar_one())
+
+    assert ledger.query(look) == 1
+    assert tries == 3
+
+
 def test_patience_with_postgres_ends(postgres: Postgres) -> None:
     ledger = Ledger(postgres.new_database(), retry_timeout=0.5)
     note(ledger)

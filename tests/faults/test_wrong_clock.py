@@ -34,11 +34,13 @@ def test_clock_of_one_machine_an_hour_off(
     distributed: Installation, note_fault: NoteFault, hours: int
 ) -> None:
     xrays = draw_xrays_of(distributed)
+    # Slow enough that the run is still under way when the second worker has started.
+    distributed.sabotage(explainer=0.05)
     library = faketime()
     right = dict(distributed.environment)
     distributed.environment |= {
         "LD_PRELOAD": str(library), "FAKETIME": f"{hours:+}h", "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        "XRAYCAM_KEEP_ENV": "FAKETIME*",
+        "XRAYCAM_KEEP_ENV": f"{right['XRAYCAM_KEEP_ENV']}, FAKETIME*",
     }  # fmt: skip
     wrong = distributed.start("worker")
     distributed.environment = right
