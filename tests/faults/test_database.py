@@ -13,7 +13,7 @@ from tests.support.fault_runs import (
     run_under_way,
     seconds_until_more_done,
 )
-from tests.support.installation import Installation, is_connected
+from tests.support.installation import Installation
 from tests.support.servers import Postgres, wait_until
 
 OUTAGE_SECONDS = 10.0

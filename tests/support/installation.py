@@ -166,23 +166,6 @@ def command_of(process: int) -> str:
         return ""
 
 
-def is_connected(process: int, port: int) -> bool:
-    """Whether a process has an open TCP connection to this port."""
-    try:
-        table = Path(f"/proc/{process}/net/tcp").read_text().splitlines()[1:]
-        fields = [line.split() for line in table]
-        # Local and remote address, state (01: established), and further on the inode of the socket.
-        inodes = {part[9] for part in fields if int(part[2].split(":")[1], 16) == port and part[3] == "01"}
-        files = list(Path(f"/proc/{process}/fd").iterdir())
-    except OSError:
-        return False
-    links = set()
-    for file in files:
-        with contextlib.suppress(OSError):  # closed meanwhile
-            links.add(str(file.readlink()))
-    return any(f"socket:[{inode}]" in links for inode in inodes)
-
-
 def parent_of(process: int) -> int:
     try:
         return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
