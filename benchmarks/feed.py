@@ -26,6 +26,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -165,10 +166,10 @@ def _feed(folder: str, out: str, cores: int, way: str, seconds: float) -> dict[s
     }
 
 
-def _count(results: Iterator[object]) -> int:
+def _count(results: Iterator[Any]) -> int:
     count = 0
     for result in results:
-        assert getattr(result, "error") is None, getattr(result, "error")  # noqa: B009 - one of two kinds of result
+        assert result.error is None, result.error
         count += 1
     return count
 

@@ -267,8 +267,7 @@ def _say_uncalibrated_sites(session: Session, version: str) -> None:
     """Thresholds of other versions do not hold for this one: say which sites have none."""
     from db.operating_points import sites_without
 
-    with session.ledger.read() as connection:
-        sites = sites_without(connection, version)
+    sites = session.ledger.query(sites_without, version)
     if sites:
         session.tell(
             f"no threshold for {version} at {', '.join(sites)}: runs with --site are refused until "

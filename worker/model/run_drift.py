@@ -42,8 +42,7 @@ def drift_of_run(ledger: Ledger, store: ModelStore, run: Run) -> Iterator[Drift]
     for version in ledger.query(model_versions_of_run, run.id):
         reference, distributions = _reference(ledger, store, version, run.options.get("site"))
         edges = {name: distributions[name].edges for name in COMPARED if name in distributions}
-        with ledger.read() as connection:
-            counts = count_below(connection, run.id, version, edges, sample_every)
+        counts = ledger.query(count_below, run.id, version, edges, sample_every)
         for name, (total, below) in counts.items():
             found = shift(distributions[name], below, total)
             if found is not None:
@@ -54,8 +53,7 @@ def _reference(
     ledger: Ledger, store: ModelStore, version: str, site: str | None
 ) -> tuple[str, Mapping[str, Distribution]]:
     if site is not None:
-        with ledger.read() as connection:
-            of_site = site_threshold(connection, site, version)
+        of_site = ledger.query(site_threshold, site, version)
         if of_site is not None:
             seen = of_site.figures.get("distributions", {})
             return f"site {site}", {name: Distribution.model_validate(one) for name, one in seen.items()}

@@ -163,8 +163,7 @@ class TrainingJob:
 
     def _uncalibrated_sites(self, ready: Path) -> str:
         """Which sites have a threshold for other versions only, to add to a sentence; often none."""
-        with self.ledger.read() as connection:
-            sites = sites_without(connection, read_metadata(ready).version)
+        sites = self.ledger.query(sites_without, read_metadata(ready).version)
         return f"; without a threshold for {', '.join(sites)}: see 'xraycam calibrate'" if sites else ""
 
     def _served(self) -> Path | None:
