@@ -54,7 +54,7 @@ class Installation:
             self.environment[PREFIX + name.upper()] = str(value)
 
     def sabotage(self, **how: Any) -> None:
-        """Sabotage the decoding of workers started from now on; see `tests/sabotage`."""
+        """Sabotage the decoding of workers started from now on; see `tests/support/sabotage`."""
         self.environment |= {"PYTHONPATH": str(SABOTAGE), "XRAYCAM_KEEP_ENV": "PYTHONPATH, SABOTAGE_*"}
         for name, value in how.items():
             self.environment[f"SABOTAGE_{name.upper()}"] = str(value)
@@ -63,6 +63,10 @@ class Installation:
         """Have a stand-in explain, in workers started from now on, so many seconds an image: for tests that
         are about queue, ledger and files. The process that explains starts in a sixth of the time."""
         self.sabotage(explainer=seconds)
+
+    def with_short_trainings(self) -> None:
+        """Trainings in processes started from now on take a fifth of the time: see `short_training.py`."""
+        self.sabotage(training=1)
 
     @property
     def ledger(self) -> Ledger:

@@ -14,12 +14,28 @@ from db.ledger import Ledger
 from db.migrate import migrate
 from tests.support.installation import Installation
 from tests.support.servers import Valkey
+from tests.support.shallow_network import shallow_network
 from worker.model.store import ModelStore, store_of
 from worker.settings import Settings, load_settings
 from worker.train.dataset import LabelledDataset, load_labelled_folder
 from worker.train.recipe import Recipe
 
 MakeFolder = Callable[..., Path]
+
+TINY = Recipe.model_validate(
+    {
+        "name": "tiny",
+        "preprocessing": {"size": 96},
+        "alpha": 0.35,
+        "head": {"units": 16, "dropout": 0.2, "l2": 1e-3},
+        "min_per_class": 4,
+        "validation_share": 0.25,
+        "batch": 2,
+        "cached_augmentations": 0,
+        "freeze_until": "block_12_add",
+        "stages": [{"epochs": 2, "learning_rate": 1e-3}],
+    }
+)
 
 
 @pytest.fixture
@@ -45,27 +61,19 @@ def make_folder(tmp_path: Path) -> MakeFolder:
 
 
 @pytest.fixture
-def tiny_recipe() -> Recipe:
-    return Recipe.model_validate(
-        {
-            "name": "tiny",
-            "preprocessing": {"size": 96},
-            "alpha": 0.35,
-            "head": {"units": 16, "dropout": 0.2, "l2": 1e-3},
-            "min_per_class": 4,
-            "validation_share": 0.25,
-            "batch": 2,
-            "cached_augmentations": 0,
-            "freeze_until": "block_12_add",
-            "stages": [{"epochs": 2, "learning_rate": 1e-3}],
-        }
-    )
+def tiny_recipe(monkeypatch: pytest.MonkeyPatch) -> Recipe:
+    """A recipe, and trainings that are short in this process too: see `short_training.py`."""
+    monkeypatch.setattr("keras.applications.MobileNetV2", shallow_network)
+    monkeypatch.setattr("worker.map_evaluation.ranking.LAYERS", 1)
+    monkeypatch.setattr("worker.train.check_fitting.DRAWN", 64)
+    monkeypatch.setattr("worker.train.check_fitting.VALIDATION_DRAWN", 16)
+    return TINY
 
 
 @pytest.fixture
-def recipe_file(tmp_path: Path, tiny_recipe: Recipe) -> Path:
+def recipe_file(tmp_path: Path) -> Path:
     file = tmp_path / "tiny.json"
-    file.write_text(json.dumps(tiny_recipe.model_dump(mode="json")))
+    file.write_text(json.dumps(TINY.model_dump(mode="json")))
     return file
 
 
@@ -73,6 +81,7 @@ def recipe_file(tmp_path: Path, tiny_recipe: Recipe) -> Path:
 def alone(tmp_path: Path) -> Iterator[Installation]:
     """An installation without servers."""
     made = Installation(tmp_path, lease_timeout=3)
+    made.with_short_trainings()
     migrate(made.ledger)
     yield made
     made.stop_all()
@@ -82,6 +91,7 @@ def alone(tmp_path: Path) -> Iterator[Installation]:
 def distributed(tmp_path: Path, valkey: Valkey) -> Iterator[Installation]:
     """An installation with a broker of its own."""
     made = Installation(tmp_path, broker_url=valkey.url, lease_timeout=3)
+    made.with_short_trainings()
     migrate(made.ledger)
     yield made
     made.stop_all()

@@ -19,7 +19,6 @@ from worker.settings import Settings
 from worker.supervisor.reaper import Reaper
 
 MakeFolder = Callable[..., Path]
-SHORT_LIMITS = Path(__file__).parents[1] / "support" / "short_limits"
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -161,9 +160,7 @@ def test_a_killed_trainer_is_seen_within_the_lease_and_its_training_continues_fr
 def test_a_training_longer_than_visibility_timeout_and_time_limit_runs_once(
     distributed: Installation, make_folder: MakeFolder, recipe_file: Path
 ) -> None:
-    distributed.environment |= {
-        "PYTHONPATH": str(SHORT_LIMITS), "SHORT_LIMIT_SECONDS": "4", "XRAYCAM_KEEP_ENV": "PYTHONPATH,SHORT_*",
-    }  # fmt: skip
+    distributed.sabotage(limits=4)
     data = make_folder("data", Clear=10, Opaque=10)
     start_trainer(distributed)
     start_trainer(distributed)

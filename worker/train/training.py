@@ -116,8 +116,9 @@ class Trainer:
             stage, done = recipe.stages[state.stage], len(state.history)
             batches = TrainingBatches(self.dataset, split.training, recipe, self._cache, model, done)
             self._compile(stage, len(batches), split)
+            # Left to `fit`, its variables would be made while the step is traced, and the step traced twice.
+            model.optimizer.build(model.trainable_variables)
             if state.epoch:
-                model.optimizer.build(model.trainable_variables)
                 _assign(model.optimizer.variables, arrays["optimizer"])
             until = done - state.epoch + stage.epochs
             model.fit(

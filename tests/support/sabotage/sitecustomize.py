@@ -9,9 +9,12 @@ SABOTAGE_SIGNAL     has a command interrupt itself (SIGINT) at the third call, `
                     or as a function returns: `return RunIngest.close 1`
 SABOTAGE_EXPLAINER  puts an accelerator that is not there in the place of the network: see
                     `stand_in_explainer.py`
+SABOTAGE_TRAINING   makes trainings short: see `short_training.py`
+SABOTAGE_LIMITS     makes the broker's visibility timeout, and Celery's time limit for a task, so many seconds
 """
 
 import importlib.abc
+import importlib.machinery
 import importlib.util
 import os
 import signal
@@ -31,6 +34,39 @@ class StandIns(importlib.abc.MetaPathFinder):
         if name not in STAND_INS:
             return None
         return importlib.util.spec_from_file_location(name, Path(__file__).with_name(STAND_INS[name]))
+
+
+class Changed(importlib.abc.MetaPathFinder):
+    """Calls a function with each of some modules as soon as it is there."""
+
+    def __init__(self, changes):
+        self._changes = changes
+
+    def find_spec(self, name, path=None, target=None):
+        if name not in self._changes:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        execute = spec.loader.exec_module
+
+        def execute_and_change(module):
+            execute(module)
+            self._changes[name](module)
+
+        spec.loader.exec_module = execute_and_change
+        return spec
+
+
+def short_training():
+    spec = importlib.util.spec_from_file_location(
+        "short_training", Path(__file__).parents[1] / "short_training.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.CHANGES
+
+
+def limit(module):
+    module.VISIBILITY_SECONDS = module.TASK_SECONDS = int(os.environ["SABOTAGE_LIMITS"])
 
 
 def sabotage_decoder():
@@ -101,5 +137,9 @@ if "SABOTAGE_SCAN" in os.environ:
     SCANDIR, os.scandir = os.scandir, SlowListing
 if "SABOTAGE_EXPLAINER" in os.environ:
     sys.meta_path.insert(0, StandIns())
+if "SABOTAGE_TRAINING" in os.environ:
+    sys.meta_path.insert(0, Changed(short_training()))
+if "SABOTAGE_LIMITS" in os.environ:
+    sys.meta_path.insert(0, Changed({"worker.queue.celery_app": limit}))
 if "SABOTAGE_SECONDS" in os.environ or "SABOTAGE_CRASH" in os.environ:
     sabotage_decoder()
