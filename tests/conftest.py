@@ -39,7 +39,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure() -> None:
     """Let Ctrl-C reach the commands that tests start, also where we run in the background of a shell: it
-    has background jobs ignore it, and their children inherit that."""
+    has background jobs ignore it, and their children inherit that.
+
+    Let Python keep compiled modules: hundreds of commands would compile the product anew.
+    """
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -68,7 +68,8 @@ def test_no_image_is_judged_by_a_network_that_has_seen_it(
     there = here.rename(tmp_path / "there")
     here = make_folder(Opaque=10, Clear=10).rename(tmp_path / "here")
     out = tmp_path / "found.json"
-    monkeypatch.setattr(cross_hospital, "recipe_from", lambda *_: tiny_recipe)
+    short = tiny_recipe.model_copy(update={"stages": tiny_recipe.stages[:1]})
+    monkeypatch.setattr(cross_hospital, "recipe_from", lambda *_: short)
     options = ["--folds", "2", "--init-weights", "none", "--out", str(out)]
     monkeypatch.setattr(sys, "argv", ["cross_hospital", str(here), str(there), *options])
     cross_hospital.main()

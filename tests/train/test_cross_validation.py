@@ -30,7 +30,8 @@ def test_cross_validation_gives_figures_of_every_fold_and_of_the_heat(
     (folder / "regions.json").write_text(json.dumps(dict.fromkeys(names, polygon)))
     dataset = load_labelled_folder(folder, min_per_class=4)
     regions = FindingAnnotations(folder / "regions.json", dataset)
-    figures = cross_validate(dataset, tiny_recipe, 2, "none", regions, None, 0)
+    short = tiny_recipe.model_copy(update={"stages": tiny_recipe.stages[:1]})
+    figures = cross_validate(dataset, short, 2, "none", regions, None, 0)
     assert json.loads(json.dumps(figures)) == figures
     assert sum(fold["images"] for fold in figures["folds"]) == 18
     assert figures["mean_auc"] == pytest.approx(sum(figures["fold_auc"]) / 2)
