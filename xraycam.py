@@ -52,7 +52,7 @@ def _open_standard_streams() -> None:
                 os.close(opened)
             else:
                 os.set_inheritable(number, True)
-            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - it stays open
 
 
 def main() -> None:

@@ -49,7 +49,7 @@ def _explainer(name: str, size: int) -> Explainer:
     layers = spatial_layers(network, name)
     metadata = ModelMetadata(
         version=name,
-        architecture=name,  # type: ignore[arg-type] # a name of the table
+        architecture=name,
         classes=("Normal", "Tuberculosis"),
         preprocessing=Preprocessing(size=size, scale=ARCHITECTURES[name].scale),
         layers=layers,

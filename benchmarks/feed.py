@@ -126,7 +126,7 @@ def _start(
 
 def _finish(process: subprocess.Popen[str]) -> dict[str, float]:
     output, _ = process.communicate()
-    return json.loads(output.splitlines()[-1])  # type: ignore[no-any-return]
+    return json.loads(output.splitlines()[-1])
 
 
 def _feed(folder: str, out: str, cores: int, way: str, seconds: float) -> dict[str, float]:

@@ -171,7 +171,7 @@ def test_a_transaction_that_was_not_committed_is_done_again(cut: tuple[Ledger, C
             created_at=func.now(),
         ))  # fmt: skip
         if len(calls) == 1:
-            connection.connection.driver_connection.close()  # type: ignore[union-attr]
+            connection.connection.driver_connection.close()
         return int(connection.execute(select(func.count()).select_from(trainings)).scalar_one())
 
     assert ledger.write(work) == 1

@@ -32,7 +32,7 @@ GRAY = ExplainOptions(colormap="gray", opacity=1.0, caption=False)
 def facts(maximum: float = 0.02, scale: str = "version", **more: object) -> OverlayFacts:
     maps = map_facts([LABEL], {"block_12_add": maximum}, {LABEL: 0.02})
     given = {"predicted": "Tuberculosis", "probability": 0.973, "target": "Tuberculosis"}
-    return OverlayFacts(**given, model_version="starter-1", maps=maps, scale=scale, **more)  # type: ignore[arg-type]
+    return OverlayFacts(**given, model_version="starter-1", maps=maps, scale=scale, **more)
 
 
 def black(width: int, height: int) -> Radiograph:

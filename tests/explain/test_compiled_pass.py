@@ -41,8 +41,14 @@ def from_file(file: Path, metadata: ModelMetadata, weights: Path, method: str, *
     )
 
 
-@pytest.mark.parametrize("method", IN_ONE_PASS)
-@pytest.mark.parametrize("every_class", [False, True])
+@pytest.mark.parametrize(
+    ("method", "every_class"),
+    [
+        pytest.param(name, every, marks=[] if (name, every) == ("gradcam", False) else pytest.mark.slow)
+        for name in IN_ONE_PASS
+        for every in (False, True)
+    ],
+)
 def test_a_kept_pass_gives_the_same_bits(
     method: str,
     every_class: bool,

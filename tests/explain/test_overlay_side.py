@@ -120,7 +120,7 @@ def test_outlines_are_those_of_the_area_at_the_size_drawn() -> None:
 @pytest.mark.parametrize("side", [63, 0, -1, "1024", "all", True, 100.5])
 def test_a_side_that_cannot_be_is_refused(side: object) -> None:
     with pytest.raises(ValidationError):
-        ExplainOptions(overlay_side=side)  # type: ignore[arg-type]
+        ExplainOptions(overlay_side=side)
 
 
 @pytest.mark.parametrize("command", [run_command, enqueue_command, compare_command])
@@ -157,9 +157,7 @@ def test_what_is_measured_does_not_depend_on_the_size_drawn(
         assert result.error is None
         assert result.heatmap_file is not None
         kept[side] = result.heatmap_file.read_bytes()
-        found[side] = ImageResult(
-            **{**vars(result), "task": None, "overlay": None, "heatmap_file": None}  # type: ignore[arg-type]
-        )
+        found[side] = ImageResult(**{**vars(result), "task": None, "overlay": None, "heatmap_file": None})
         with Image.open(overlay) as drawn:
             assert drawn.size == ((150, 100) if side == 150 else (600, 400))
     assert found["full"] == found[1024] == found[150]

@@ -48,7 +48,7 @@ def make_zip(file: Path, files: dict[str, bytes], method: int = zipfile.ZIP_DEFL
 
 
 def make_tar(file: Path, files: dict[str, bytes], mode: str = "w") -> Path:
-    with tarfile.open(file, mode) as made:  # type: ignore[call-overload]
+    with tarfile.open(file, mode) as made:
         made.addfile(directory("b"))
         for name, content in files.items():
             info = tarfile.TarInfo(name)

@@ -35,7 +35,7 @@ def whole(kind: str) -> bytes:
             for name, content in files.items():
                 packed.writestr(name, content)
     else:
-        with tarfile.open(fileobj=stream, mode=f"w:{kind.partition('.')[2]}") as tape:  # type: ignore[call-overload]
+        with tarfile.open(fileobj=stream, mode=f"w:{kind.partition('.')[2]}") as tape:
             for name, content in files.items():
                 info = tarfile.TarInfo(name)
                 info.size = len(content)

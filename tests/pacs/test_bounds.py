@@ -71,7 +71,7 @@ def test_message_that_is_larger_than_a_file_may_be_ends_its_association(
     monkeypatch.setenv("XRAYCAM_MAX_BYTES", "100000")
     bounded = started()
     try:
-        assert store(bounded, scanned(tmp_path / "small")).state == "sent"  # type: ignore[attr-defined]
+        assert store(bounded, scanned(tmp_path / "small")).state == "sent"
         with pytest.raises(TargetAway):
             store(bounded, scanned(tmp_path / "large", 700))
         assert bounded.counts["too large"]
@@ -88,8 +88,8 @@ def test_full_spool_is_said_to_the_sender_and_nothing_is_lost(
     bounded = started()
     try:
         fate = store(bounded, scanned(tmp_path / "drawn"))
-        assert fate.state == "retry"  # type: ignore[attr-defined]
-        assert "out of resources" in fate.answer  # type: ignore[attr-defined]
+        assert fate.state == "retry"
+        assert "out of resources" in fate.answer
         assert not list(bounded.spool.root.rglob("*.dcm"))
     finally:
         bounded.stop()
@@ -120,7 +120,7 @@ def test_over_tls_only_known_certificates_are_spoken_to(
     monkeypatch.setenv("XRAYCAM_DICOM_TLS_CA", str(certificates / "certificate.pem"))
     secured = started()
     try:
-        assert store(secured, content, "dicom+tls").state == "sent"  # type: ignore[attr-defined]
+        assert store(secured, content, "dicom+tls").state == "sent"
         with pytest.raises(TargetAway):
             store(secured, content, "dicom")
         monkeypatch.delenv("XRAYCAM_DICOM_TLS_CA")

@@ -214,7 +214,7 @@ WRITES: dict[str, tuple[Callable[[Ledger], Any], Callable[[Ledger, Any], Any]]] 
     "lease_chunk": (run_of_six, lambda ledger, run: ledger.write(lease_chunk, run.id, 1, "one", 60)),
     "lease_chunk, taken over": (leased, lambda ledger, _: ledger.write(lease_chunk, 1, 1, "one", 60)),
     "mark_published": (run_of_six, lambda ledger, run: ledger.write(mark_published, run.id, [1, 2])),
-    "open_run": (nothing, lambda ledger, _: ledger.write(open_run, **RUN)),  # type: ignore[arg-type]
+    "open_run": (nothing, lambda ledger, _: ledger.write(open_run, **RUN)),
     "open_run, continued": (run_of_six, lambda ledger, _: open_some_run(ledger)),
     "open_run, forced": (run_of_six, lambda ledger, _: open_some_run(ledger, force=True)),
     "promote_model": (two_models, lambda ledger, _: ledger.write(promote_model, "third")),

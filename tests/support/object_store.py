@@ -127,7 +127,7 @@ class ObjectStore:
                 status = self._fault(method, path)
             time.sleep(self.delay)
             if status is None:
-                return application(environ, start_response)  # type: ignore[no-any-return]
+                return application(environ, start_response)
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             if status:
                 code = _REASONS[status]

@@ -119,7 +119,7 @@ def made(findings: list[list[float]], groups: list[int]) -> LabelledDataset:
     return LabelledDataset(
         Path("made"), ("A", "B"), files, (), tuple("0" for _ in files), tuple(groups), (), None, (),
         np.array(findings, np.float32),
-    )  # type: ignore[arg-type]  # fmt: skip
+    )  # fmt: skip
 
 
 def test_parts_have_each_finding_and_its_absence_and_patients_stay_together() -> None:

@@ -104,7 +104,7 @@ def test_groups_are_read_by_path_or_name_and_refused_where_unclear(tmp_path: Pat
     files = [tmp_path / "d" / name for name in ("ill/a.png", "ill/b.png", "well/b.png", "well/c.png")]
     dataset = LabelledDataset(
         root=tmp_path / "d", classes=("ill", "well"), files=tuple(files), labels=(0, 0, 1, 1),
-        sha256=("1", "2", "3", "4"), groups=(0, 1, 2, 3), skipped=(), images=None,  # type: ignore[arg-type]
+        sha256=("1", "2", "3", "4"), groups=(0, 1, 2, 3), skipped=(), images=None,
     )  # fmt: skip
     table = tmp_path / "groups.csv"
     table.write_text("path,age,sex\na.png,14,F\nill/b.png,15,\nwell/b.png,80,M\n")
