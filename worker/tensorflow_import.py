@@ -98,7 +98,7 @@ def quiet_tensorflow(settings: Settings) -> Iterator[None]:
     kept off the screen, unless the command fails by an internal error.
 
     Python's `sys.stderr` still reaches the screen. Enter it before anything imports TensorFlow or keeps
-    `sys.stderr`.
+    `sys.stderr`. `import_tensorflow`, which takes seconds, comes after what can be refused without it.
     """
     from db.errors import LedgerError
     from worker.errors import XraycamError
@@ -114,7 +114,6 @@ def quiet_tensorflow(settings: Settings) -> Iterator[None]:
         sys.stderr = stream
         failed = False
         try:
-            import_tensorflow()
             yield
         except (XraycamError, LedgerError, KeyboardInterrupt):
             raise

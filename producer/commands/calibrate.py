@@ -71,21 +71,22 @@ def calibrate_command(
     from producer.session import ensure_output_dir, open_session
     from worker.model.store import store_of
     from worker.settings import load_settings
-    from worker.tensorflow_import import quiet_tensorflow
+    from worker.tensorflow_import import import_tensorflow, quiet_tensorflow
 
     if check and site is None:
         raise click.UsageError("--check needs --site: whose threshold to measure.")
     if site is not None and _SITE.fullmatch(site) is None:
         raise click.UsageError("--site: letters, digits, spaces, '.', '_' and '-', 64 at most.")
     with quiet_tensorflow(load_settings()):
-        from worker.train.calibration import calibrate
-
         session = open_session()
         folder, root = labels_at(dataset, images)
         chosen = session.model(model)
         threshold = _saved_threshold(session, site or "", chosen.version) if check else None
         name = f"{chosen.version}-on-{folder.name}"
         target = ensure_output_dir(output or session.settings.home / "calibrations" / name)
+        import_tensorflow()
+        from worker.train.calibration import calibrate
+
         found = calibrate(
             session.settings,
             chosen,

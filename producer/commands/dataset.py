@@ -60,7 +60,7 @@ def preview_command(
     from producer.training_request import recipe_from
     from worker.errors import XraycamError
     from worker.settings import load_settings
-    from worker.tensorflow_import import quiet_tensorflow
+    from worker.tensorflow_import import import_tensorflow, quiet_tensorflow
 
     chosen = recipe_from(recipe, changes)
     labels, file = labels_at(dataset, images), ensure_output_file(output)
@@ -71,13 +71,15 @@ def preview_command(
     with quiet_tensorflow(settings):
         from worker.images.reader import limits_of
         from worker.train.labels import LabelSource, left_out_lines, load_labels
-        from worker.train.preview import draw_preview, draw_samples
 
         found = load_labels(
             LabelSource(*labels), min_per_class=1, limits=limits_of(settings), memory=0, samples=True
         )
         for line in (*left_out_lines(found.skipped), *found.passed_over):
             click.echo(line, err=True)
+        import_tensorflow()
+        from worker.train.preview import draw_preview, draw_samples
+
         draw_preview(found, chosen, draw_samples(found, count, seed), file)
         counts = ", ".join(f"{name}: {counted(number, 'image')}" for name, number in found.counts().items())
         click.echo(counts, err=True)
@@ -115,16 +117,17 @@ def evaluate_command(dataset: Path, model: str | None, output: Path | None, imag
     from worker.model.metadata import METRICS_FILE
     from worker.model.store import store_of
     from worker.settings import load_settings
-    from worker.tensorflow_import import quiet_tensorflow
+    from worker.tensorflow_import import import_tensorflow, quiet_tensorflow
 
     with quiet_tensorflow(load_settings()):
-        from worker.train.evaluation import evaluate_model
-
         session = open_session()
         folder, root = labels_at(dataset, images)
         chosen = session.model(model)
         place = output or session.settings.home / "evaluations" / f"{chosen.version}-on-{folder.name}"
         with output_dir(place) as target:
+            import_tensorflow()
+            from worker.train.evaluation import evaluate_model
+
             evaluate_model(
                 session.settings, chosen, store_of(session.settings), folder, target, session.tell, root
             )

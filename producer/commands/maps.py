@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -119,19 +119,16 @@ def _rank(
     from worker.errors import XraycamError
     from worker.map_evaluation.reports import RANKING_FILE
     from worker.settings import load_settings
-    from worker.tensorflow_import import quiet_tensorflow
+    from worker.tensorflow_import import import_tensorflow, quiet_tensorflow
 
     with quiet_tensorflow(load_settings()):
         from worker.folder_walk import image_files
         from worker.images.masks import MaskMatches, load_masks
         from worker.images.reader import limits_of
-        from worker.map_evaluation.plots import plot_ranking
-        from worker.map_evaluation.ranking import METHODS as DEFAULT_METHODS
-        from worker.map_evaluation.ranking import rank
         from worker.map_evaluation.sample import draw_sample
 
         session = open_session()
-        metadata, network = _load(session, model, layers)
+        files, metadata = _version(session, model, layers)
         folder = dataset.expanduser().absolute()
         if not folder.is_dir():
             raise XraycamError(f"there is no folder {dataset}; name one with radiographs")
@@ -158,9 +155,14 @@ def _rank(
                     folder, metadata, images, marked=areas, only_marked=True, limits=limits,
                     on_message=session.tell,
                 )  # fmt: skip
+            import_tensorflow()
+            from worker.map_evaluation.plots import plot_ranking
+            from worker.map_evaluation.ranking import METHODS as DEFAULT_METHODS
+            from worker.map_evaluation.ranking import rank
+            from worker.model.network import load_model
+
             ranking = rank(
-                metadata,
-                network,
+                *load_model(files),
                 sample.pixels,
                 layers=layers,
                 methods=methods or DEFAULT_METHODS,
@@ -176,19 +178,19 @@ def _rank(
             session.out.print(f"all metrics, and the plot: {target}", soft_wrap=True, markup=False)
 
 
-def _load(session: Session, version: str | None, layers: Sequence[str]) -> tuple[ModelMetadata, Any]:
-    """A version, or the current one, and its network; its layers are checked before that is built."""
+def _version(session: Session, name: str | None, layers: Sequence[str]) -> tuple[Path, ModelMetadata]:
+    """A version, or the current one: its folder and description. Raises ModelError for a layer that it does
+    not have, before its network is built."""
     from worker.model.metadata import read_metadata
-    from worker.model.network import load_model
     from worker.model.store import store_of
 
-    chosen = session.model(version)
+    chosen = session.model(name)
     folder = store_of(session.settings).fetch(chosen.version, chosen.digest)
     metadata = read_metadata(folder)
     for layer in layers:
         if layer != AUTO:
             metadata.require_layer(layer)
-    return load_model(folder)
+    return folder, metadata
 
 
 @click.command("compare")
@@ -242,23 +244,26 @@ def compare_command(
     from worker.errors import XraycamError
     from worker.explain.names import ALL, PREDICTED
     from worker.settings import load_settings
-    from worker.tensorflow_import import quiet_tensorflow
+    from worker.tensorflow_import import import_tensorflow, quiet_tensorflow
 
     with quiet_tensorflow(load_settings()):
-        from worker.explain.explainer import Explainer
         from worker.explain.options import ARGMAX_TARGET
         from worker.images.reader import limits_of
-        from worker.map_evaluation.compare import compare_maps
 
         session = open_session()
-        metadata, network = _load(session, model, layers)
+        files, metadata = _version(session, model, layers)
         index = ARGMAX_TARGET if target in (PREDICTED, ALL) else metadata.require_class(target)
         place = source.expanduser().absolute()
         if not place.exists():
             raise XraycamError(f"there is no {source}; name a radiograph or a folder of them")
         with output_dir(output or session.settings.home / "comparisons") as folder:
+            import_tensorflow()
+            from worker.explain.explainer import Explainer
+            from worker.map_evaluation.compare import compare_maps
+            from worker.model.network import load_model
+
             compare_maps(
-                Explainer(metadata, network, layers, methods, every_class=target == ALL),
+                Explainer(*load_model(files), layers, methods, every_class=target == ALL),
                 place,
                 folder,
                 target=index,
@@ -302,17 +307,15 @@ def sanity_command(
     from worker.errors import XraycamError
     from worker.map_evaluation.reports import SANITY_FILE
     from worker.settings import load_settings
-    from worker.tensorflow_import import quiet_tensorflow
+    from worker.tensorflow_import import import_tensorflow, quiet_tensorflow
 
     with quiet_tensorflow(load_settings()):
         from worker.images.reader import limits_of
-        from worker.map_evaluation.plots import plot_sanity
         from worker.map_evaluation.sample import draw_sample
-        from worker.map_evaluation.sanity import check_sanity
         from worker.remote.urls import refuse_url
 
         session = open_session()
-        metadata, network = _load(session, model, () if layer is None else (layer,))
+        files, metadata = _version(session, model, () if layer is None else (layer,))
         root = session.run(None).root if dataset is None else str(dataset)
         refuse_url(root, "copy radiographs to a folder and name it")
         folder = Path(root).expanduser().absolute()
@@ -322,9 +325,13 @@ def sanity_command(
             limits = limits_of(session.settings)
             sample = draw_sample(folder, metadata, images, limits=limits, on_message=session.tell)
             sample.require(LEAST_IMAGES, folder)
+            import_tensorflow()
+            from worker.map_evaluation.plots import plot_sanity
+            from worker.map_evaluation.sanity import check_sanity
+            from worker.model.network import load_model
+
             found = check_sanity(
-                metadata,
-                network,
+                *load_model(files),
                 sample.pixels,
                 layer=layer,
                 method=method,

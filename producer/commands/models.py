@@ -158,7 +158,7 @@ def _import_keras(
     from worker.errors import ModelError
     from worker.keras_import.preprocessing import preprocessing_from
     from worker.settings import load_settings
-    from worker.tensorflow_import import quiet_tensorflow
+    from worker.tensorflow_import import import_tensorflow, quiet_tensorflow
 
     names = [name.strip() for name in (classes or "").split(",") if name.strip()]
     if len(names) < 2:
@@ -169,6 +169,7 @@ def _import_keras(
     fields = preprocessing_from(preprocessing)
     name = version or re.sub(r"[^a-z0-9._-]+", "-", path.stem.lower()).strip("-._")[:64]
     with quiet_tensorflow(load_settings()):
+        import_tensorflow()
         from worker.model.importing import import_keras
 
         made = import_keras(
