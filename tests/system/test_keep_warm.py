@@ -44,7 +44,9 @@ def overlays(installation: Installation, run: int) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.glob("*.jpg")}
 
 
-def test_the_next_run_has_the_same_worker_and_gives_what_a_cold_one_gives(warm: Installation) -> None:
+def test_the_next_run_has_the_same_worker_gives_what_a_cold_one_gives_and_uses_a_promoted_model(
+    warm: Installation, newer: Path
+) -> None:
     xrays, others = draw_many(warm.folder / "xrays", 5), draw_many(warm.folder / "others", 3)
     warm.xraycam("run", xrays, "--no-report")
     assert not warm.processes()
@@ -62,22 +64,22 @@ def test_the_next_run_has_the_same_worker_and_gives_what_a_cold_one_gives(warm: 
     assert len(overlays(warm, 3)) == 5
     assert "kept warm until" in warm.xraycam("workers").stderr
 
+    warm.xraycam("models", "import", newer, "--promote")
+    warm.xraycam("run", xrays, "--no-report")
+    warm.xraycam("run", others, "--no-report", "--model", "small")
+    assert workers(warm) == before
+    assert [{row["model_version"] for row in rows(warm, run)} for run in (4, 5)] == [{"newer"}, {"small"}]
+
     assert "were ended" in warm.xraycam("workers", "--stop-warm").stderr
     wait_until(lambda: not warm.processes(), 10, "no process left")
     assert "no workers are kept warm" in warm.xraycam("workers", "--stop-warm").stderr
 
 
-def test_they_end_after_their_time_and_with_their_home(warm: Installation) -> None:
+def test_they_end_after_their_time(warm: Installation) -> None:
     xrays = draw_many(warm.folder / "xrays", 2)
     warm.xraycam("run", xrays, "--no-report", "--keep-warm", "1s")
     wait_until(lambda: not warm.processes(), 15, "no process left after the time")
     assert not list(warm.home.glob("warm/*.json"))
-
-    warm.xraycam("run", xrays, "--no-report", "--force", "--keep-warm", "1h")
-    assert workers(warm)
-    shutil.rmtree(warm.home)
-    wait_until(lambda: not warm.processes(), 15, "no process left without the home")
-    assert not warm.home.exists()
 
 
 def test_others_are_not_served_by_them_and_a_killed_process_is_no_hindrance(warm: Installation) -> None:
@@ -105,22 +107,9 @@ def test_others_are_not_served_by_them_and_a_killed_process_is_no_hindrance(warm
     assert not warm.processes()
 
 
-def test_a_promoted_model_is_used_by_the_warm_worker(warm: Installation, newer: Path) -> None:
-    xrays = draw_many(warm.folder / "xrays", 2)
-    warm.xraycam("run", xrays, "--no-report", "--keep-warm", "1h")
-    before = workers(warm)
-    warm.xraycam("models", "import", newer, "--promote")
-
-    warm.xraycam("run", xrays, "--no-report")
-    warm.xraycam("run", xrays, "--no-report", "--force", "--model", "small")
-    warm.xraycam("run", xrays, "--no-report", "--force")
-
-    assert workers(warm) == before
-    versions = [{row["model_version"] for row in rows(warm, run)} for run in (1, 2, 3, 4)]
-    assert versions == [{"small"}, {"newer"}, {"small"}, {"newer"}]
-
-
-def test_ctrl_c_stops_the_run_and_leaves_the_workers_to_one_command_at_a_time(warm: Installation) -> None:
+def test_ctrl_c_leaves_the_workers_which_one_command_at_a_time_uses_and_which_end_with_their_home(
+    warm: Installation,
+) -> None:
     xrays, others = draw_many(warm.folder / "xrays", 100), draw_many(warm.folder / "others", 2)
     warm.set(chunk_size=4)
     warm.without_tensorflow(0.05)
@@ -138,10 +127,13 @@ def test_ctrl_c_stops_the_run_and_leaves_the_workers_to_one_command_at_a_time(wa
     assert done < 100
     warm.xraycam("run", others, "--no-report", "--force")
     assert warm.counts() == {"images": 100, "done": done}
-    warm.without_tensorflow(0.05)
     warm.xraycam("resume", 1)
     assert warm.counts() == {"images": 100, "done": 100}
     assert workers(warm) == before
+
+    shutil.rmtree(warm.home)
+    wait_until(lambda: not warm.processes(), 15, "no process left without the home")
+    assert not warm.home.exists()
 
 
 def test_a_duration_that_is_none_and_a_broker_of_ones_own_are_refused(installation: Installation) -> None:
