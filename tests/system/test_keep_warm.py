@@ -66,7 +66,7 @@ def test_the_next_run_has_the_same_worker_gives_what_a_cold_one_gives_and_uses_a
 
     warm.xraycam("models", "import", newer, "--promote")
     warm.xraycam("run", xrays, "--no-report")
-    warm.xraycam("run", others, "--no-report", "--model", "small")
+    warm.xraycam("run", others, "--no-report", "--force", "--model", "small")
     assert workers(warm) == before
     assert [{row["model_version"] for row in rows(warm, run)} for run in (4, 5)] == [{"newer"}, {"small"}]
 
