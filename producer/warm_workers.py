@@ -28,8 +28,8 @@ from worker.supervisor.devices import Device
 from worker.supervisor.spawn import worker_environment
 
 # The other side looks at its channels four times a second, and at the ledger in between.
-ANSWER_SECONDS = 5.0
-START_SECONDS = 30.0
+ANSWER_SECONDS = 10.0
+START_SECONDS = 60.0
 _OURS = ("db", "producer", "worker")
 # Of a terminal or its session, or read by commands alone.
 _OF_NO_WORKER = (
