@@ -1,16 +1,18 @@
-"""Broker and workers that start while a folder is scanned, for a run on this machine; imports little."""
+"""Broker and workers that start while a folder is scanned, for a run on this machine, or are found warm;
+imports little."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pydantic import SecretStr
 
 from producer.private_broker import PrivateBroker
+from producer.warm_workers import WarmWorkers, find_or_start_warm
 from worker.errors import XraycamError
 from worker.queue.messages import EXPLAIN_QUEUE
 from worker.remote.folder import RemoteFolder
@@ -62,16 +64,25 @@ class EarlyStart:
 
 @contextmanager
 def early_start(
-    settings: Settings, gpus: str, folder: Path | RemoteFolder | str
-) -> Iterator[EarlyStart | None]:
+    settings: Settings,
+    gpus: str,
+    folder: Path | RemoteFolder | str,
+    keep_warm: float | None = None,
+    tell: Callable[[str], object] = str,
+) -> Iterator[EarlyStart | WarmWorkers | None]:
     """A private broker and the workers for a run of `folder`, None where they are not needed or do not start;
-    why they do not is said by whoever needs them. What has no owner at the end of the block is ended."""
-    early = None
+    why they do not is said by whoever needs them. What has no owner at the end of the block is ended.
+
+    Workers that an earlier run kept warm come first; `tell` is told why those are not used. `keep_warm`:
+    seconds for which others are to stay warm after the run.
+    """
+    early: EarlyStart | WarmWorkers | None = None
     is_there = isinstance(folder, RemoteFolder) or (isinstance(folder, Path) and folder.expanduser().exists())
     if settings.broker is None and is_there:
         settings.apply_umask()
         with suppress(XraycamError, OSError):
-            early = EarlyStart(settings, devices_for(gpus))
+            devices = devices_for(gpus)
+            early = find_or_start_warm(settings, devices, keep_warm, tell) or EarlyStart(settings, devices)
     try:
         yield early
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -23,8 +24,10 @@ from producer.progress import ProgressDisplay, wait_for_run
 from producer.publish import publish_chunks
 from producer.run_summary import summarize
 from producer.session import Session
-from producer.status_line import doing
+from producer.status_line import doing, duration
 from producer.training_progress import TrainingDisplay, report_training, wait_for_training
+from producer.warm_channel import NotWarm
+from producer.warm_workers import WarmWorkers, find_or_start_warm
 from worker.errors import XraycamError
 from worker.queue.broker import require_broker
 from worker.queue.celery_app import create_celery_app
@@ -43,6 +46,10 @@ class LocalWorkers:
     launcher: Supervisor
     broker: PrivateBroker | None
     is_idle: bool = False  # nothing waits for them nor is in their hands
+
+    @property
+    def has_private_broker(self) -> bool:
+        return self.broker is not None
 
     def last_error(self) -> str:
         """The last error in the workers' logs; empty without one."""
@@ -99,10 +106,50 @@ def local_workers(
         yield fleet
 
 
+@contextmanager
+def workers_for_run(
+    session: Session, run: Run, gpus: str, early: EarlyStart | WarmWorkers | None, keep_warm: float | None
+) -> Iterator[LocalWorkers | WarmWorkers]:
+    """Workers for the time of the block, those that are kept warm before others; `keep_warm`: seconds for
+    which such are to stay afterwards. `early`: those that were found or started already."""
+    if early is None and session.settings.broker is None:
+        early = find_or_start_warm(session.settings, devices_for(gpus), keep_warm, session.tell)
+    if isinstance(early, WarmWorkers):
+        try:
+            seconds = early.begin(run.id, keep_warm)
+        except NotWarm as why:
+            early.end()
+            session.tell(f"workers kept warm are not used: {why}")
+            early = None
+        else:
+            try:
+                yield early
+            finally:
+                if not early.is_idle:
+                    _wait_for_chunks(session, run)
+                early.end()
+            session.tell(
+                f"workers stay warm for {duration(seconds)}; 'xraycam workers --stop-warm' ends them"
+            )
+            return
+    with local_workers(
+        session.settings, session.ledger, gpus, run_id=run.id, early=early, console=session.err
+    ) as fleet:
+        yield fleet
+
+
+def _wait_for_chunks(session: Session, run: Run) -> None:
+    """Wait until the chunks in hand are finished, as whoever stops workers does."""
+    end = time.monotonic() + session.settings.shutdown_grace_period
+    with suppress(LedgerError):
+        while session.ledger.query(runs.progress, run.id).leased_chunks and time.monotonic() < end:
+            time.sleep(0.1)
+
+
 class LocalRunSupervisor:
     """Keeps a fleet going, and sends a run's messages again when its private broker had to be restarted."""
 
-    def __init__(self, fleet: LocalWorkers, ledger: Ledger, run: Run) -> None:
+    def __init__(self, fleet: LocalWorkers | WarmWorkers, ledger: Ledger, run: Run) -> None:
         self._fleet = fleet
         self._ledger = ledger
         self._run = run
@@ -129,11 +176,12 @@ def run_locally(
     gpus: str = "all",
     *,
     with_report: bool = True,
-    early: EarlyStart | None = None,
+    early: EarlyStart | WarmWorkers | None = None,
+    keep_warm: float | None = None,
 ) -> int:
     """Start workers, wait until the run is complete, stop them, print a summary; the exit status.
 
-    `with_report`: write the report that opens from disk, too. `early`: as for `local_workers`.
+    `with_report`: write the report that opens from disk, too. `early`, `keep_warm`: as for `workers_for_run`.
 
     Whatever ends it before leaves the run stopped: nobody takes it up but `resume` or the same command.
     """
@@ -142,9 +190,7 @@ def run_locally(
             with (
                 interrupt_once(),
                 stopped_on_error(session.ledger, run),
-                local_workers(
-                    session.settings, session.ledger, gpus, run_id=run.id, early=early, console=session.err
-                ) as fleet,
+                workers_for_run(session, run, gpus, early, keep_warm) as fleet,
                 # Once more, before the workers are told to end: each finishes its chunk and takes no other.
                 stopped_on_error(session.ledger, run),
             ):
@@ -153,7 +199,7 @@ def run_locally(
                     overseer.publish(on_wait=display.update)
                     found = wait_for_run(display, session.ledger, run, overseer.tick)
                 # A private broker has had no messages but those of this run.
-                fleet.is_idle = found.is_complete and fleet.broker is not None
+                fleet.is_idle = found.is_complete and fleet.has_private_broker
         except KeyboardInterrupt:
             found = session.ledger.query(runs.progress, run.id)
             session.err.print(

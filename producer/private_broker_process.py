@@ -1,9 +1,13 @@
-"""Keeps a private Valkey server until its input closes: `-m producer.private_broker_process SOCKET`."""
+"""Keeps a private Valkey server until its input closes: `-m producer.private_broker_process SOCKET`.
+
+The socket lies in a folder made for this server, which goes with it.
+"""
 
 from __future__ import annotations
 
 import os
 import select
+import shutil
 import sys
 from pathlib import Path
 
@@ -31,6 +35,7 @@ def main() -> None:
             break
     if server.is_running():
         server.terminate()  # nothing in it is worth a slower end
+        shutil.rmtree(socket.parent, ignore_errors=True)  # whoever was killed cannot do it
 
 
 def _ended(seconds: float) -> bool:

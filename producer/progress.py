@@ -21,6 +21,7 @@ from producer.known_workers import live_workers
 from producer.session import Session
 from producer.stall_notice import StallNotice, why_not_moving
 from producer.status_line import LINE_SECONDS, time_left
+from producer.warm_workers import warm_status
 from worker.counted_words import counted
 from worker.queue.broker import BrokerUnreachable, queue_length
 from worker.queue.messages import EXPLAIN_QUEUE
@@ -40,7 +41,12 @@ def stall_reason(session: Session, run_id: int, found: Progress, workers: int) -
         return None
     broker = session.settings.broker
     if broker is None:
-        return None if workers else f"stalled, no workers running: 'xraycam resume {run_id}' continues it"
+        if workers and not found.leased_chunks:
+            # Those that wait for the next command do not work on this run.
+            warm = warm_status(session.settings)
+            if warm is not None and warm.run != run_id:
+                workers -= len(warm.workers)
+        return None if workers > 0 else f"stalled, no workers running: 'xraycam resume {run_id}' continues it"
     try:
         messages = queue_length(broker, EXPLAIN_QUEUE)
     except BrokerUnreachable as error:

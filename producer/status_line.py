@@ -34,6 +34,11 @@ def doing(console: Console | None, text: str) -> Iterator[Callable[[str], None]]
 
 def time_left(seconds: float) -> str:
     """In words, no more exact than an estimate is."""
+    return f"{duration(seconds)} left"
+
+
+def duration(seconds: float) -> str:
+    """In words, to whole seconds or minutes, or to a tenth of an hour."""
     if seconds < 90:
-        return f"{seconds:.0f} s left"
-    return f"{seconds / 60:.0f} min left" if seconds < 5400 else f"{seconds / 3600:.1f} h left"
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

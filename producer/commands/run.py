@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from producer.commands.workers import batch_size_option
+from producer.duration_argument import Duration
 from producer.overlay_side_argument import OverlaySide
 from producer.places import FolderOrUrl, OutputPlace
 from worker.counted_words import counted
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from producer.early_start import EarlyStart
     from producer.enqueue import Enqueued, Request
     from producer.session import Session
+    from producer.warm_workers import WarmWorkers
     from worker.folder_walk import WalkCounts
     from worker.images.masks import MaskMatches
 
@@ -230,8 +232,22 @@ def send_or_run_here(session: Session, run: Run) -> int:
 @request_options
 @click.option("--gpus", default="all", show_default=True, help="GPUs to use: all, none, or numbers: 0,1.")
 @batch_size_option
+@click.option(
+    "--keep-warm",
+    type=Duration(),
+    metavar="DURATION",
+    help="Keep the workers for so long after the run, such as 90s, 10m or 2h: the next run of the "
+    "same home then starts at once. 'xraycam workers --stop-warm' ends them.",
+)
 @click.option("--no-report", is_flag=True, help="Do not write the report that opens in a browser.")
-def run_command(gpus: str, no_report: bool, dry_run: bool, dicom_results: str | None, **given: Any) -> None:
+def run_command(
+    gpus: str,
+    keep_warm: float | None,
+    no_report: bool,
+    dry_run: bool,
+    dicom_results: str | None,
+    **given: Any,
+) -> None:
     """Explain every X-ray of FOLDER: start what is needed, wait, stop it again.
 
     In place of a folder, dicomweb+https://HOST/dicom-web?QUERY fetches what a PACS finds for the query.
@@ -244,19 +260,31 @@ def run_command(gpus: str, no_report: bool, dry_run: bool, dicom_results: str | 
       xraycam run ./xrays --layer block_15_add --layer out_relu
     """
     from producer.early_start import early_start
+    from worker.errors import XraycamError
     from worker.settings import load_settings
 
-    with early_start(load_settings(), gpus, "" if dry_run else given["folder"]) as early:
-        raise SystemExit(_run(gpus, no_report, dry_run, dicom_results, given, early))
+    settings = load_settings()
+    if keep_warm is not None and settings.broker is not None:
+        raise XraycamError(
+            "--keep-warm is for runs without a broker, and XRAYCAM_BROKER_URL is set; leave it out: workers "
+            "of 'xraycam worker' stay until they are stopped"
+        )
+    with early_start(settings, gpus, "" if dry_run else given["folder"], keep_warm, _say) as early:
+        raise SystemExit(_run(gpus, keep_warm, no_report, dry_run, dicom_results, given, early))
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
 
 
 def _run(
     gpus: str,
+    keep_warm: float | None,
     no_report: bool,
     dry_run: bool,
     dicom_results: str | None,
     given: dict[str, Any],
-    early: EarlyStart | None,
+    early: EarlyStart | WarmWorkers | None,
 ) -> int:
     from producer.cli import INTERRUPTED, SOME_FAILED
     from producer.commands.pacs import check_target, send_results
@@ -288,7 +316,9 @@ def _run(
         click.echo("stopped while scanning; the same command continues it", err=True)
         return INTERRUPTED
     report_enqueued(enqueued)
-    status_here = run_locally(session, enqueued.run, gpus, with_report=not no_report, early=early)
+    status_here = run_locally(
+        session, enqueued.run, gpus, with_report=not no_report, early=early, keep_warm=keep_warm
+    )
     if dicom_results is not None and status_here != INTERRUPTED:
         status_here = max(status_here, send_results(session, enqueued.run, dicom_results))
     return max(status_here, SOME_FAILED if missing else 0)

@@ -87,13 +87,18 @@ def worker_command(gpus: str, queues: str, metrics_port: int | None, metrics_add
 
 
 @click.command("workers")
-def workers_command() -> None:
+@click.option("--stop-warm", is_flag=True, help="End those that 'run --keep-warm' left on this machine.")
+def workers_command(stop_warm: bool) -> None:
     """List the workers: where, on what, doing what, with which model; outdated models and errors.
 
     \b
-    Example:
+    Examples:
       xraycam workers
+      xraycam workers --stop-warm
     """
+    if stop_warm:
+        _stop_warm()
+        return
     from db.models import current_model
     from producer.known_workers import known_workers
     from producer.session import open_session
@@ -129,3 +134,25 @@ def workers_command() -> None:
             worker.last_error or "",
         )
     table.print(session.out)
+    from producer.warm_workers import warm_status
+
+    warm = warm_status(session.settings)
+    if warm is not None:
+        names = ", ".join(warm.workers)
+        if warm.run is None:
+            session.tell(f"kept warm until {warm.until:%H:%M:%S}: {names}; --stop-warm ends them")
+        else:
+            session.tell(f"kept warm, and used by run {warm.run}: {names}")
+
+
+def _stop_warm() -> None:
+    from producer.warm_workers import stop_warm
+    from worker.settings import load_settings
+
+    found = stop_warm(load_settings())
+    if found is None:
+        click.echo("no workers are kept warm for this home on this machine", err=True)
+    elif found.run is not None:
+        click.echo(f"the warm workers end after run {found.run}", err=True)
+    else:
+        click.echo(f"the warm workers were ended: {', '.join(found.workers)}", err=True)

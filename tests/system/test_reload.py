@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
 
-import pytest
 from sqlalchemy import func, select
 
 from db.models import add_model, promote_model
@@ -16,16 +13,6 @@ from tests.support.installation import Installation, draw_many
 from tests.support.servers import wait_until
 from worker.model.metadata import digest_of
 from worker.model.store import ModelStore
-
-
-@pytest.fixture
-def newer(small_model: Path, tmp_path: Path) -> Path:
-    """The small model once more, as version `newer`."""
-    folder = tmp_path / "newer"
-    shutil.copytree(small_model, folder)
-    text = json.loads((folder / "model.json").read_text())
-    (folder / "model.json").write_text(json.dumps(text | {"version": "newer"}))
-    return folder
 
 
 def workers(installation: Installation) -> list[Worker]:

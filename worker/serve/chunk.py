@@ -100,6 +100,7 @@ def explain_chunk(station: WorkerContext, run_id: int, number: int) -> LeaseDeni
             station.ledger.write(update_worker, station.name, last_error=str(error))
             raise
         finally:
+            station.models.end_chunk()
             # Idle until the next chunk; a ledger that is away has other words to say than this.
             with suppress(LedgerError):
                 station.ledger.write(update_worker, station.name, activity=None)

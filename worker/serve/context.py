@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -36,6 +37,8 @@ log = logging.getLogger(__name__)
 # Enough for runs that alternate between two models or two choices of layers.
 KEPT_EXPLAINERS = 2
 LOOK_SECONDS = 20.0
+# Chunks of one run with a longer pause between them were asked for one after the other.
+PAUSE_SECONDS = 1.0
 
 _Choice = tuple[tuple[str, ...], tuple[str, ...], bool]  # layers, methods, whether every class
 
@@ -44,8 +47,8 @@ class ModelManager:
     """Gives each chunk its explainer.
 
     Runs that pin no model get the version this keeper serves. When the ledger names another as current, it
-    is loaded, built and warmed up in a thread, while chunks continue with the old one; if that fails, the old
-    one stays in use and `last_error` says why.
+    is loaded, built and warmed up in a thread, while chunks continue with the old one; a run that this worker
+    begins waits for it. If that fails, the old one stays in use and `last_error` says why.
     """
 
     def __init__(
@@ -57,6 +60,9 @@ class ModelManager:
         self._worker = worker
         self._batch_size, self._largest_batch = batch_size, largest_batch
         self._lock = threading.Lock()
+        self._changing = threading.RLock()
+        self._last_run: int | None = None
+        self._idle_since = 0.0
         # By digest: a version that was deleted may come back under its name with other content.
         self._explainers: OrderedDict[tuple[str, _Choice], Explainer] = OrderedDict()
         self._served: Model | None = None
@@ -87,23 +93,37 @@ class ModelManager:
             model = ensure_current_model(self._ledger, self._store)
         if run.pinned_model is not None:
             return self._explainer(model, choice)
+        begins = run.id != self._last_run or time.monotonic() - self._idle_since > PAUSE_SECONDS
+        self._last_run = run.id
         if self._served is None:
             self._serve(model)
+        elif model.digest != self._served.digest and begins:
+            # Asked for after that version became current, or so it must look to whoever asked.
+            with suppress(Exception):  # `last_error` says it
+                self._change_to(model)
         elif model.digest != self._served.digest:
             request_reload()
-            model = self._served
-        return self._explainer(model, choice)
+        return self._explainer(self._served or model, choice)
+
+    def end_chunk(self) -> None:
+        """Note that this worker waits for the next chunk."""
+        self._idle_since = time.monotonic()
+
+    def _change_to(self, model: Model) -> None:
+        """Serve this version, unless it is served or was rejected. Raises as `_serve` does."""
+        with self._changing:
+            served = None if self._served is None else self._served.digest
+            if model.digest not in (served, self._rejected):
+                started = time.monotonic()
+                self._serve(model)
+                if served is not None:
+                    log.warning("model %s serves after %.1f s", model.version, time.monotonic() - started)
 
     def _watch_current_model(self) -> None:
         while True:
             wait_for_reload(LOOK_SECONDS)
             try:
-                model = ensure_current_model(self._ledger, self._store)
-                served = None if self._served is None else self._served.digest
-                if model.digest not in (served, self._rejected):
-                    started = time.monotonic()
-                    self._serve(model)
-                    log.warning("model %s serves after %.1f s", model.version, time.monotonic() - started)
+                self._change_to(ensure_current_model(self._ledger, self._store))
             except (ModelError, LedgerError) as error:
                 log.error("%s", error)
             except Exception:

@@ -42,7 +42,7 @@ class Reaper:
     """Every launcher has one; several do not disturb each other, since the ledger gives a chunk to one."""
 
     def __init__(self, settings: Settings, ledger: Ledger, scope: ReaperScope = ALL_WORK) -> None:
-        self._scope = scope
+        self.scope = scope
         self._settings = settings
         self._ledger = ledger
         self._app = create_celery_app(settings)
@@ -55,9 +55,9 @@ class Reaper:
         if moment < self._next:
             return
         self._next = moment + self._every
-        if not self._scope.everything and self._scope.run_id is None:
+        if not self.scope.everything and self.scope.run_id is None:
             return
-        run_id = self._scope.run_id
+        run_id = self.scope.run_id
         try:
             lost = reclaim_expired(self._ledger, run_id=run_id)
             self._publish_at_front(lost, "their worker went silent")
@@ -69,7 +69,7 @@ class Reaper:
                     claim_unpublished(self._ledger, LOST_SECONDS, some, run_id), "their messages were lost"
                 )
             # Trainers hold no message back: without one in the queue, those that wait have none.
-            serves_all = self._scope.everything
+            serves_all = self.scope.everything
             if serves_all and broker is not None and queue_length(broker, TRAIN_QUEUE) == 0:
                 for training in self._ledger.write(claim_unpublished_trainings, LOST_SECONDS):
                     send_training(self._app, training)

@@ -28,6 +28,17 @@ def node_name(queue: str, device: Device) -> str:
     return f"{queue}-{device.name}-{os.getpid()}@{socket.gethostname()}"
 
 
+def worker_environment(settings: Settings, queue: str, device: Device, devices: int) -> dict[str, str]:
+    """The environment of a worker of this queue and device, one of `devices`, but for its name."""
+    return child_environment(
+        settings,
+        CUDA_VISIBLE_DEVICES=device.visible,
+        XRAYCAM_WORKER_QUEUE=queue,
+        XRAYCAM_THREADS=str(settings.threads or processors_of_each(devices)),
+        TF_CPP_MIN_LOG_LEVEL=os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"),
+    )
+
+
 def spawn_worker(
     settings: Settings, name: str, queue: str, device: Device, log_file: Path | None, devices: int = 1
 ) -> SpawnedWorker:
@@ -41,14 +52,7 @@ def spawn_worker(
         # TensorFlow gives memory back, on a GPU above all, only when its process ends.
         # One that waits is not to wait for a busy trainer while another is free.
         options += ["--max-tasks-per-child", "1", "--disable-prefetch"]
-    environment = child_environment(
-        settings,
-        CUDA_VISIBLE_DEVICES=device.visible,
-        XRAYCAM_WORKER_NAME=name,
-        XRAYCAM_WORKER_QUEUE=queue,
-        XRAYCAM_THREADS=str(settings.threads or processors_of_each(devices)),
-        TF_CPP_MIN_LOG_LEVEL=os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"),
-    )
+    environment = worker_environment(settings, queue, device, devices) | {"XRAYCAM_WORKER_NAME": name}
     stream = None
     log_start = 0
     if log_file is not None:

@@ -99,7 +99,7 @@ class Supervisor:
 
     def start(self) -> None:
         """Give back what dead workers of this machine held, then start ours."""
-        self._release_orphaned_leases()
+        self.release_orphaned_leases()
         for node in self.nodes:
             # In a restarted container our dead predecessor had our host, our process number, our name.
             self.ledger.write(release_leases_of, node.name)
@@ -226,7 +226,11 @@ class Supervisor:
             node.name, process.returncode, f": {cause}" if cause else "", pause,
         )  # fmt: skip
 
-    def _release_orphaned_leases(self) -> None:
+    def look_after(self, run_id: int | None) -> None:
+        """Send again the lost work of this run alone from now on; None: of no run."""
+        self._reaper.scope = ReaperScope(run_id=run_id)
+
+    def release_orphaned_leases(self) -> None:
         """Free the chunks of workers of this machine whose launcher is no more."""
         for worker in self.ledger.query(list_workers):
             if worker.host == self.host and worker.pid != os.getpid() and not is_alive(worker.pid):
