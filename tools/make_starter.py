@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument(
         "--scores-only",
         action="store_true",
-        help="train nothing: fit the temperature and measure figures, operating points and distributions again",
+        help="train nothing: fit the temperature, measure figures, operating points, distributions again",
     )
     parser.add_argument(
         "--describe-only",

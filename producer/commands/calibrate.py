@@ -134,6 +134,7 @@ def _saved_threshold(session: Session, site: str, version: str) -> float:
 
 
 def _lines(found: Calibration, is_check: bool, has_prevalence: bool) -> list[str]:
+    from worker.counted_words import counted
     from worker.interval_words import with_interval
 
     point, at = found.point, found.at_point
@@ -143,9 +144,9 @@ def _lines(found: Calibration, is_check: bool, has_prevalence: bool) -> list[str
     lines = [
         f"{chosen}: {point.threshold:.1f}{between}",
         f"sensitivity {with_interval(point.sensitivity, point.sensitivity_interval)} on "
-        f"{point.positive_images} positive images, specificity "
-        f"{with_interval(point.specificity, point.specificity_interval)} on {point.negative_images} "
-        "negative ones",
+        f"{counted(point.positive_images, 'positive image')}, specificity "
+        f"{with_interval(point.specificity, point.specificity_interval)} on "
+        f"{counted(point.negative_images, 'negative one')}",
         f"of 1,000 people at a prevalence of {found.prevalence:.1%}: {at.referred:.0f} "
         f"({at.referred_interval[0]:.0f} to {at.referred_interval[1]:.0f}) referred, {at.missed:.1f} "
         f"({at.missed_interval[0]:.1f} to {at.missed_interval[1]:.1f}) ill ones missed; "

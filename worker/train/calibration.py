@@ -130,7 +130,7 @@ def calibrate(
     members = None if groups is None else read_groups(groups, dataset, on_message)
     few = min(int(positive.sum()), int((~positive).sum()))
     if few < FEW:
-        on_message(f"warning: only {few} images of one kind; figures and intervals rest on little")
+        on_message(f"warning: only {counted(few, 'image')} of one kind; figures and intervals rest on little")
     logits = predict_logits(network, metadata.preprocessing, dataset)
     scores = positive_scores(logits, label, metadata.temperature, metadata.output)
     found = measure(positive, scores, aim, prevalence, members or {}, threshold)
