@@ -26,7 +26,7 @@ from worker.errors import XraycamError
 from worker.explain.attribution import mask_in_input
 from worker.explain.explainer import Explainer
 from worker.images.preprocess import preprocess
-from worker.map_evaluation.bootstrap import bootstrap_mean
+from worker.map_evaluation.bootstrap import bootstrap_mean, share_mean
 from worker.map_evaluation.localisation import score_localisation
 from worker.map_evaluation.ranking import METHODS, centred_blobs, layers_to_rank, random_maps, rank
 from worker.train.annotations import FindingAnnotations, find_annotations
@@ -165,7 +165,8 @@ def _summary(folds: list[dict[str, Any]], located: LocalisationScore) -> dict[st
     for name, by_image in located.items():
         values = np.array(list(by_image.values()))
         row: dict[str, Any] = {
-            figure: bootstrap_mean(values[:, n]).model_dump() for n, figure in enumerate(FIGURES)
+            figure: (share_mean if figure == "hit" else bootstrap_mean)(values[:, n]).model_dump()
+            for n, figure in enumerate(FIGURES)
         }
         # The same images, drawn together: how much better the chosen one is.
         row["chosen_is_better_by"] = {

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from producer.tables import Column, Table
+from worker.counted_words import counted
 from worker.map_evaluation.bootstrap import Mean
 from worker.map_evaluation.reports import Ranked, Ranking, Sanity
 from worker.map_evaluation.similarity import Similarity
+from worker.model.doubts import FEW_IMAGES
 from worker.model.metadata import ModelMetadata
 
 
@@ -59,6 +61,8 @@ def ranking_lines(ranking: Ranking, metadata: ModelMetadata) -> Iterator[str]:
             f"the marked area covers {area.area:.1%} of the picture in {ranking.marked_images} images: "
             "chance level"
         )
+        if ranking.marked_images < FEW_IMAGES:
+            yield f"warning: {counted(ranking.marked_images, 'marked image')} say little of where maps point"
 
 
 def _ranking_cells(row: Ranked) -> list[str]:

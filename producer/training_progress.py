@@ -24,6 +24,7 @@ from producer.session import Session
 from producer.wrapped_text import print_wrapped
 from worker.counted_words import counted
 from worker.errors import XraycamError
+from worker.interval_words import figure_with_interval
 from worker.model.doubts import doubts
 from worker.model.metadata import read_metadata
 from worker.model.store import store_of
@@ -262,11 +263,9 @@ def describe_maps(figures: dict[str, Any]) -> Iterator[str]:
 
 def describe(figures: dict[str, Any]) -> str:
     """The leading figures of a version's metrics in a line."""
-    low, high = figures["auc_interval"]
-    text = (
-        f"AUC {figures['auc']:.3f} ({low:.3f} to {high:.3f}), sensitivity {figures['sensitivity']:.3f}, "
-        f"specificity {figures['specificity']:.3f} on the validation part"
-    )
+    named = {"auc": "AUC", "sensitivity": "sensitivity", "specificity": "specificity"}
+    shown = ", ".join(f"{name} {figure_with_interval(figures, key)}" for key, name in named.items())
+    text = f"{shown} on the validation part"
     return text + (f", AUC {figures['test_auc']:.3f} on the test folder" if "test_auc" in figures else "")
 
 

@@ -21,10 +21,9 @@ from worker.train.annotations import FindingAnnotations, find_annotations
 from worker.train.cam_evaluation import evaluate_cams, measure_occlusion
 from worker.train.check_fitting import add_check, fit_check
 from worker.train.dataset import DatasetError, LabelledDataset, load_labelled_folder
-from worker.train.evaluation import predict_logits
+from worker.train.evaluation import measured, predict_logits
 from worker.train.heat_scale import heat_scales
 from worker.train.held_out import pack_digests
-from worker.train.metrics import fit_temperature
 from worker.train.model_card import model_card
 from worker.train.operating_points import score_reference
 from worker.train.publish import save_version
@@ -47,7 +46,7 @@ def main() -> None:
     parser.add_argument(
         "--scores-only",
         action="store_true",
-        help="train nothing: fit the temperature and measure operating points and distributions again",
+        help="train nothing: fit the temperature, measure figures, operating points, distributions again",
     )
     parser.add_argument(
         "--describe-only",
@@ -182,7 +181,8 @@ def _describe_anew(
 
 
 def describe_scores(folder: Path, dataset: LabelledDataset, positive_class: str) -> None:
-    """Put positive class, temperature, operating points and distributions into a version's description.
+    """Put positive class, temperature, validation figures, operating points and distributions into a
+    version's description.
 
     They are measured on its validation images, which `dataset` must have. Doing it again changes nothing.
     """
@@ -193,7 +193,8 @@ def describe_scores(folder: Path, dataset: LabelledDataset, positive_class: str)
     parts = train_val_split(dataset, share=recipe.validation_share, seed=recipe.seed)
     metadata, network = load_model(folder)
     logits = predict_logits(network, metadata.preprocessing, dataset, parts.validation)
-    temperature = fit_temperature(np.array(dataset.labels)[list(parts.validation)], logits)
+    validation = measured(dataset, parts.validation, logits).metrics
+    temperature = validation.temperature
     reference = score_reference(
         dataset,
         parts.validation,
@@ -203,6 +204,7 @@ def describe_scores(folder: Path, dataset: LabelledDataset, positive_class: str)
         temperature=temperature,
     )
     known = {"positive_class": positive_class, "temperature": temperature, **reference}
+    known["training"] = {**old.training, "validation": validation.model_dump(mode="json")}
     new = old.model_copy(update=known)
     write_metadata(folder, new)
     (folder / CARD_FILE).write_text(model_card(new), encoding="utf-8")

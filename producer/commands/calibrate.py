@@ -135,18 +135,23 @@ def _saved_threshold(session: Session, site: str, version: str) -> float:
 
 
 def _lines(found: Calibration, is_check: bool, has_prevalence: bool) -> list[str]:
+    from worker.counted_words import counted
+    from worker.interval_words import with_interval
+
     point, at = found.point, found.at_point
     low, high = point.threshold_interval
     chosen = "the saved threshold" if is_check else f"threshold for {point.name.replace('-', ' ')}%"
     between = "" if is_check else f" (95% interval {low:.1f} to {high:.1f})"
     lines = [
         f"{chosen}: {point.threshold:.1f}{between}",
-        f"sensitivity {_with_interval(point.sensitivity, point.sensitivity_interval)} on "
-        f"{point.positive_images} positive images, specificity "
-        f"{_with_interval(point.specificity, point.specificity_interval)} on {point.negative_images} "
-        "negative ones",
-        f"of 1,000 people at a prevalence of {found.prevalence:.1%}: {at.referred:.0f} referred, "
-        f"{at.missed:.1f} ill ones missed; PPV {_share(at.ppv)}, NPV {_share(at.npv)}",
+        f"sensitivity {with_interval(point.sensitivity, point.sensitivity_interval)} on "
+        f"{counted(point.positive_images, 'positive image')}, specificity "
+        f"{with_interval(point.specificity, point.specificity_interval)} on "
+        f"{counted(point.negative_images, 'negative one')}",
+        f"of 1,000 people at a prevalence of {found.prevalence:.1%}: {at.referred:.0f} "
+        f"({at.referred_interval[0]:.0f} to {at.referred_interval[1]:.0f}) referred, {at.missed:.1f} "
+        f"({at.missed_interval[0]:.1f} to {at.missed_interval[1]:.1f}) ill ones missed; "
+        f"PPV {with_interval(at.ppv, at.ppv_interval)}, NPV {with_interval(at.npv, at.npv_interval)}",
     ]
     if not has_prevalence:
         lines.append(
@@ -183,6 +188,7 @@ def _over_thresholds(found: Calibration, version: str) -> Table:
 
 def _by_subgroup(found: Calibration) -> Table:
     from producer.tables import Column, Table
+    from worker.interval_words import with_interval
 
     columns = (
         Column("subgroup"),
@@ -197,16 +203,11 @@ def _by_subgroup(found: Calibration) -> Table:
             f"{group.column} {group.value}",
             str(group.positive_images),
             str(group.negative_images),
-            _with_interval(group.sensitivity, group.sensitivity_interval),
-            _with_interval(group.specificity, group.specificity_interval),
+            with_interval(group.sensitivity, group.sensitivity_interval),
+            with_interval(group.specificity, group.specificity_interval),
         )
     return table
 
 
 def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
-
-
-def _with_interval(value: float | None, interval: tuple[float, float] | None) -> str:
-    between = "" if interval is None else f" ({interval[0]:.3f} to {interval[1]:.3f})"
-    return _share(value) + between

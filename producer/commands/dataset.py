@@ -140,6 +140,7 @@ def evaluate_command(dataset: Path, model: str | None, output: Path | None, imag
 
 def _table(found: dict[str, Any]) -> Table:
     from producer.tables import Column, Table
+    from worker.interval_words import figure_with_interval
 
     def number(value: float | None) -> str:
         return "-" if value is None else f"{value:.3f}"
@@ -150,10 +151,13 @@ def _table(found: dict[str, Any]) -> Table:
     counts = ", ".join(f"{count} {name}" for name, count in figures["images"].items())
     columns = (Column("figure"), Column("value", right=True))
     table = Table(columns, title=f"model {found['model']} on {counts}")
-    low, high = figures["auc_interval"]
-    table.add_row("AUC (95% interval)", f"{number(figures['auc'])} ({number(low)} to {number(high)})")
-    table.add_row("sensitivity at 0.5", number(figures["sensitivity"]))
-    table.add_row("specificity at 0.5", number(figures["specificity"]))
+    for name, key in (
+        ("AUC (95% interval)", "auc"),
+        ("sensitivity at 0.5", "sensitivity"),
+        ("specificity at 0.5", "specificity"),
+        ("accuracy", "accuracy"),
+    ):
+        table.add_row(name, figure_with_interval(figures, key))
     if figures["youden"] is not None:
         point = figures["youden"]
         table.add_row(
@@ -161,7 +165,6 @@ def _table(found: dict[str, Any]) -> Table:
             f"{number(point['sensitivity'])} / {number(point['specificity'])}",
         )
     table.add_row("specificity at 90% sensitivity", number(figures["specificity_at_sensitivity_90"]))
-    table.add_row("accuracy", number(figures["accuracy"]))
     table.add_row("Brier score", number(figures["brier"]))
     table.add_row("Brier score, calibrated", number(figures["brier_with_temperature"]))
     table.add_row("calibration error", number(figures["expected_calibration_error"]))
@@ -175,16 +178,10 @@ def _table(found: dict[str, Any]) -> Table:
 
 def _findings_table(model: str, figures: dict[str, Any]) -> Table:
     from producer.tables import Column, Table
+    from worker.interval_words import figure_with_interval, with_interval
 
-    def number(value: float | None, interval: list[float | None] | None = None) -> str:
-        if value is None:
-            return "-"
-        if interval is None or None in interval:
-            return f"{value:.3f}"
-        return f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
-
-    brier = f"{number(figures['brier'])}, calibrated {number(figures['brier_with_temperature'])}"
-    error = number(figures["expected_calibration_error"])
+    brier, calibrated = (figure_with_interval(figures, key) for key in ("brier", "brier_with_temperature"))
+    error = figure_with_interval(figures, "expected_calibration_error")
     columns = (
         Column("finding"),
         Column("with", 2, right=True),
@@ -197,21 +194,21 @@ def _findings_table(model: str, figures: dict[str, Any]) -> Table:
     table = Table(
         columns,
         title=f"model {model} on {figures['images_in_all']} images (95% intervals)\n"
-        f"Brier score {brier}; calibration error {error}",
+        f"Brier score {brier}, calibrated {calibrated}; calibration error {error}",
     )
     for name, one in figures["by_class"].items():
         table.add_row(
             name,
             *(str(one[kind]) for kind in ("present", "absent", "unknown")),
-            number(one["auc"], one["auc_interval"]),
-            number(one["at_half"]["sensitivity"], one["sensitivity_interval"]),
-            number(one["at_half"]["specificity"], one["specificity_interval"]),
+            figure_with_interval(one, "auc"),
+            with_interval(one["at_half"]["sensitivity"], one["sensitivity_interval"]),
+            with_interval(one["at_half"]["specificity"], one["specificity_interval"]),
         )
     table.add_section()
     means = (
-        number(figures["auc"], figures["auc_interval"]),
-        number(figures["sensitivity"]),
-        number(figures["specificity"]),
+        figure_with_interval(figures, "auc"),
+        figure_with_interval(figures, "sensitivity"),
+        figure_with_interval(figures, "specificity"),
     )
     table.add_row("mean of those measured", "", "", "", *means)
     return table

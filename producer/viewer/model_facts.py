@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from worker.interval_words import figure_with_interval, with_interval
 from worker.model.doubts import doubts
 from worker.model.metadata import ModelMetadata
 
@@ -35,20 +36,19 @@ def _validation(training: dict[str, Any]) -> Section | None:
     found = training.get("validation")
     if not found:
         return None
-    low, high = found["auc_interval"]
     if found.get("output") == "sigmoid":
         return _findings(found)
     count = sum(found["images"].values())
     rows = [
-        ["Area under the ROC curve (95% interval)", f"{found['auc']:.3f} ({low:.3f} to {high:.3f})"],
-        ["Sensitivity at probability 0.5", f"{found['sensitivity']:.3f}"],
-        ["Specificity at probability 0.5", f"{found['specificity']:.3f}"],
+        ["Area under the ROC curve", figure_with_interval(found, "auc")],
+        ["Sensitivity at probability 0.5", figure_with_interval(found, "sensitivity")],
+        ["Specificity at probability 0.5", figure_with_interval(found, "specificity")],
         ["Specificity at 90% sensitivity", f"{found['specificity_at_sensitivity_90']:.3f}"],
-        ["Accuracy", f"{found['accuracy']:.3f}"],
+        ["Accuracy", figure_with_interval(found, "accuracy")],
         ["Expected calibration error", f"{found['expected_calibration_error']:.3f}"],
     ]
     text = f"Measured on {count} images of the training folder that were held out of training."
-    return _section("Validation", text + _doubts(found), ["measure", "value"], rows)
+    return _section("Validation", text + _doubts(found), ["measure", "value (95% interval)"], rows)
 
 
 def _doubts(found: dict[str, Any]) -> str:
@@ -56,17 +56,14 @@ def _doubts(found: dict[str, Any]) -> str:
 
 
 def _findings(found: dict[str, Any]) -> Section:
-    def between(value: float, interval: list[float]) -> str:
-        return f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
-
     rows = [
         [
             name,
             one["present"],
             one["absent"],
-            between(one["auc"], one["auc_interval"]),
-            between(one["at_half"]["sensitivity"], one["sensitivity_interval"]),
-            between(one["at_half"]["specificity"], one["specificity_interval"]),
+            figure_with_interval(one, "auc"),
+            with_interval(one["at_half"]["sensitivity"], one["sensitivity_interval"]),
+            with_interval(one["at_half"]["specificity"], one["specificity_interval"]),
         ]
         for name, one in found["by_class"].items()
     ]
@@ -75,7 +72,7 @@ def _findings(found: dict[str, Any]) -> Section:
             "mean",
             "",
             "",
-            between(found["auc"], found["auc_interval"]),
+            figure_with_interval(found, "auc"),
             f"{found['sensitivity']:.3f}",
             f"{found['specificity']:.3f}",
         ]
@@ -114,11 +111,9 @@ def _cross_validation(training: dict[str, Any]) -> Section | None:
     found = training.get("cross_validation", {}).get(training["recipe"]["name"])
     if not found:
         return None
-    low, high = found["pooled"]["auc_interval"]
-    rows = [["as they are", f"{found['pooled']['auc']:.3f} ({low:.3f} to {high:.3f})"]]
+    rows = [["as they are", figure_with_interval(found["pooled"], "auc")]]
     for source, one in found.get("by_source", {}).items():
-        low, high = one["auc_interval"]
-        rows.append([f"of {source}, mean of the folds", f"{one['auc']:.3f} ({low:.3f} to {high:.3f})"])
+        rows.append([f"of {source}, mean of the folds", figure_with_interval(one, "auc")])
     changed = found.get("pooled_auc_on_changed_copies", {})
     rows += [[name, f"{auc:.3f}"] for name, auc in changed.items()]
     text = "Every image judged by a network that has not seen it"

@@ -199,3 +199,10 @@ def test_findings_are_each_told_and_none_is_said() -> None:
         findings=(("A", 0.9), ("B", 0.1)),
     )  # fmt: skip
     assert "B: probability 0.100" in positive.verdict()
+
+
+def test_what_all_maps_share_is_said_once() -> None:
+    labels = ["out_relu gradcam Cavity", "out_relu gradcam Single Nodule"]
+    told = OverlayFacts("Cavity", 0.9, "every class", "v", map_facts(labels, {}, {}))
+    assert told.origin()[0] == "map of every class: 2 maps, out_relu gradcam"
+    assert "blank: Cavity, Single Nodule" in told.verdict()

@@ -18,6 +18,7 @@ from worker.explain.options import ExplainOptions
 from worker.explain.overlay import (
     _distinct,
     encode,
+    montage_columns,
     recolour,
     render,
     save_heatmaps,
@@ -136,6 +137,20 @@ def test_several_layers_give_a_strip_with_the_original_first() -> None:
         left = index * (140 + gap)
         np.testing.assert_array_equal(montage[bar:, left : left + 140], np.asarray(panel))
         assert montage[:bar, left : left + 140].max() == 255, "a name is written above each panel"
+
+
+def test_many_maps_stand_in_rows_under_each_other() -> None:
+    original = radiograph()
+    heatmaps = [(f"out_relu Finding-{n}", hot_cell(n % 4, n // 4)) for n in range(11)]
+    montage = np.asarray(render(original, heatmaps, WHOLE, ExplainOptions()))
+    bar, gap = 20, 4
+    assert montage.shape == (3 * (70 + bar) + 2 * gap, 4 * 140 + 3 * gap, 3)
+    # The original and three maps in the first row: the sixth map is third in the second.
+    top, left = bar + 70 + gap, 2 * (140 + gap)
+    sixth = np.asarray(render(original, heatmaps[5:6], WHOLE, ExplainOptions()))
+    np.testing.assert_array_equal(montage[top + bar : top + bar + 70, left : left + 140], sixth)
+    assert montage[top : top + bar, left : left + 140].max() == 255, "its name is above it"
+    assert [montage_columns(count) for count in (2, 4, 5, 6, 7, 8, 9, 12)] == [2, 4, 3, 3, 4, 4, 3, 4]
 
 
 def test_name_too_long_for_its_panel_is_shortened_and_stays_inside() -> None:
@@ -261,7 +276,7 @@ def test_file_that_holds_no_heatmaps_is_refused(
 def test_names_that_do_not_fit_lose_the_words_that_all_maps_share() -> None:
     draw = ImageDraw.Draw(Image.new("RGB", (10, 10)))
     names = ["original", "block_7_add gradcam Disc", "block_7_add gradcam Bar on the left"]
-    assert _distinct(names, draw, 1000) == names
-    assert _distinct(names, draw, 100) == ["original", "Disc", "Bar on the left"]
+    assert _distinct(names, draw, 1000, 20) == names
+    assert _distinct(names, draw, 100, 20) == ["original", "Disc", "Bar on the left"]
     layers = ["original", "block_7_add gradcam", "out_relu gradcam"]
-    assert _distinct(layers, draw, 20) == layers
+    assert _distinct(layers, draw, 20, 20) == layers

@@ -35,33 +35,48 @@ def test_the_threshold_is_the_highest_that_refers_enough_of_the_ill() -> None:
 
 
 def test_an_operating_point_gives_what_was_aimed_at_within_its_intervals() -> None:
-    point = operating_point(ILL, SCORES, ("sensitivity", 0.8), resamples=200)
+    point = operating_point(ILL, SCORES, ("sensitivity", 0.8))
     assert (point.name, point.threshold, point.sensitivity, point.specificity) == (
         "sensitivity-80", 35.0, 0.8, 0.6,
     )  # fmt: skip
-    assert point.threshold_interval[0] <= 35.0 <= point.threshold_interval[1]
-    assert point.sensitivity_interval[0] <= 0.8 <= point.sensitivity_interval[1]
+    assert point.sensitivity_interval == pytest.approx((0.3755, 0.9638), abs=1e-4)  # Wilson of 4 of 5
+    assert point.specificity_interval == pytest.approx((0.2307, 0.8824), abs=1e-4)  # of 3 of 5
+    # Five of whom a fifth score less: no ill one below the true threshold in 0.8**5, a third of all cases, so
+    # that nothing bounds it from below; three or more in 0.06, four or more in 0.007: the fourth bounds it.
+    assert point.threshold_interval == (0.0, 80.0)
     assert (point.positive_images, point.negative_images) == (5, 5)
 
 
-def test_the_bootstrap_interval_of_a_rate_is_that_of_a_binomial() -> None:
-    ill = np.arange(400) < 200
-    scores = np.where(np.arange(400) % 200 < 160, 80.0, 20.0)
-    low, high = operating_point(ill, scores, ("sensitivity", 0.8), threshold=50.0).sensitivity_interval
-    # 0.8 -+ 1.96 sqrt(0.8 * 0.2 / 200)
-    assert low == pytest.approx(0.745, abs=0.012)
-    assert high == pytest.approx(0.855, abs=0.012)
+def test_few_images_without_a_mistake_are_not_certain() -> None:
+    ill = np.arange(9) < 5
+    point = operating_point(ill, np.where(ill, 90.0, 10.0), ("sensitivity", 0.9))
+    # Wilson of n of n: from n / (n + 1.96**2) to 1.
+    assert point.sensitivity_interval == pytest.approx((5 / (5 + 3.8415), 1.0), abs=1e-4)
+    assert point.specificity_interval == pytest.approx((4 / (4 + 3.8415), 1.0), abs=1e-4)
+
+
+def test_the_threshold_for_specificity_is_bounded_by_scores_of_negative_images() -> None:
+    scores = np.concatenate([np.arange(1.0, 41.0), np.full(10, 90.0)])
+    point = operating_point(np.arange(50) >= 40, scores, ("specificity", 0.7))
+    # Of 40, of whom each is below the true threshold with 0.7, between 22 and 33 are in 19 of 20 cases.
+    assert point.threshold_interval == (22.0, 34.0)
+    assert point.threshold == 28.5
 
 
 def test_predictive_values_are_as_counted_among_a_thousand_people() -> None:
     # Of 1,000 at 5%: 50 ill, 45 of them referred; 950 well, 285 of them referred.
-    found = screening(35.0, 0.9, 0.7, 0.05)
+    found = screening(35.0, 0.9, 0.7, 0.05, (0.8, 1.0), (0.6, 0.8))
     assert found.ppv == pytest.approx(45 / 330)
     assert found.npv == pytest.approx(665 / 670)
     assert found.missed == pytest.approx(5)
     assert found.referred == pytest.approx(330)
-    assert screening(100.0, 0.0, 1.0, 0.05).ppv is None
-    assert screening(0.0, 1.0, 0.0, 0.05).npv is None
+    # 40 ill and 380 well ones referred at one end, 50 and 190 at the other.
+    assert found.ppv_interval == pytest.approx((40 / 420, 50 / 240))
+    assert found.npv_interval == pytest.approx((570 / 580, 1.0))
+    assert found.missed_interval == pytest.approx((0, 10))
+    assert found.referred_interval == pytest.approx((40 + 190, 50 + 380))
+    assert screening(100.0, 0.0, 1.0, 0.05, (0.0, 0.1), (0.9, 1.0)).ppv is None
+    assert screening(0.0, 1.0, 0.0, 0.05, (0.9, 1.0), (0.0, 0.1)).npv is None
 
 
 def test_every_threshold_agrees_with_counting_at_it() -> None:
@@ -69,6 +84,10 @@ def test_every_threshold_agrees_with_counting_at_it() -> None:
     assert [row.threshold for row in rows] == sorted(set(SCORES.tolist()), reverse=True)
     for row in rows:
         assert (row.sensitivity, row.specificity) == pytest.approx(rates(ILL, SCORES, row.threshold))
+    # The second highest refers two of five ill ones and none of five well ones.
+    assert rows[1].sensitivity_interval == pytest.approx((0.1176, 0.7693), abs=1e-4)
+    assert rows[1].specificity_interval == pytest.approx((0.5655, 1.0), abs=1e-4)
+    assert rows[1].columns["specificity_low"] == rows[1].specificity_interval[0]
 
 
 def test_the_temperature_is_that_of_a_direct_search() -> None:
@@ -96,6 +115,9 @@ def test_subgroups_are_measured_at_the_threshold_of_all() -> None:
     assert (group.positive_images, group.negative_images) == (3, 2)
     assert group.sensitivity == pytest.approx(2 / 3)
     assert group.specificity == pytest.approx(1 / 2)
+    ill_only = measure(ILL, SCORES, ("sensitivity", 0.8), 0.05, {("sex", "M"): ILL & ~women}).subgroups[0]
+    assert ill_only.sensitivity_interval == pytest.approx((2 / (2 + 3.8415), 1.0), abs=1e-4)
+    assert (ill_only.specificity, ill_only.specificity_interval) == (None, None)
     checked = measure(ILL, SCORES, ("sensitivity", 0.8), 0.05, {}, threshold=50.0)
     assert (checked.point.threshold, checked.point.sensitivity) == (50.0, 0.6)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -80,7 +81,8 @@ class OverlayFacts:
             lines.append(f"odd: {self.odd.replace(',', ', ')}")
         blank = [one.label for one in self.maps if one.maximum <= 0]
         if blank:
-            lines.append("blank map" if len(self.maps) == 1 else f"blank: {', '.join(blank)}")
+            said = ", ".join(label.removeprefix(self._shared_words()) for label in blank)
+            lines.append("blank map" if len(self.maps) == 1 else f"blank: {said}")
         own = [one for one in self.maps if not self._is_of_version(one)]
         if len(self.maps) == 1 and own:
             lines.append(f"colours end at this image's own maximum, {own[0].maximum:.3g}")
@@ -90,10 +92,21 @@ class OverlayFacts:
             lines.append(f"hottest: {self.maps[0].maximum:.3g}, {share:.0%} of the scale")
         return lines
 
+    def _shared_words(self) -> str:
+        """The first words of all labels, with the space behind them: the layer and the method, where only the
+        classes differ. Empty for one map."""
+        words = [one.label.split(" ") for one in self.maps]
+        if len(words) < 2:
+            return ""
+        shared = list(itertools.takewhile(lambda same: len(set(same)) == 1, zip(*words, strict=False)))
+        return "".join(f"{same[0]} " for same in shared[: min(map(len, words)) - 1])
+
     def origin(self) -> list[str]:
         """The lines that are the same for all images of a run explained for one class."""
         labels = [one.label for one in self.maps]
-        what = labels[0] if len(labels) == 1 else f"{len(labels)} maps"
+        shared = self._shared_words().strip()
+        several = f"{len(labels)} maps, {shared}" if shared else f"{len(labels)} maps"
+        what = labels[0] if len(labels) == 1 else several
         lines = [f"map of {self.target}: {what}", f"model {self.model_version}"]
         own = sum(not self._is_of_version(one) for one in self.maps)
         if own == len(labels):

@@ -38,32 +38,47 @@ from worker.safe_files import atomic_write_beneath, raise_if_target_unavailable
 _LARGEST_FILE = 500_000_000  # of heatmaps
 _MONTAGE_GAP = 4
 _MONTAGE_INK = (255, 255, 255)
+_MONTAGE_LETTERS = 0.7  # height of a name, of its bar
 
 
 def montage(panels: Sequence[tuple[str, Image.Image]]) -> Image.Image:
-    """One RGB picture of `panels` (name, picture), all of one size, from left to right.
+    """One RGB picture of `panels` (name, picture), all of one size, from left to right, in rows of
+    `montage_columns`.
 
-    A bar above each panel, a twentieth of its width but at least 20 pixels high, holds the name.
+    A bar above each panel, a twentieth of its width, with several rows a twelfth, but at least 20 pixels
+    high, holds the name: the more pictures, the smaller they are looked at.
     """
     width, height = panels[0][1].size
-    bar = max(20, width // 20)
-    whole = Image.new("RGB", (len(panels) * (width + _MONTAGE_GAP) - _MONTAGE_GAP, bar + height))
+    columns = montage_columns(len(panels))
+    rows = -(-len(panels) // columns)
+    bar = max(20, width // (20 if rows == 1 else 12))
+    across, down = width + _MONTAGE_GAP, bar + height + _MONTAGE_GAP
+    whole = Image.new("RGB", (columns * across - _MONTAGE_GAP, rows * down - _MONTAGE_GAP))
     draw = ImageDraw.Draw(whole)
-    names = _distinct([name for name, _ in panels], draw, width - 8)
+    names = _distinct([name for name, _ in panels], draw, width - 8, bar)
     for index, (name, (_, picture)) in enumerate(zip(names, panels, strict=True)):
-        left = index * (width + _MONTAGE_GAP)
-        whole.paste(picture, (left, bar))
+        left, top = index % columns * across, index // columns * down
+        whole.paste(picture, (left, top + bar))
         label, font = _fit_size(draw, name, width - 8, bar)
-        draw.text((left + width / 2, bar / 2), label, fill=_MONTAGE_INK, font=font, anchor="mm")
+        draw.text((left + width / 2, top + bar / 2), label, fill=_MONTAGE_INK, font=font, anchor="mm")
     return whole
 
 
-def _distinct(names: list[str], draw: ImageDraw.ImageDraw, width: float) -> list[str]:
-    """`names`, without the first words that all maps share where they do not fit: the rest tells them apart.
+def montage_columns(panels: int) -> int:
+    """How many of `panels` pictures stand side by side: up to four all of them, else three or four, whichever
+    leaves fewer places empty. A row of twelve would be a line on a screen."""
+    if panels <= 4:
+        return panels
+    return 3 if -panels % 3 < -panels % 4 else 4
+
+
+def _distinct(names: list[str], draw: ImageDraw.ImageDraw, width: float, bar: int) -> list[str]:
+    """`names`, without the first words that all maps share where they do not fit in the size that fills the
+    `bar`: the rest tells them apart.
 
     The first name is that of the original where it is one word.
     """
-    font = ImageFont.load_default(10)
+    font = ImageFont.load_default(int(bar * _MONTAGE_LETTERS))
     maps = [name for name in names if " " in name]
     while len(maps) > 1 and max(draw.textlength(name, font=font) for name in maps) > width:
         if len({name.split(" ", 1)[0] for name in maps}) > 1 or not all(" " in name for name in maps):
@@ -77,7 +92,7 @@ def _fit_size(
     draw: ImageDraw.ImageDraw, name: str, width: float, bar: int
 ) -> tuple[str, ImageFont.FreeTypeFont | ImageFont.ImageFont]:
     """`name` in the largest size that fits, shortened where even the smallest readable one does not."""
-    for size in range(int(bar * 0.7), 9, -1):
+    for size in range(int(bar * _MONTAGE_LETTERS), 9, -1):
         font = ImageFont.load_default(size)
         if draw.textlength(name, font=font) <= width:
             return name, font
@@ -125,7 +140,7 @@ def draw(
 ) -> Image.Image:
     """The overlay, RGB or RGBX, of `heatmaps` (layer name, float (h, w) in 0..1), with its caption below.
 
-    One layer: the radiograph with the heat over it. Several: a strip, the original first, each named. A
+    One layer: the radiograph with the heat over it. Several: side by side, the original first, each named. A
     heatmap that is 0 everywhere leaves the plain radiograph. Uses `overlay_side`, `colormap`, `opacity` and
     `caption` of `options`; the radiograph is reduced first, then drawn on. Without `facts` there is no
     caption and each map has its own scale. `area` (mode L, 0 or 255, of the whole radiograph) is outlined.

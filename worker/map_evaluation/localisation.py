@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from worker.explain.attribution import upsample
 from worker.explain.blending import Heatmap
 from worker.images.preprocess import Pixels
-from worker.map_evaluation.bootstrap import Mean, bootstrap_mean
+from worker.map_evaluation.bootstrap import Mean, bootstrap_mean, share_mean
 
 IOU_THRESHOLD = 0.5
 
@@ -63,7 +63,7 @@ def localisation(heatmaps: Sequence[Heatmap] | Any, areas: Sequence[Pixels]) -> 
     """Judge maps (N, h, w) by the areas of the same images; at least one."""
     found = [score_localisation(heatmap, area) for heatmap, area in zip(heatmaps, areas, strict=True)]
     return Localisation(
-        hit=bootstrap_mean([one.hit for one in found]),
+        hit=share_mean([one.hit for one in found]),
         energy=bootstrap_mean([one.energy for one in found]),
         iou=bootstrap_mean([one.iou for one in found]),
         area=float(np.mean([one.area for one in found])),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from worker.counted_words import counted
+from worker.interval_words import figure_with_interval
 
 # With 20 images of each class the 95% interval of an AUC of 0.9 is 0.2 wide (Hanley and McNeil, 1982).
 FEW_IMAGES = 20
@@ -39,7 +40,7 @@ def _same_for_all(figures: dict[str, Any], findings: bool) -> list[str]:
 def _no_better_than_chance(figures: dict[str, Any], findings: bool) -> list[str]:
     rated = figures["by_class"] if findings else {"": figures}
     weak = [
-        f"{name} {_with_interval(one)}".strip()
+        f"{name} {figure_with_interval(one, 'auc')}".strip()
         for name, one in rated.items()
         if name not in figures.get("flat", ())
         and one["auc"] is not None
@@ -68,8 +69,3 @@ def _rare(figures: dict[str, Any], findings: bool) -> list[str]:
         return []
     kind = "with" if findings else "of"
     return [f"fewer than {FEW_IMAGES} images {kind} {', '.join(rare)}: uncertain figures, see the intervals"]
-
-
-def _with_interval(one: dict[str, Any]) -> str:
-    low, high = one["auc_interval"]
-    return f"{one['auc']:.3f} ({low:.3f} to {high:.3f})"

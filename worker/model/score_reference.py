@@ -17,8 +17,8 @@ class _Part(BaseModel):
 
 class OperatingPoint(_Part):
     """A threshold, from which score on an image is referred, and what it gave on the images that it was
-    chosen on. Intervals: 95%, bootstrap over images within positive and negative ones; that of the threshold
-    from choosing it anew each time, the others at the threshold as it is."""
+    chosen on. Intervals, 95%, see `worker.intervals`: of the threshold that of a quantile of the scores, of
+    the others Wilson's, at the threshold as it is; that it was chosen on the same images is not in them."""
 
     name: str = Field(pattern=r"^(sensitivity|specificity)-[0-9]{1,3}(\.[0-9]+)?$")
     threshold: Score

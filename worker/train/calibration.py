@@ -17,6 +17,7 @@ from db.models import Model
 from worker.counted_words import counted
 from worker.errors import XraycamError
 from worker.file_names import printable
+from worker.intervals import Interval, share_interval
 from worker.model.network import load_model
 from worker.model.score_reference import Distribution, OperatingPoint
 from worker.model.store import ModelStore
@@ -26,12 +27,12 @@ from worker.train.evaluation import labels_for, predict_logits
 from worker.train.operating_points import (
     Aim,
     Floats,
+    counts_at,
     distributions,
     known_positive,
     operating_point,
     positive_scores,
     rates,
-    rates_interval,
 )
 from worker.train.plots import plot_thresholds
 from worker.train.screening import Screening, every_threshold, screening
@@ -58,9 +59,9 @@ class Subgroup:
     positive_images: int
     negative_images: int
     sensitivity: float | None
-    sensitivity_interval: tuple[float, float] | None
+    sensitivity_interval: Interval | None
     specificity: float | None
-    specificity_interval: tuple[float, float] | None
+    specificity_interval: Interval | None
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def calibrate(
     members = None if groups is None else read_groups(groups, dataset, on_message)
     few = min(int(positive.sum()), int((~positive).sum()))
     if few < FEW:
-        on_message(f"warning: only {few} images of one kind; the intervals are wide, and rest on little")
+        on_message(f"warning: only {counted(few, 'image')} of one kind; figures and intervals rest on little")
     logits = predict_logits(network, metadata.preprocessing, dataset)
     scores = positive_scores(logits, label, metadata.temperature, metadata.output)
     found = measure(positive, scores, aim, prevalence, members or {}, threshold)
@@ -153,7 +154,14 @@ def measure(
     of_people = float(positive.mean()) if prevalence is None else prevalence
     return Calibration(
         point=point,
-        at_point=screening(point.threshold, point.sensitivity, point.specificity, of_people),
+        at_point=screening(
+            point.threshold,
+            point.sensitivity,
+            point.specificity,
+            of_people,
+            point.sensitivity_interval,
+            point.specificity_interval,
+        ),
         prevalence=of_people,
         over_thresholds=every_threshold(positive, scores, of_people),
         subgroups=[
@@ -168,17 +176,16 @@ def _subgroup(
     column: str, value: str, positive: NDArray[np.bool_], scores: Floats, threshold: float
 ) -> Subgroup:
     sensitivity, specificity = rates(positive, scores, threshold)
-    both = bool(positive.any() and not positive.all())
-    intervals = rates_interval(positive, scores, threshold) if both else (None, None)
+    referred, cleared = counts_at(positive, scores, threshold)
     return Subgroup(
         column,
         value,
-        int(positive.sum()),
-        int((~positive).sum()),
-        None if np.isnan(sensitivity) else sensitivity,
-        intervals[0],
-        None if np.isnan(specificity) else specificity,
-        intervals[1],
+        referred[1],
+        cleared[1],
+        sensitivity if referred[1] else None,
+        share_interval(*referred) if referred[1] else None,
+        specificity if cleared[1] else None,
+        share_interval(*cleared) if cleared[1] else None,
     )
 
 
@@ -252,9 +259,9 @@ def _write(found: Calibration, output: Path, version: str, folder: Path, dataset
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     (output / CALIBRATION_FILE).write_text(text + "\n", encoding="utf-8")
     with (output / THRESHOLDS_FILE).open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, list(asdict(found.at_point)))
+        writer = csv.DictWriter(stream, list(found.at_point.columns))
         writer.writeheader()
-        writer.writerows(asdict(row) for row in found.over_thresholds)
+        writer.writerows(row.columns for row in found.over_thresholds)
     plot_thresholds(found.over_thresholds, found.point, found.prevalence, output / PLOT_FILE)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from worker.interval_words import figure_with_interval
+
 Table = Callable[[list[str], list[list[Any]]], str]
 
 
@@ -14,13 +16,12 @@ def in_cross_validation(found: dict[str, Any], own: str, table: Table) -> list[s
         return []
     rows = []
     for name, one in found.items():
-        low, high = one["pooled"]["auc_interval"]
         rows.append(
             [
                 name + (" (*)" if one["epoch_chosen_on_held_out_images"] else ""),
                 f"{one['mean_auc']:.3f}",
                 ", ".join(f"{auc:.3f}" for auc in one["fold_auc"]),
-                f"{one['pooled']['auc']:.3f} ({low:.3f} to {high:.3f})",
+                figure_with_interval(one["pooled"], "auc"),
                 f"{one['pooled']['sensitivity']:.3f} / {one['pooled']['specificity']:.3f}",
                 f"{one['pooled']['specificity_at_sensitivity_90']:.3f}",
             ]
@@ -43,9 +44,8 @@ def in_cross_validation(found: dict[str, Any], own: str, table: Table) -> list[s
 
 def _sources(one: dict[str, Any], table: Table) -> list[str]:
     rows = [
-        [source, found["images"], f"{found['auc']:.3f} ({low:.3f} to {high:.3f})"]
+        [source, found["images"], figure_with_interval(found, "auc")]
         for source, found in one.get("by_source", {}).items()
-        for low, high in [found["auc_interval"]]
     ]
     head = ["images of", "images", "mean AUC of the folds (95%)"]
     text = "By where the images are from; networks of each fold were trained on all of these:"

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
+
+from worker.interval_words import figure_with_interval, with_interval
 
 Table = Callable[[list[str], list[list[Any]]], str]
 
 
 def validation_of_findings(figures: dict[str, Any], table: Table) -> str:
     """The figures of each finding, and their means, as Markdown."""
-
-    def between(value: float, interval: Sequence[float]) -> str:
-        return f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
-
     rows = [
         [
             name,
             f"{one['present']} / {one['absent']} / {one['unknown']}",
-            between(one["auc"], one["auc_interval"]),
-            between(one["at_half"]["sensitivity"], one["sensitivity_interval"]),
-            between(one["at_half"]["specificity"], one["specificity_interval"]),
+            figure_with_interval(one, "auc"),
+            with_interval(one["at_half"]["sensitivity"], one["sensitivity_interval"]),
+            with_interval(one["at_half"]["specificity"], one["specificity_interval"]),
         ]
         for name, one in figures["by_class"].items()
     ]
@@ -28,7 +26,7 @@ def validation_of_findings(figures: dict[str, Any], table: Table) -> str:
         [
             "mean",
             "",
-            between(figures["auc"], figures["auc_interval"]),
+            figure_with_interval(figures, "auc"),
             f"{figures['sensitivity']:.3f}",
             f"{figures['specificity']:.3f}",
         ]

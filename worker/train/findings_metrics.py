@@ -3,17 +3,15 @@ and what is not known counts nowhere."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 import scipy.special
 import scipy.stats
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 
+from worker.intervals import Interval, auc_interval, mean_auc_limits
+
 Floats = NDArray[np.float64]
-Interval = tuple[float, float]
 
 
 def sigmoid(scores: ArrayLike) -> Floats:
@@ -76,50 +74,17 @@ def mean_auc(truth: ArrayLike, values: ArrayLike) -> float:
 
 
 def mean_auc_interval(truth: ArrayLike, values: ArrayLike, *, resamples: int, seed: int) -> Interval:
-    """The 95% percentile interval of `mean_auc` over images drawn anew, whole, so that findings that come
-    together stay together."""
+    """The 95% interval of `mean_auc`, see `mean_auc_limits`. Images are drawn anew whole, so that findings
+    that come together stay together."""
     given, found = np.asarray(truth, np.float64), np.asarray(values, np.float64)
     random = np.random.RandomState(seed)
     drawn = []
     for _ in range(resamples):
         chosen = random.randint(0, len(given), len(given))
         drawn.append(mean_auc(given[chosen], found[chosen]))
-    return percentiles(drawn)
-
-
-def stratified_interval(
-    positive: NDArray[np.bool_],
-    values: Floats,
-    figure: Callable[[NDArray[np.bool_], Floats], Any],
-    *,
-    resamples: int,
-    seed: int,
-) -> list[Interval]:
-    """95% percentile intervals of what `figure` returns, over images drawn anew within each kind."""
-    random = np.random.RandomState(seed)
-    kinds = [np.flatnonzero(positive), np.flatnonzero(~positive)]
-    drawn = []
-    for _ in range(resamples):
-        chosen = np.concatenate([members[random.randint(0, len(members), len(members))] for members in kinds])
-        drawn.append(figure(positive[chosen], values[chosen]))
-    return [percentiles(one) for one in np.array(drawn).T]
-
-
-def share_interval(some: int, of: int) -> Interval:
-    """Wilson's 95% interval of a share. Where none or all of few images are, a bootstrap would say that this
-    is certain (Brown, Cai and DasGupta 2001, Statistical Science 16)."""
-    found = scipy.stats.binomtest(some, of).proportion_ci(method="wilson")
-    return float(found.low), float(found.high)
-
-
-def percentiles(drawn: ArrayLike) -> Interval:
-    """2.5% and 97.5% of what is a number; NaN where nothing is."""
-    values = np.asarray(drawn, np.float64)
-    values = values[~np.isnan(values)]
-    if not len(values):
-        return float("nan"), float("nan")
-    low, high = np.percentile(values, [2.5, 97.5])
-    return float(low), float(high)
+    kinds = [(int((one == 1).sum()), int((one == 0).sum())) for one in given.T]
+    areas = zip(finding_aucs(given, found), kinds, strict=True)
+    return mean_auc_limits([auc_interval(area, *kind) for area, kind in areas], drawn)
 
 
 def fit_findings_temperature(truth: ArrayLike, scores: ArrayLike, bounds: Interval) -> float:

@@ -18,6 +18,8 @@ from scipy.optimize import minimize_scalar
 from sklearn.metrics import confusion_matrix, roc_curve
 from sklearn.utils import resample
 
+from worker import intervals
+from worker.intervals import Interval, share_interval
 from worker.train import findings_metrics as of_findings
 
 TARGET_SENSITIVITY = 0.9  # WHO 2014, minimal profile of a triage test: 90% with a specificity of 70%
@@ -51,15 +53,15 @@ class ClassFigures(_Figures):
 
 
 class FindingFigures(ClassFigures):
-    """One finding, on the `present` and `absent` images on which it is known. Intervals: 95%; of the AUC by
-    bootstrap over images within each kind, of shares Wilson's. NaN where all images are of one kind."""
+    """One finding, on the `present` and `absent` images on which it is known. Intervals: 95%, of
+    `worker.intervals`. NaN where all images are of one kind."""
 
     present: int
     absent: int
     unknown: int
-    auc_interval: tuple[float, float]
-    sensitivity_interval: tuple[float, float]
-    specificity_interval: tuple[float, float]
+    auc_interval: Interval
+    sensitivity_interval: Interval
+    specificity_interval: Interval
 
 
 class Bin(_Figures):
@@ -71,13 +73,14 @@ class Bin(_Figures):
 
 
 class Metrics(_Figures):
-    """`auc_interval`: 95%, bootstrap over images within each class. `brier`: mean over images of the
-    squared distance of probability and truth, summed over classes and halved, so that for two classes it
-    is the usual one. `confusion[t][p]`: images of class t predicted as p.
+    """Intervals: 95%, of `worker.intervals`; of the AUC of more than two classes and of findings, which is a
+    mean, by bootstrap over images. Sensitivity and specificity have one for two classes. `brier`: mean over
+    images of the squared distance of probability and truth, summed over classes and halved, so that for two
+    classes it is the usual one. `confusion[t][p]`: images of class t predicted as p.
     `temperature`: what scores are divided by to be calibrated, fitted elsewhere or on these images.
 
     Of findings (`output` is sigmoid) `images` counts those that have each; `auc`, sensitivities and
-    specificities are means over findings that can be measured, with the bootstrap over images; accuracy, log
+    specificities are means over findings that can be measured; accuracy, log
     loss, Brier score and reliability are over all pairs of image and finding that are known; and there is no
     confusion matrix. `images_in_all`: how many images that is. `flat`: classes or findings whose probability
     is nearly the same on all images, see `flat_classes`."""
@@ -87,15 +90,18 @@ class Metrics(_Figures):
     classes: tuple[str, ...]
     images: dict[str, int]
     auc: float
-    auc_interval: tuple[float, float]
+    auc_interval: Interval
     accuracy: float
+    accuracy_interval: Interval | None = None
     log_loss: float
     brier: float
     expected_calibration_error: float
     temperature: float
     brier_with_temperature: float
     sensitivity: float
+    sensitivity_interval: Interval | None = None
     specificity: float
+    specificity_interval: Interval | None = None
     youden: Point | None
     specificity_at_sensitivity_90: float
     reliability: tuple[Bin, ...]
@@ -127,12 +133,14 @@ def compute_metrics(
     by_class = {name: _against_rest(labels == n, probabilities[:, n]) for n, name in enumerate(classes)}
     leading = [by_class[classes[1]]] if len(classes) == 2 else list(by_class.values())
     bins, error = _reliability(labels, probabilities)
+    right = probabilities.argmax(1) == labels
     return Metrics(
         classes=classes,
         images={name: int((labels == n).sum()) for n, name in enumerate(classes)},
         auc=roc_auc(labels, probabilities),
         auc_interval=auc_interval(labels, probabilities, resamples=resamples, seed=seed),
-        accuracy=float((probabilities.argmax(1) == labels).mean()),
+        accuracy=float(right.mean()),
+        accuracy_interval=share_interval(int(right.sum()), len(right)),
         log_loss=log_loss(labels, probabilities),
         brier=_brier(labels, probabilities),
         expected_calibration_error=error,
@@ -149,7 +157,19 @@ def compute_metrics(
         ),
         by_class=by_class,
         flat=flat_classes(scores, classes, "softmax"),
+        **_intervals_of_two(labels, probabilities),
     )
+
+
+def _intervals_of_two(labels: Labels, probabilities: Floats) -> dict[str, Interval]:
+    """Of sensitivity and specificity of the second of two classes; of the means over more there are none."""
+    if probabilities.shape[1] != 2:
+        return {}
+    said, positive = probabilities[:, 1] > 0.5, labels == 1
+    return {
+        "sensitivity_interval": share_interval(int(said[positive].sum()), int(positive.sum())),
+        "specificity_interval": share_interval(int((~said)[~positive].sum()), int((~positive).sum())),
+    }
 
 
 def _of_findings(
@@ -162,9 +182,7 @@ def _of_findings(
 ) -> Metrics:
     probabilities = of_findings.sigmoid(scores)
     temperature = fit_temperature(truth, scores) if temperature is None else temperature
-    by_class = {
-        name: _of_finding(truth[:, n], probabilities[:, n], resamples, seed) for n, name in enumerate(classes)
-    }
+    by_class = {name: _of_finding(truth[:, n], probabilities[:, n]) for n, name in enumerate(classes)}
     measured = [one for one in by_class.values() if one.present and one.absent]
 
     def mean(values: list[float]) -> float:
@@ -195,7 +213,7 @@ def _of_findings(
     )
 
 
-def _of_finding(truth: Floats, probability: Floats, resamples: int, seed: int) -> FindingFigures:
+def _of_finding(truth: Floats, probability: Floats) -> FindingFigures:
     known = ~np.isnan(truth)
     positive, stated = truth[known] == 1, probability[known]
     counts = {
@@ -211,15 +229,13 @@ def _of_finding(truth: Floats, probability: Floats, resamples: int, seed: int) -
             sensitivity_interval=none, specificity_interval=none, **counts,
         )  # fmt: skip
 
-    intervals = of_findings.stratified_interval(
-        positive, stated, lambda some, values: [_auc(some, values)], resamples=resamples, seed=seed
-    )
     said = stated > 0.5
+    figures = _against_rest(positive, stated)
     return FindingFigures(
-        **_against_rest(positive, stated).model_dump(),
-        auc_interval=intervals[0],
-        sensitivity_interval=of_findings.share_interval(int(said[positive].sum()), counts["present"]),
-        specificity_interval=of_findings.share_interval(int((~said)[~positive].sum()), counts["absent"]),
+        **figures.model_dump(),
+        auc_interval=intervals.auc_interval(figures.auc, counts["present"], counts["absent"]),
+        sensitivity_interval=share_interval(int(said[positive].sum()), counts["present"]),
+        specificity_interval=share_interval(int((~said)[~positive].sum()), counts["absent"]),
         **counts,
     )
 
@@ -269,16 +285,22 @@ def roc_auc(labels: ArrayLike, probabilities: Floats) -> float:
 def auc_interval(
     labels: ArrayLike, probabilities: Floats, *, resamples: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
-    """The 95% percentile interval of `roc_auc` over images drawn anew within each class."""
+    """The 95% interval of `roc_auc`: for two classes Newcombe's; for more, where it is a mean, by percentiles
+    over images drawn anew within each class, see `worker.intervals.mean_auc_limits`."""
     if np.ndim(labels) == 2:
         return of_findings.mean_auc_interval(labels, probabilities, resamples=resamples, seed=seed)
-    labels, random = np.asarray(labels), np.random.RandomState(seed)
+    labels = np.asarray(labels)
+    kinds = [(int((labels == n).sum()), int((labels != n).sum())) for n in range(probabilities.shape[1])]
+    if probabilities.shape[1] == 2:
+        return intervals.auc_interval(roc_auc(labels, probabilities), *kinds[1])
+    random = np.random.RandomState(seed)
     found = [
         roc_auc(*resample(labels, probabilities, stratify=labels, random_state=random))
         for _ in range(resamples)
     ]
-    low, high = np.percentile(found, [2.5, 97.5])
-    return float(low), float(high)
+    areas = [_auc(labels == n, probabilities[:, n]) for n in range(probabilities.shape[1])]
+    limits = [intervals.auc_interval(area, *kind) for area, kind in zip(areas, kinds, strict=True)]
+    return intervals.mean_auc_limits(limits, found)
 
 
 def fit_temperature(labels: ArrayLike, scores: ArrayLike) -> float:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from worker.interval_words import figure_with_interval, with_interval
 from worker.map_evaluation.reports import BLANK_ALLOWED
 from worker.model.architectures import ARCHITECTURES
 from worker.model.doubts import doubts
@@ -134,12 +135,12 @@ def _kind(data: dict[str, Any]) -> str:
 def _validation(figures: dict[str, Any]) -> str:
     if figures.get("output") == "sigmoid":
         return validation_of_findings(figures, _table)
-    low, high = figures["auc_interval"]
     rows = [
-        ["AUC (95% interval)", f"{figures['auc']:.3f} ({low:.3f} to {high:.3f})"],
-        ["sensitivity / specificity at 0.5", f"{figures['sensitivity']:.3f} / {figures['specificity']:.3f}"],
+        ["AUC (95% interval)", figure_with_interval(figures, "auc")],
+        ["sensitivity at 0.5", figure_with_interval(figures, "sensitivity")],
+        ["specificity at 0.5", figure_with_interval(figures, "specificity")],
         ["specificity at 90% sensitivity", f"{figures['specificity_at_sensitivity_90']:.3f}"],
-        ["accuracy", f"{figures['accuracy']:.3f}"],
+        ["accuracy", figure_with_interval(figures, "accuracy")],
         ["Brier score", f"{figures['brier']:.3f}"],
         ["calibration error", f"{figures['expected_calibration_error']:.3f}"],
         ["Brier score, calibrated", f"{figures['brier_with_temperature']:.3f}"],
@@ -152,15 +153,12 @@ def _operating_points(metadata: ModelMetadata) -> list[str]:
     if not metadata.operating_points:
         return []
 
-    def between(value: float, interval: tuple[float, float], places: int) -> str:
-        return f"{value:.{places}f} ({interval[0]:.{places}f} to {interval[1]:.{places}f})"
-
     rows = [
         [
             point.name.replace("-", " ") + "%",
-            between(point.threshold, point.threshold_interval, 1),
-            between(point.sensitivity, point.sensitivity_interval, 3),
-            between(point.specificity, point.specificity_interval, 3),
+            with_interval(point.threshold, point.threshold_interval, 1),
+            with_interval(point.sensitivity, point.sensitivity_interval),
+            with_interval(point.specificity, point.specificity_interval),
         ]
         for point in metadata.operating_points
     ]

@@ -9,9 +9,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import roc_curve
-from sklearn.utils import resample
 
 from worker.images.preprocess import input_statistics, preprocess
+from worker.intervals import quantile_interval, share_interval
 from worker.model.metadata import Preprocessing
 from worker.model.score_reference import COMPARED, Distribution, OperatingPoint
 from worker.train.dataset import LabelledDataset
@@ -22,7 +22,6 @@ Aim = tuple[Literal["sensitivity", "specificity"], float]
 
 # WHO 2014, profile of a triage test for tuberculosis: sensitivity of 90 (optimal 95) %, specificity of 70 %.
 AIMS: tuple[Aim, ...] = (("sensitivity", 0.90), ("sensitivity", 0.95), ("specificity", 0.70))
-RESAMPLES = 1000
 BINS = 10
 
 
@@ -66,54 +65,59 @@ def rates(positive: NDArray[np.bool_], scores: Floats, threshold: float) -> tupl
     return sensitivity, specificity
 
 
+def counts_at(
+    positive: NDArray[np.bool_], scores: Floats, threshold: float
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Positive images that `threshold` refers, of all such; and negative ones that it clears, of all such."""
+    referred = scores >= threshold
+    return (
+        (int(referred[positive].sum()), int(positive.sum())),
+        (int((~referred)[~positive].sum()), int((~positive).sum())),
+    )
+
+
+def threshold_interval(
+    positive: NDArray[np.bool_], scores: Floats, aim: Aim, threshold: float
+) -> tuple[float, float]:
+    """95% interval of the threshold for `aim`: with a sensitivity of 0.9, of the score below which a tenth of
+    positive images are. Too few images to bound it leave 0 or 100."""
+    what, wanted = aim
+    kind, quantile = (positive, 1 - wanted) if what == "sensitivity" else (~positive, wanted)
+    if not 0 < quantile < 1:  # of all images: nothing bounds what the next one has
+        return (0.0, threshold) if what == "sensitivity" else (threshold, 100.0)
+    low, high = quantile_interval(scores[kind], quantile)
+    return (
+        0.0 if low is None else min(low, threshold),
+        100.0 if high is None else max(high, threshold),
+    )
+
+
 def operating_point(
-    positive: ArrayLike,
-    scores: ArrayLike,
-    aim: Aim,
-    *,
-    threshold: float | None = None,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    positive: ArrayLike, scores: ArrayLike, aim: Aim, *, threshold: float | None = None
 ) -> OperatingPoint:
     """The threshold for `aim` on these images, with 95% intervals; both kinds of image must be there.
 
     With a `threshold` that was chosen for `aim` on other images, what that one gives on these.
     """
     is_positive, found = np.asarray(positive, bool), np.asarray(scores, np.float64)
-    given = threshold
-    threshold = threshold_for(is_positive, found, aim) if given is None else given
-    random = np.random.RandomState(seed)
-    drawn = []
-    for _ in range(resamples):
-        some, values = resample(is_positive, found, stratify=is_positive, random_state=random)
-        chosen = threshold_for(some, values, aim) if given is None else given
-        drawn.append((chosen, *rates(some, values, threshold)))
-    low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
+    if threshold is None:
+        threshold = threshold_for(is_positive, found, aim)
+        between = threshold_interval(is_positive, found, aim, threshold)
+    else:
+        between = (threshold, threshold)
     sensitivity, specificity = rates(is_positive, found, threshold)
+    referred, cleared = counts_at(is_positive, found, threshold)
     return OperatingPoint(
         name=f"{aim[0]}-{100 * aim[1]:g}",
         threshold=threshold,
-        threshold_interval=(float(low[0]), float(high[0])),
+        threshold_interval=between,
         sensitivity=sensitivity,
-        sensitivity_interval=(float(low[1]), float(high[1])),
+        sensitivity_interval=share_interval(*referred),
         specificity=specificity,
-        specificity_interval=(float(low[2]), float(high[2])),
+        specificity_interval=share_interval(*cleared),
         positive_images=int(is_positive.sum()),
         negative_images=int((~is_positive).sum()),
     )
-
-
-def rates_interval(
-    positive: NDArray[np.bool_], scores: Floats, threshold: float, *, seed: int = 0
-) -> tuple[tuple[float, float], tuple[float, float]]:
-    """95% intervals of sensitivity and specificity at a given threshold; both kinds must be there."""
-    random = np.random.RandomState(seed)
-    drawn = []
-    for _ in range(RESAMPLES):
-        some, values = resample(positive, scores, stratify=positive, random_state=random)
-        drawn.append(rates(some, values, threshold))
-    low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
-    return (float(low[0]), float(high[0])), (float(low[1]), float(high[1]))
 
 
 def distribution(values: ArrayLike) -> Distribution | None:

@@ -45,7 +45,8 @@ def plot_learning_curves(history: Sequence[dict[str, Any]], file: Path) -> None:
 
 
 def plot_thresholds(rows: Sequence[Screening], point: OperatingPoint, prevalence: float, file: Path) -> None:
-    """Rates and predictive values, and people of 1,000, over the threshold; `point` is marked."""
+    """Rates and predictive values, and people of 1,000, over the threshold, with 95% intervals; `point` and
+    the interval of its threshold are marked."""
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     shares, people = figure.subplots(1, 2)
     thresholds = [row.threshold for row in rows]
@@ -56,11 +57,15 @@ def plot_thresholds(rows: Sequence[Screening], point: OperatingPoint, prevalence
         ("npv", "NPV"),
     ):
         values = [np.nan if getattr(row, name) is None else getattr(row, name) for row in rows]
-        shares.plot(thresholds, values, label=label)
+        (line,) = shares.plot(thresholds, values, label=label)
+        limits = np.array([getattr(row, f"{name}_interval") or (np.nan, np.nan) for row in rows]).T
+        shares.fill_between(thresholds, *limits, color=line.get_color(), alpha=0.12, linewidth=0)
     shares.set(xlabel="threshold on the score", ylim=(0, 1.02))
     shares.legend(loc="lower center")
     for name in ("referred", "missed"):
-        people.plot(thresholds, [getattr(row, name) for row in rows], label=name)
+        (line,) = people.plot(thresholds, [getattr(row, name) for row in rows], label=name)
+        limits = np.array([getattr(row, f"{name}_interval") for row in rows]).T
+        people.fill_between(thresholds, *limits, color=line.get_color(), alpha=0.12, linewidth=0)
     people.set(xlabel="threshold on the score", ylabel=f"of 1,000 people, prevalence {prevalence:.1%}")
     people.legend()
     for axes in (shares, people):

@@ -136,10 +136,10 @@
       const pictures = {};
       const add = (kind, url, label) => { if (url) pictures[kind] = { url, label }; };
       add("original", this.source.picture(row, "original"), "Original");
-      const map = [row.target ? `Overlay: ${row.target}` : "Overlay", row.layer, row.method].filter(Boolean).join(", ");
+      const map = [row.target ? `Overlay: ${explained(row)}` : "Overlay", row.layer, row.method].filter(Boolean).join(", ");
       add("overlay", this.source.picture(row, "overlay"), other ? `Run ${this.facts.run.id}, ${row.version}. ${map}` : map);
       if (other) {
-        add("beside", this.source.picture(other, "overlay"), `Run ${this.facts.other.run.id}, ${other.version}. Overlay: ${[other.target, other.layer, other.method].filter(Boolean).join(", ")}`);
+        add("beside", this.source.picture(other, "overlay"), `Run ${this.facts.other.run.id}, ${other.version}. Overlay: ${[explained(other), other.layer, other.method].filter(Boolean).join(", ")}`);
       }
       const failure = row.status === "failed" ? `Not explained (${xraycam.words(row.reason || "failed")}): ${row.error || ""}` : "";
       this.stage.show(pictures, [failure, this.source.missing(row)].filter(Boolean).join(" "));
@@ -227,6 +227,12 @@
     return name.length > 60 ? `…${name.slice(-59)}` : name;
   }
 
+  // All names of twelve findings would hide the layer behind them.
+  function explained(row) {
+    const names = (row.target || "").split(",");
+    return names.length > 3 ? `all ${names.length}` : names.join(", ");
+  }
+
   // What the ledger has of one image, as a table.
   xraycam.factsOf = function (row, facts) {
     const other = row.other;
@@ -241,13 +247,16 @@
     line("decision", (one) => one.decision && xraycam.decision(one.decision));
     line("score", (one) => xraycam.score(one.score));
     line("threshold", (one) => xraycam.score(one.threshold));
-    for (const name of facts.classes) line(`probability of ${name}`, (one) => xraycam.probability((one.probabilities || {})[name]));
+    const chance = (name) => (row.probabilities || {})[name] ?? -1;
+    // Of two classes the order is always the same; of many findings the most probable is looked for.
+    const names = facts.classes.length > 2 ? [...facts.classes].sort((a, b) => chance(b) - chance(a)) : facts.classes;
+    for (const name of names) line(`probability of ${name}`, (one) => xraycam.probability((one.probabilities || {})[name]));
     line("odd", (one) => one.odd && (one.odd.map(xraycam.words).join(", ") || "nothing"));
     line("heat in corners (chance 25%)", (one) => xraycam.percent(one.corner));
     line("heat at border (chance 44%)", (one) => xraycam.percent(one.border));
     line("heat in marked area", (one) => xraycam.percent(one.mask));
     line("map", (one) => one.blank && "blank: no positive evidence");
-    line("explained class", (one) => one.target);
+    line("explained class", explained);
     line("layer and method", (one) => one.layer && `${one.layer} ${one.method || ""}`);
     line("model", (one) => one.version);
     line("size", (one) => one.width && `${one.width} × ${one.height}`);
