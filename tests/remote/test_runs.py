@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from producer.cli import SOME_FAILED
+from tests.support.fault_runs import children, leased_chunks
 from tests.support.installation import Installation, draw_many, refused
 from tests.support.object_store import BUCKET, KEY_ID, SECRET_KEY, SESSION_TOKEN, ObjectStore
 from tests.support.servers import wait_until
@@ -111,6 +112,23 @@ def test_overlays_heatmaps_and_table_go_to_a_bucket_and_every_command_finds_them
     assert "12 done already" in made.xraycam("run", f"s3://{BUCKET}/in", "--heatmaps").stderr
     made.xraycam("runs", "delete", 1, "--overlays", "--yes")
     assert object_store.listed("overlays/") == []
+
+
+def test_a_chunk_is_begun_before_the_last_is_written_and_a_worker_killed_there_loses_none(
+    made: Installation, object_store: ObjectStore, tmp_path: Path
+) -> None:
+    upload(object_store, draw_many(tmp_path / "xrays", 80))
+    made.set(lease_timeout=5)
+    made.without_tensorflow(0.02)
+    running = made.start("run", f"s3://{BUCKET}/in", "--no-report", "--output", f"s3://{BUCKET}/overlays")
+    wait_until(lambda: len(leased_chunks(made)) > 1, 60, "two chunks held by one worker")
+    (child,) = children(made)
+    made.kill(child)
+    wait_until(lambda: running.poll() is not None, 120, "the run ends")
+    assert running.returncode == 0, made.logs()
+    assert made.counts() == {"images": 80, "done": 80}
+    written = {f"s3://{BUCKET}/{key}" for key in object_store.listed("overlays/") if key.endswith(".jpg")}
+    assert written == {row["overlay"] for row in predictions(made).values()}
 
 
 def test_overlays_below_the_images_are_not_taken_for_images(
