@@ -30,7 +30,10 @@ class RemoteArchive:
         self._mark = found.get("ETag")
         self.key = (str(self.file), str(self._mark), self.size)
         # Objects called as a member would be; they come first, as files do.
-        self.shadows = {found.path for found in RemoteFolder(f"{self.file}!", folder.deadline).list()}
+        # A web server has no such folders.
+        self.shadows: set[str] = set()
+        if not folder.is_web:
+            self.shadows |= {found.path for found in RemoteFolder(f"{self.file}!", folder.deadline).list()}
         self._cache = ReadAheadCache(_BLOCK, self._fetch, self.size)
         self._lock = threading.Lock()
 
@@ -47,7 +50,7 @@ class RemoteArchive:
     def _fetch(self, start: int, end: int) -> bytes:
         folder, shown = self.file.folder, printable(self.file)
         try:
-            if folder.scheme == "s3":
+            if folder.scheme == "s3" or folder.is_web:
                 return bytes(folder.ranged(self.file.path, str(self._mark), start, end))
             return bytes(call(folder.scheme, "cat_file", self.file.key, start=start, end=end))
         except Exception as error:

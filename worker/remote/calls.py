@@ -12,7 +12,7 @@ from typing import Any
 
 from worker.errors import ImageError, StorageError, XraycamError
 from worker.remote import s3_transfers
-from worker.remote.urls import EXTRAS, without_secrets
+from worker.remote.urls import EXTRAS, WEB, without_secrets
 
 # Of one request with its retries; below XRAYCAM_IMAGE_TIMEOUT, so that a storage that is away is waited for
 # before anything is taken for hung.
@@ -55,9 +55,10 @@ def begin(
                 written = await s3_transfers.write(files, *arguments)
                 if written:
                     return None
-            if method == "ranged":
+            if scheme == "s3" and method == "ranged":
                 return await s3_transfers.ranged(files, *arguments)
-            return await getattr(files, f"_{method}")(*arguments, **options)
+            name = method if method == "ranged" else f"_{method}"
+            return await getattr(files, name)(*arguments, **options)
 
     return asyncio.run_coroutine_threadsafe(bounded(), files.loop)
 
@@ -126,11 +127,11 @@ def cause(error: BaseException) -> str:
     if code == "NoSuchBucket":
         return "there is no such bucket; check the URL and the endpoint"
     if isinstance(error, FileNotFoundError):
-        return "there is no such bucket or prefix; check the URL"
+        return "there is nothing at that place (404); check the URL"
     if code in _OF_CREDENTIALS:
         return f"the credentials are not accepted ({code}); renew or correct them"
     if isinstance(error, PermissionError):
-        return "access is denied (403); check the credentials and the policy of the bucket"
+        return "access is denied (403); check the credentials and what they may do"
     if isinstance(error, TimeoutError):
         return "it does not answer in time"
     if isinstance(error, OSError) and error.errno in _BUSY:
@@ -163,6 +164,10 @@ def file_system(scheme: str, process: int) -> Any:  # connections do not outlive
         retries = {"mode": "standard", "max_attempts": 6}
         options = {"config_kwargs": {"retries": retries, "max_pool_connections": _CONNECTIONS}}
     try:
+        if scheme in WEB:
+            from worker.remote.web import WebFiles
+
+            return WebFiles(scheme, use_listings_cache=False)
         return fsspec.filesystem(scheme, use_listings_cache=False, **options)
     except ImportError:
         raise XraycamError(

@@ -16,7 +16,7 @@ from typing import Any
 from worker.errors import ImageError, XraycamError
 from worker.file_names import printable
 from worker.remote.calls import DEADLINE, as_image_error, begin, call, cause, transfer_seconds
-from worker.remote.urls import UNSAFE, check_url, is_safe_key, local_path
+from worker.remote.urls import UNSAFE, WEB, check_url, is_safe_key, local_path
 
 _LONGEST_UPLOAD = 3600.0
 _AT_ONCE = 64
@@ -42,6 +42,11 @@ class RemoteFolder:
         self.deadline = deadline
         self.opened: dict[str, Any] = {}  # archives, by path
         self.lock = threading.Lock()
+
+    @property
+    def is_web(self) -> bool:
+        """Whether it is a web server's, which is only read."""
+        return self.scheme in WEB
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.place}"
@@ -99,23 +104,43 @@ class RemoteFolder:
 
     def _folders(self) -> Iterator[Listed]:
         waiting = [self.place]
+        files: list[str]
         inside = self.place + "/"
         while waiting:
             folder = waiting.pop()
+            files = []
             for found in self._call("ls", folder, detail=True, refresh=True):
                 name = found["name"].lstrip("/")
                 if not name.startswith(inside):
                     continue
                 if found["type"] == "directory":
                     waiting.append(name)
+                elif self.is_web:
+                    files.append(name[len(inside) :])
                 else:
                     mark = found.get("etag") or found.get("ETag") or found.get("created")
                     yield _listed(name[len(inside) :], found["size"], str(mark))
+            if folder == self.place and self.is_web and not files and not waiting:
+                raise XraycamError(
+                    f"{printable(self)}: its page links nothing below it; name a folder whose page links its "
+                    "files"
+                )
+            yield from self._looked_at(files)
+
+    def _looked_at(self, paths: Iterable[str]) -> Iterator[Listed]:
+        """Files of a web server, whose listing tells no sizes; one that may not be read fails by itself."""
+        for path, info, error in self._each("info", paths):
+            if isinstance(error, (FileNotFoundError, PermissionError, ValueError)):
+                yield Listed(path, 0, 0)
+            elif error is not None:
+                raise error
+            else:
+                yield _listed(path, info["size"], info["ETag"])
 
     def missing(self, paths: Iterable[str]) -> Iterator[str]:
         """Those of which there is no object, as far as that can be said."""
         answers: bool | None = None
-        for path, error in self._each("info", paths):
+        for path, _, error in self._each("info", paths):
             if isinstance(error, FileNotFoundError):
                 answers = self.answers() if answers is None else answers
                 if answers:
@@ -135,7 +160,8 @@ class RemoteFolder:
         return found
 
     def ranged(self, path: str, mark: str, start: int, end: int) -> bytes:
-        """Bytes of an S3 object that still has this ETag; raises what the library does."""
+        """Bytes of an object of S3, or a file of a web server, that still has this mark; raises what the
+        library does."""
         key = f"{self.place}/{path}"
         found: bytes = call(self.scheme, "ranged", key, mark, start, end, seconds=self.deadline)
         return found
@@ -159,7 +185,7 @@ class RemoteFolder:
     def delete(self, paths: Iterable[str]) -> int:
         """Delete objects, which need not be there; how many. Raises XraycamError where one cannot be."""
         count = 0
-        for path, error in self._each("rm_file", paths):
+        for path, _, error in self._each("rm_file", paths):
             count += 1
             if error is not None and not isinstance(error, FileNotFoundError):
                 raise XraycamError(
@@ -167,8 +193,8 @@ class RemoteFolder:
                 ) from error
         return count
 
-    def _each(self, method: str, paths: Iterable[str]) -> Iterator[tuple[str, Exception | None]]:
-        """Call a method of the file system for each, several at once; how each call ended."""
+    def _each(self, method: str, paths: Iterable[str]) -> Iterator[tuple[str, Any, Exception | None]]:
+        """Call a method of the file system for each, several at once; what each call gave, or raised."""
         waiting: deque[tuple[str, Future[Any]]] = deque()
         remaining = iter(paths)
         while True:
@@ -179,7 +205,8 @@ class RemoteFolder:
             if not waiting:
                 return
             path, begun = waiting.popleft()
-            yield path, begun.exception()  # type: ignore[misc] # no BaseException comes out of a call
+            error = begun.exception()  # no BaseException comes out of a call
+            yield path, None if error else begun.result(), error  # type: ignore[misc]
 
     def _call(self, method: str, *arguments: Any, **options: Any) -> Any:
         return call(self.scheme, method, *arguments, seconds=self.deadline, **options)
