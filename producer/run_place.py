@@ -27,8 +27,9 @@ def check_place(place: Path | RemoteFolder) -> None:
     try:
         next(place.list(), None)
     except XraycamError as error:
-        # Who may write need not be allowed to list: writing tells.
-        if not isinstance(error.__cause__, PermissionError):
+        # Who may write need not be allowed to list; and an empty prefix is missing, but in S3. Writing tells.
+        unsure = PermissionError if place.scheme == "s3" else (PermissionError, FileNotFoundError)
+        if not isinstance(error.__cause__, unsure):
             raise
 
 

@@ -28,6 +28,10 @@ _OF_CREDENTIALS = {
     "RequestTimeTooSkewed", "SignatureDoesNotMatch", "TokenRefreshRequired", "InvalidClientTokenId",
 }  # fmt: skip
 _OF_BUCKET = {"NoSuchBucket", "AllAccessDisabled", "AccountProblem", "PermanentRedirect"}
+# An object in a tier that is not read at once; S3's name, and Azure's.
+_ARCHIVED = {"InvalidObjectState", "BlobArchived"}
+# Of HTTP, where no library has a better word: about the request for one object.
+_OF_OBJECT = {400, 404, 409, 410, 412, 416}
 _BUSY = {errno.EBUSY, errno.EIO, getattr(errno, "EREMOTEIO", errno.EIO)}
 _AWAY = (ConnectionError, TimeoutError)
 
@@ -80,7 +84,7 @@ def is_away(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError):
         return isinstance(error, _AWAY) or error.errno in _BUSY
-    return not isinstance(error, (ValueError, TypeError))
+    return not isinstance(error, (ValueError, TypeError)) and status_of(error) not in _OF_OBJECT
 
 
 def as_image_error(
@@ -103,6 +107,10 @@ def as_image_error(
         raise ImageError(
             "write-failed", f"{shown} cannot be written: {cause(error)}; give write access and retry"
         ) from error
+    if error_code(error) in _ARCHIVED:
+        raise ImageError(
+            "unreadable", f"{shown} is in an archive tier of the storage; restore it there and retry"
+        ) from None
     if missing:
         raise ImageError("missing", f"{shown} is no longer there; restore it and retry") from None
     if isinstance(error, PermissionError):
@@ -113,12 +121,20 @@ def as_image_error(
 
 
 def error_code(error: BaseException) -> str:
-    """What S3 calls it; empty for what has no such code."""
+    """What S3, or Azure, calls it; empty for what has no such code."""
     for one in (error, error.__cause__):
         response = getattr(one, "response", None)
         if isinstance(response, dict):
             return str(response.get("Error", {}).get("Code", ""))
+        if getattr(one, "error_code", None) is not None:
+            return str(getattr(one.error_code, "value", one.error_code))  # type: ignore[union-attr]
     return ""
+
+
+def status_of(error: BaseException) -> int | None:
+    """The status of HTTP that an error of azure or gcsfs carries."""
+    found = getattr(error, "status_code", None) or getattr(error, "code", None)
+    return int(found) if str(found).isdecimal() else None
 
 
 def cause(error: BaseException) -> str:
@@ -136,8 +152,8 @@ def cause(error: BaseException) -> str:
         return "it does not answer in time"
     if isinstance(error, OSError) and error.errno in _BUSY:
         return f"it is busy or has an error ({code or errno.errorcode.get(error.errno or 0, 'unknown')})"
-    lines = without_secrets(str(error)).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}"[:300] if lines else type(error).__name__
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {without_secrets(lines[0])}"[:300] if lines else type(error).__name__
 
 
 @lru_cache(maxsize=8)
@@ -145,7 +161,7 @@ def file_system(scheme: str, process: int) -> Any:  # connections do not outlive
     """fsspec's file system of a scheme. Raises XraycamError where its library is not installed."""
     import fsspec
 
-    # Their debug logs quote credentials.
+    # Their debug logs quote credentials, and their warnings are for programmers.
     for name in (
         "botocore",
         "aiobotocore",
@@ -158,7 +174,7 @@ def file_system(scheme: str, process: int) -> Any:  # connections do not outlive
         "google",
         "obstore",
     ):
-        logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger(name).setLevel(logging.ERROR)
     options: dict[str, Any] = {}
     if scheme == "s3":
         retries = {"mode": "standard", "max_attempts": 6}

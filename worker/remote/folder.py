@@ -15,11 +15,12 @@ from typing import Any
 
 from worker.errors import ImageError, XraycamError
 from worker.file_names import printable
-from worker.remote.calls import DEADLINE, as_image_error, begin, call, cause, transfer_seconds
+from worker.remote.calls import DEADLINE, as_image_error, begin, call, cause, status_of, transfer_seconds
 from worker.remote.urls import UNSAFE, WEB, check_url, is_safe_key, local_path
 
 _LONGEST_UPLOAD = 3600.0
 _AT_ONCE = 64
+_NO_RANGE = 416  # of HTTP
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class RemoteFolder:
         while waiting:
             folder = waiting.pop()
             files = []
-            for found in self._call("ls", folder, detail=True, refresh=True):
+            for found in self._ls(folder):
                 name = found["name"].lstrip("/")
                 if not name.startswith(inside):
                     continue
@@ -126,6 +127,17 @@ class RemoteFolder:
                     "files"
                 )
             yield from self._looked_at(files)
+
+    def _ls(self, folder: str) -> list[dict[str, Any]]:
+        """As fsspec's; without an error for a prefix that nothing has, if there is its bucket."""
+        try:
+            return self._call("ls", folder, detail=True, refresh=True)  # type: ignore[no-any-return]
+        except FileNotFoundError:
+            bucket, slash, _ = folder.partition("/")
+            if self.is_web or not slash:
+                raise
+            self._call("ls", bucket, detail=True, refresh=True)
+            return []
 
     def _looked_at(self, paths: Iterable[str]) -> Iterator[Listed]:
         """Files of a web server, whose listing tells no sizes; one that may not be read fails by itself."""
@@ -177,7 +189,7 @@ class RemoteFolder:
         """Write an object that must not be there. Raises FileExistsError, or XraycamError."""
         try:
             self._call("pipe_file", f"{self.place}/{path}", content, mode="create")
-        except FileExistsError:
+        except (FileExistsError, XraycamError):
             raise
         except Exception as error:
             raise XraycamError(f"{printable(self)} cannot be written to: {cause(error)}") from error
@@ -269,7 +281,8 @@ class RemotePath:
             if begun is not None and self.size is not None and len(content) > self.size:
                 content = self._fetch(max_bytes).result()  # it has grown since it was listed
         except Exception as error:
-            if not (isinstance(error, OSError) and error.errno == errno.EINVAL and self._is_empty()):
+            of_range = isinstance(error, OSError) and error.errno == errno.EINVAL
+            if not ((of_range or status_of(error) == _NO_RANGE) and self._is_empty()):
                 as_image_error(
                     error, shown, printable(self.folder), doing="read", answers=self.folder.answers
                 )
