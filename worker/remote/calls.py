@@ -134,7 +134,7 @@ def error_code(error: BaseException) -> str:
 def status_of(error: BaseException) -> int | None:
     """The status of HTTP that an error of azure or gcsfs carries."""
     found = getattr(error, "status_code", None) or getattr(error, "code", None)
-    return int(found) if str(found).isdecimal() else None
+    return int(str(found)) if str(found).isdecimal() else None
 
 
 def cause(error: BaseException) -> str:

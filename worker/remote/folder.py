@@ -128,7 +128,7 @@ class RemoteFolder:
                 )
             yield from self._looked_at(files)
 
-    def _ls(self, folder: str) -> list[dict[str, Any]]:
+    def _ls(self, folder: str) -> Iterable[dict[str, Any]]:
         """As fsspec's; without an error for a prefix that nothing has, if there is its bucket."""
         try:
             return self._call("ls", folder, detail=True, refresh=True)  # type: ignore[no-any-return]
