@@ -124,6 +124,14 @@ def remote_source(folder: RemoteFolder, path: str, size: int | None = None) -> R
     return RemoteMember(folder, path, size, archive=opened) if opened else folder.file(path, size)
 
 
+def archive_of(path: str) -> str | None:
+    """The archive that an image lies in if it is a member of one, by its name."""
+    at = path.find(SEPARATOR)
+    while at > 0 and not is_remote_archive(path[:at]):
+        at = path.find(SEPARATOR, at + 1)
+    return path[:at] if at > 0 else None
+
+
 def is_remote_archive(path: str) -> bool:
     """Whether an object is taken for an archive, by its name."""
     return has_archive_name(path) and not has_image_extension(path)
