@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from sqlalchemy import func, select
 
+from db.schema import images, results
 from producer.cli import SOME_FAILED
 from tests.support.fault_runs import children, leased_chunks
 from tests.support.installation import Installation, draw_many, refused
@@ -129,6 +131,27 @@ def test_a_chunk_is_begun_before_the_last_is_written_and_a_worker_killed_there_l
     assert made.counts() == {"images": 80, "done": 80}
     written = {f"s3://{BUCKET}/{key}" for key in object_store.listed("overlays/") if key.endswith(".jpg")}
     assert written == {row["overlay"] for row in predictions(made).values()}
+
+
+def test_a_worker_told_to_stop_begins_no_other_chunk(
+    distributed: Installation, object_store: ObjectStore, tmp_path: Path
+) -> None:
+    upload(object_store, draw_many(tmp_path / "xrays", 300))
+    distributed.environment |= object_store.environment
+    distributed.set(chunk_size=8, shutdown_grace_period=20, output=f"s3://{BUCKET}/overlays")
+    distributed.without_tensorflow(0.05)
+    worker = distributed.start("worker")
+    distributed.xraycam("enqueue", f"s3://{BUCKET}/in")
+    wait_until(lambda: len(leased_chunks(distributed)) > 1, 60, "two chunks held by one worker")
+    worker.terminate()
+    assert worker.wait(60) == 0
+    assert "does not end" not in distributed.logs()
+    assert 0 < distributed.counts()["done"] < 200
+    with distributed.ledger.read() as connection:
+        begun = connection.execute(
+            select(func.count()).where(images.c.attempts > 0, ~images.c.id.in_(select(results.c.image_id)))
+        ).scalar_one()
+    assert begun == 0, "what was begun was finished"
 
 
 def test_overlays_below_the_images_are_not_taken_for_images(
