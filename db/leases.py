@@ -95,6 +95,45 @@ def lease_chunk(
     return Lease(run, number, pending, model)
 
 
+def lease_following(
+    connection: Connection, lease: Lease, held: Sequence[int], owner: str, seconds: float
+) -> Lease | None:
+    """Lease the next chunk of the same run while the chunks `held` are still being worked on.
+
+    That is one which nobody has begun, or one that is ours from an attempt that died. None: there is none, or
+    chunks of another run wait, whose turn the queue decides. Its message, when it comes, does nothing.
+    """
+    if _others_wait(connection, lease.run_id):
+        return None
+    untouched = _waits() & (chunks.c.leases == 0) & (chunks.c.number > lease.number)
+    number = connection.execute(
+        select(chunks.c.number)
+        .where(
+            chunks.c.run_id == lease.run_id,
+            chunks.c.finished_at.is_(None),
+            chunks.c.number.not_in(held),
+            or_(untouched, chunks.c.owner == owner),
+        )
+        .order_by(chunks.c.number)
+        .limit(1)
+        .with_for_update(skip_locked=True)  # of Postgres; SQLite has one writer
+    ).scalar()
+    if number is None:
+        return None
+    found = lease_chunk(connection, lease.run_id, number, owner, seconds)
+    return found if isinstance(found, Lease) else None
+
+
+def _others_wait(connection: Connection, run_id: int) -> bool:
+    waiting = select(chunks.c.number).where(chunks.c.run_id == runs.c.id, _waits()).exists()
+    others = select(runs.c.id).where(runs.c.state == OPEN, runs.c.id != run_id, waiting)
+    return connection.execute(others.limit(1)).first() is not None
+
+
+def _waits() -> ColumnElement[bool]:
+    return chunks.c.finished_at.is_(None) & chunks.c.owner.is_(None) & chunks.c.published_at.is_not(None)
+
+
 def _refusal(connection: Connection, of_chunk: ColumnElement[bool]) -> LeaseDenied:
     row = connection.execute(
         select(chunks.c.finished_at, runs.c.state).join(runs, runs.c.id == chunks.c.run_id).where(of_chunk)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import stat
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from db.gone_files import IdSet, images_between
 from db.ledger import Ledger
-from worker.errors import ImageError
+from worker.errors import ImageError, XraycamError
 from worker.file_names import unescape_path
-from worker.images.archive import list_members, split_member_path
+from worker.images.archive import SEPARATOR, list_members, split_member_path
+from worker.images.remote_archive import archive_of, open_remote
 from worker.remote.folder import RemoteFolder
 from worker.remote.urls import is_remote
 
@@ -36,12 +37,32 @@ def gone_images(ledger: Ledger, run_id: int, root: str, seen: IdSet, last: int) 
             return
         unseen = {path: key for key, path in found if key not in seen}
         if remote is not None:
-            gone = [unseen[path] for path in remote.missing(unseen)]
+            gone = [unseen[path] for path in _gone_objects(remote, unseen)]
         else:
             gone = [key for path, key in unseen.items() if _is_gone(root, path, archives)]
         if gone:
             yield gone
         after = found[-1][0]
+
+
+def _gone_objects(folder: RemoteFolder, paths: Collection[str]) -> Iterator[str]:
+    by_archive: dict[str, list[str]] = {}
+    for path in paths:
+        by_archive.setdefault(archive_of(path) or "", []).append(path)
+    yield from folder.missing(by_archive.pop("", ()))
+    for archive, members in by_archive.items():
+        try:
+            opened = open_remote(folder, archive)
+            names = None if opened is None else {member.name for member in list_members(opened, archive)}
+        except XraycamError:
+            continue  # it is there, as far as can be said
+        finally:
+            folder.opened.pop(archive, None)
+        if names is None:
+            names = set() if list(folder.missing([archive])) else None
+        if names is not None:
+            inside = len(archive) + len(SEPARATOR)
+            yield from folder.missing([path for path in members if path[inside:] not in names])
 
 
 class _MemberNames:

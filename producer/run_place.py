@@ -8,6 +8,7 @@ from pathlib import Path
 from db.runs import Run
 from producer.session import check_output_dir, ensure_output_dir
 from worker.errors import XraycamError
+from worker.file_names import printable
 from worker.remote.folder import RemoteFolder, place_of
 
 # The object that makes a prefix a run's own, as its folder is on a disk.
@@ -19,11 +20,16 @@ def check_place(place: Path | RemoteFolder) -> None:
     if isinstance(place, Path):
         check_output_dir(place)
         return
+    if place.is_web:
+        raise XraycamError(
+            f"--output {printable(place)}: a web server is only read; name a folder, or s3://BUCKET/PREFIX"
+        )
     try:
         next(place.list(), None)
     except XraycamError as error:
-        # Who may write need not be allowed to list: writing tells.
-        if not isinstance(error.__cause__, PermissionError):
+        # Who may write need not be allowed to list; and an empty prefix is missing, but in S3. Writing tells.
+        unsure = PermissionError if place.scheme == "s3" else (PermissionError, FileNotFoundError)
+        if not isinstance(error.__cause__, unsure):
             raise
 
 

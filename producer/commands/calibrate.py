@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from producer.places import LocalPath
+
 if TYPE_CHECKING:
     from producer.session import Session
     from producer.tables import Table
@@ -18,7 +20,7 @@ _SITE = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
 
 
 @click.command("calibrate")
-@click.argument("dataset", type=click.Path(path_type=Path))
+@click.argument("dataset", type=LocalPath(path_type=Path))
 @click.option("--model", help="Model version; without it the current one.")
 @click.option(
     "--sensitivity",
@@ -36,16 +38,14 @@ _SITE = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
 @click.option("--check", is_flag=True, help="Measure the site's saved threshold here; choose and save none.")
 @click.option(
     "--groups",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=LocalPath(path_type=Path, dir_okay=False),
     metavar="FILE.csv",
     help="Columns path and device, age or sex: measures each subgroup.",
 )
 @click.option(
-    "--images", type=click.Path(path_type=Path), help="The folder that the paths in a CSV file are from."
+    "--images", type=LocalPath(path_type=Path), help="The folder that the paths in a CSV file are from."
 )
-@click.option(
-    "--output", type=click.Path(path_type=Path, file_okay=False), help="Folder for tables and plot."
-)
+@click.option("--output", type=LocalPath(path_type=Path, file_okay=False), help="Folder for tables and plot.")
 def calibrate_command(
     dataset: Path,
     model: str | None,

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from producer.places import LocalPath
 from worker.counted_words import counted
 
 
 @click.command("preview")
-@click.argument("dataset", type=click.Path(path_type=Path))
+@click.argument("dataset", type=LocalPath(path_type=Path))
 @click.option(
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=LocalPath(path_type=Path, dir_okay=False),
     default="preview.png",
     show_default=True,
     help="PNG file to write.",
@@ -36,7 +37,7 @@ from worker.counted_words import counted
 @click.option("--count", type=click.IntRange(1, 20), default=6, show_default=True, help="Samples per class.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Draws other samples.")
 @click.option(
-    "--images", type=click.Path(path_type=Path), help="The folder that the paths in a CSV file are from."
+    "--images", type=LocalPath(path_type=Path), help="The folder that the paths in a CSV file are from."
 )
 def preview_command(
     dataset: Path,
@@ -91,13 +92,13 @@ if TYPE_CHECKING:
 
 
 @click.command("evaluate")
-@click.argument("dataset", type=click.Path(path_type=Path))
+@click.argument("dataset", type=LocalPath(path_type=Path))
 @click.option("--model", help="Model version; without it the current one.")
 @click.option(
-    "--output", type=click.Path(path_type=Path, file_okay=False), help="Folder for figures and pictures."
+    "--output", type=LocalPath(path_type=Path, file_okay=False), help="Folder for figures and pictures."
 )
 @click.option(
-    "--images", type=click.Path(path_type=Path), help="The folder that the paths in a CSV file are from."
+    "--images", type=LocalPath(path_type=Path), help="The folder that the paths in a CSV file are from."
 )
 def evaluate_command(dataset: Path, model: str | None, output: Path | None, images: Path | None) -> None:
     """Measure a model version on DATASET, a folder with one sub-folder of images per class, or a CSV file.

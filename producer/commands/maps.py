@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from producer.overlay_side_argument import OverlaySide
+from producer.places import LocalPath
 from worker.counted_words import counted
 from worker.explain.names import AUTO, COLORMAPS, METHODS
 
@@ -28,12 +29,12 @@ LEAST_IMAGES = 8
 @click.option(
     "--rank",
     "dataset",
-    type=click.Path(path_type=Path),
+    type=LocalPath(path_type=Path),
     help="Measure which layer and method say best where the score comes from, on a folder of images.",
 )
 @click.option(
     "--masks",
-    type=click.Path(path_type=Path),
+    type=LocalPath(path_type=Path),
     help="With --rank: marked areas, as a folder of masks named as the images or as a JSON file.",
 )
 @click.option(
@@ -50,7 +51,7 @@ LEAST_IMAGES = 8
 )  # fmt: skip
 @click.option(
     "--output",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=LocalPath(path_type=Path, file_okay=False),
     help="With --rank: folder for metrics and plot.",
 )
 def layers_command(
@@ -194,7 +195,7 @@ def _version(session: Session, name: str | None, layers: Sequence[str]) -> tuple
 
 
 @click.command("compare")
-@click.argument("source", metavar="IMAGE|FOLDER", type=click.Path(path_type=Path))
+@click.argument("source", metavar="IMAGE|FOLDER", type=LocalPath(path_type=Path))
 @click.option(
     "--layer", "layers", multiple=True, help="Layer, a column; repeatable. Without it, the default."
 )
@@ -226,7 +227,7 @@ def _version(session: Session, name: str | None, layers: Sequence[str]) -> tuple
 @click.option(
     "--limit", type=click.IntRange(1), default=20, show_default=True, help="Maximum images of FOLDER."
 )
-@click.option("--output", type=click.Path(path_type=Path, file_okay=False), help="Folder for the pictures.")
+@click.option("--output", type=LocalPath(path_type=Path, file_okay=False), help="Folder for the pictures.")
 def compare_command(
     source: Path, layers: tuple[str, ...], methods: tuple[str, ...], model: str | None, target: str,
     colormap: str, opacity: float, overlay_side: int | str, limit: int, output: Path | None,
@@ -278,7 +279,7 @@ def compare_command(
 
 
 @click.command("sanity")
-@click.argument("dataset", type=click.Path(path_type=Path), required=False)
+@click.argument("dataset", type=LocalPath(path_type=Path), required=False)
 @click.option("--model", help="Model version; default: the current one.")
 @click.option("--layer", help="Layer; without it, the model's default.")
 @click.option("--method", type=click.Choice(METHODS), help="Method; without it, the model's default.")
@@ -286,7 +287,7 @@ def compare_command(
     "--images", type=click.IntRange(LEAST_IMAGES), default=32, show_default=True, help="Number of images."
 )
 @click.option(
-    "--output", type=click.Path(path_type=Path, file_okay=False), help="Folder for metrics and plot."
+    "--output", type=LocalPath(path_type=Path, file_okay=False), help="Folder for metrics and plot."
 )
 def sanity_command(
     dataset: Path | None, model: str | None, layer: str | None, method: str | None, images: int,

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from producer.places import LocalPath
+
 if TYPE_CHECKING:
     from producer.session import Session
     from worker.model.store import ModelStore
@@ -85,7 +87,7 @@ def rollback() -> None:
 
 
 @models_command.command("import")
-@click.argument("path", metavar="PATH", type=click.Path(path_type=Path))
+@click.argument("path", metavar="PATH", type=LocalPath(path_type=Path))
 @click.option(
     "--classes", help="For a Keras file: what its outputs stand for, in order: Normal,Tuberculosis."
 )
@@ -245,7 +247,7 @@ def delete(version: str, yes: bool) -> None:
 
 @models_command.command("export")
 @click.argument("version")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=LocalPath(path_type=Path))
 def export(version: str, folder: Path) -> None:
     """Copy VERSION to FOLDER/VERSION, for another installation to import."""
     import shutil

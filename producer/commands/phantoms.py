@@ -6,12 +6,14 @@ from pathlib import Path
 
 import click
 
+from producer.places import LocalPath
+
 
 @click.command(
     "phantoms",
     epilog="Example:  xraycam phantoms xraycam-samples --count 24 && xraycam run xraycam-samples",
 )
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=LocalPath(path_type=Path))
 @click.option(
     "--count", default=24, show_default=True, help="How many pictures; every second one has lesions."
 )

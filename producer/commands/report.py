@@ -6,11 +6,13 @@ from pathlib import Path
 
 import click
 
+from producer.places import LocalPath
+
 
 @click.command("report")
 @click.argument("run", type=int, required=False)
 @click.option("--with", "other", type=int, help="Compare with this run of the same folder, side by side.")
-@click.option("--output", type=click.Path(path_type=Path), help="Folder for the report.")
+@click.option("--output", type=LocalPath(path_type=Path), help="Folder for the report.")
 @click.option(
     "--limit",
     type=click.IntRange(1, 20_000),

@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from producer.places import LocalPath
 from worker.explain.names import COLORMAPS
 from worker.processors import usable_processors
 
@@ -66,7 +67,7 @@ TABLE_ROWS = 50
     metavar="A,B,...",
     help="Only these columns, in this order; probabilities.CLASS is the probability of one class.",
 )
-@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="File to write to.")
+@click.option("--output", type=LocalPath(path_type=Path, dir_okay=False), help="File to write to.")
 @click.option(
     "--per",
     type=click.Choice(["image", "study", "patient"]),

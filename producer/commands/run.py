@@ -11,7 +11,7 @@ import click
 from producer.commands.workers import batch_size_option
 from producer.duration_argument import Duration
 from producer.overlay_side_argument import OverlaySide
-from producer.places import FolderOrUrl, OutputPlace
+from producer.places import FolderOrUrl, LocalPath, OutputPlace
 from worker.counted_words import counted
 from worker.explain.names import AUTO, COLORMAPS, METHODS, OUTPUT_FORMATS, SCALES, USUAL_SIDE
 from worker.images.dicom import ACCEPTABLE
@@ -54,7 +54,7 @@ _OPTIONS = (
     click.option("--target", default=AUTO, show_default=True,
                  help="Class whose score is explained: 'predicted', 'all' for a map of each, or a class by "
                  "name. 'auto': the model's positive class, the predicted one where it names none."),
-    click.option("--masks", type=click.Path(path_type=Path),
+    click.option("--masks", type=LocalPath(path_type=Path),
                  help="Marked areas, lungs or lesions: a folder of masks named as the images, or a JSON "
                  "file; the share of heat inside goes into the results."),
     click.option("--colormap", type=click.Choice(COLORMAPS), default="inferno", show_default=True,

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
+from producer.places import LocalPath
+
 
 @click.command("samples", epilog="Example:  xraycam samples xraycam-samples && xraycam run xraycam-samples")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=LocalPath(path_type=Path))
 def samples_command(folder: Path) -> None:
     """Copy a dozen real chest X-rays into FOLDER: six normal, six with tuberculosis.
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from producer.places import LocalPath
+
 
 @click.command("serve")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Bind address.")
@@ -97,7 +99,7 @@ def serve_command(
 @click.argument("run", type=int, required=False)
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=LocalPath(path_type=Path),
     required=True,
     help="A new folder, with a sub-folder of links for each class; or a file .csv.",
 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from producer.places import LocalPath
 from worker.counted_words import counted
 from worker.model.architectures import ARCHITECTURES
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command("train")
-@click.argument("dataset", type=click.Path(path_type=Path), required=False)
+@click.argument("dataset", type=LocalPath(path_type=Path), required=False)
 @click.option(
     "--recipe",
     default="default",
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     "is done without it, 'none' not at all, else a pattern that finds the patient in a file's name.",
 )
 @click.option(
-    "--images", type=click.Path(path_type=Path), help="The folder that the paths in a CSV file are from."
+    "--images", type=LocalPath(path_type=Path), help="The folder that the paths in a CSV file are from."
 )
 @click.option(
     "--findings",
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
     help="Sub-folders are findings, which an image may have several of: it then lies in each.",
 )
 @click.option(
-    "--test", type=click.Path(path_type=Path), help="Another labelled folder or CSV file to measure on."
+    "--test", type=LocalPath(path_type=Path), help="Another labelled folder or CSV file to measure on."
 )
 @click.option(
     "--promote",

@@ -13,6 +13,7 @@ from db.leases import (
     LeaseDenied,
     increment_attempts,
     lease_chunk,
+    lease_following,
     mark_published,
     record_results,
     release_lease,
@@ -176,3 +177,34 @@ def test_unfinished_chunks_are_listed_in_batches_in_order(ledger: Ledger) -> Non
     with ledger.read() as connection:
         sent = connection.execute(select(chunks.c.number).where(chunks.c.published_at.is_not(None)))
         assert sorted(sent.scalars()) == [1, 2]
+
+
+def following(ledger: Ledger, held: Lease, *also: int, owner: str = "one") -> int | None:
+    found = ledger.write(lease_following, held, [held.number, *also], owner, 60.0)
+    return None if found is None else found.number
+
+
+def test_the_following_chunk_is_one_that_was_sent_and_that_nobody_began(
+    ledger: Ledger, run_of_ten: Run
+) -> None:
+    held = lease(ledger, run_of_ten, 1)
+    assert following(ledger, held) is None, "none was sent"
+    ledger.write(mark_published, run_of_ten.id, [1, 2, 3])
+    lease(ledger, run_of_ten, 2, "two")
+    assert following(ledger, held) == 3
+    assert following(ledger, held, 3) is None
+    end_lease(ledger, 2)
+    assert following(ledger, held, 3) is None, "its images were begun: they are done one by one"
+    assert following(ledger, held) == 3, "ours, from an attempt that died"
+
+
+def test_no_chunk_follows_in_a_run_that_ended_or_while_another_waits(ledger: Ledger, run_of_ten: Run) -> None:
+    ledger.write(mark_published, run_of_ten.id, [1, 2, 3])
+    held = lease(ledger, run_of_ten, 1)
+    other, _ = take(ledger, some_files(4), root="/other")
+    ledger.write(mark_published, other.id, [1])
+    assert following(ledger, held) is None
+    lease(ledger, other, 1, "two")
+    assert following(ledger, held) == 2
+    ledger.write(set_state, run_of_ten.id, CANCELLED)
+    assert following(ledger, held, 2) is None

@@ -22,6 +22,9 @@ is, not more.
 |---|---|---|
 """
 
+# What is held elsewhere.
+FOOTING = Path(__file__).with_name("remote_faults.md").read_text(encoding="utf-8")
+
 _noted: dict[str, tuple[str, str]] = {}
 
 
@@ -59,6 +62,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     lines = [f"| {fault} | {happens} | {recovered} |" for fault, (happens, recovered) in _noted.items()]
     file = config.getoption("--faults-table", None)
     if file is not None:
-        file.write_text(HEADING + "\n".join(lines) + "\n", encoding="utf-8")
+        file.write_text(HEADING + "\n".join(lines) + "\n\n" + FOOTING, encoding="utf-8")
     terminalreporter.section("faults and recovery")
     terminalreporter.write_line("\n".join(lines))

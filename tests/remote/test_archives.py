@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
+from producer.gone_files import _gone_objects
 from producer.scan import Folder, ScanCounts, scan
 from tests.support.object_store import BUCKET, ObjectStore
 from worker.errors import ImageError, StorageError
@@ -114,3 +115,12 @@ def test_an_archive_of_a_storage_that_is_away_is_waited_for(object_store: Object
     object_store.heal()
     object_store.cut("box.zip", times=2, method="GET")
     assert remote_source(folder(), "box.zip!/a.png").read(100) == b"member"
+
+
+def test_members_are_gone_only_where_their_archive_can_be_listed(object_store: ObjectStore) -> None:
+    object_store.put("in/box.zip", zipped({"a.png": b"member", "b.png": b"other"}))
+    object_store.put("in/x.png", b"object")
+    known = ["box.zip!/a.png", "box.zip!/c.png", "x.png", "y.png", "none.zip!/a.png"]
+    assert sorted(_gone_objects(folder(), known)) == ["box.zip!/c.png", "none.zip!/a.png", "y.png"]
+    object_store.fail(403, "box.zip")
+    assert sorted(_gone_objects(folder(), known)) == ["none.zip!/a.png", "y.png"]

@@ -9,6 +9,7 @@ import pytest
 from tests.support.object_store import BUCKET, ObjectStore
 from worker.errors import ImageError, StorageError, XraycamError
 from worker.remote import read_ahead
+from worker.remote.calls import as_image_error
 from worker.remote.folder import RemoteFolder, RemotePath, place_of
 from worker.remote.urls import is_safe_key, refuse_url, without_secrets
 
@@ -166,6 +167,9 @@ def test_other_file_systems_are_listed_folder_by_folder() -> None:
     assert place.file("deep/b.png").read(100) == b"content"
     place.file("c.jpg").write(b"overlay")
     assert files.cat_file("/box/x/c.jpg") == b"overlay"
+    assert list(RemoteFolder("memory://box/none").list()) == [], "as in S3, so that it can be an output"
+    with pytest.raises(XraycamError, match="cannot be listed"):
+        next(RemoteFolder("memory://no-box/none").list())
     assert place.delete(["c.jpg", "not-there"]) == 2
     assert list(place.missing(["a.png", "c.jpg"])) == ["c.jpg"]
 
@@ -250,3 +254,38 @@ def test_where_a_folder_is_needed_a_url_is_refused(given: Path | str) -> None:
 def test_no_url_in_a_text_keeps_its_secrets() -> None:
     said = without_secrets('Could not connect to "http://me:pw@host:9000/b/k?X-Amz-Signature=pw": refused')
     assert said == 'Could not connect to "http://host:9000/b/k": refused'
+
+
+def test_an_object_in_an_archive_tier_says_so(object_store: ObjectStore) -> None:
+    object_store.client.put_object(Bucket=BUCKET, Key="in/a.png", Body=b"x", StorageClass="GLACIER")
+    (listed,) = folder().list()
+    with pytest.raises(ImageError, match="is in an archive tier of the storage; restore it") as refused:
+        folder().file("a.png", listed.size).read(1000)
+    assert refused.value.reason == "unreadable"
+
+
+class _HttpError(Exception):
+    """As Azure's, whose text has several lines."""
+
+    def __init__(self, status: int, code: str) -> None:
+        super().__init__(f"{code}\nRequestId: 1")
+        self.status_code, self.error_code = status, code
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "says"),
+    [
+        (_HttpError(416, "InvalidRange"), ImageError, "cannot be read: _HttpError: InvalidRange"),
+        (_HttpError(409, "BlobArchived"), ImageError, "archive tier"),
+        (_HttpError(403, "AuthenticationFailed"), StorageError, "AuthenticationFailed; the run continues"),
+        (_HttpError(503, "ServerBusy"), StorageError, "ServerBusy; the run continues"),
+    ],
+)
+def test_errors_of_other_libraries_are_of_one_object_or_of_all(
+    error: Exception, kind: type[Exception], says: str
+) -> None:
+    with pytest.raises(kind) as raised:
+        as_image_error(error, "az://box/a.png", "az://box", doing="read", answers=lambda: True)
+    assert says in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert "RequestId" not in str(raised.value)

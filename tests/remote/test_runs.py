@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from sqlalchemy import func, select
 
+from db.schema import images, results
 from producer.cli import SOME_FAILED
+from tests.support.fault_runs import children, leased_chunks
 from tests.support.installation import Installation, draw_many, refused
 from tests.support.object_store import BUCKET, KEY_ID, SECRET_KEY, SESSION_TOKEN, ObjectStore
 from tests.support.servers import wait_until
@@ -111,6 +114,44 @@ def test_overlays_heatmaps_and_table_go_to_a_bucket_and_every_command_finds_them
     assert "12 done already" in made.xraycam("run", f"s3://{BUCKET}/in", "--heatmaps").stderr
     made.xraycam("runs", "delete", 1, "--overlays", "--yes")
     assert object_store.listed("overlays/") == []
+
+
+def test_a_chunk_is_begun_before_the_last_is_written_and_a_worker_killed_there_loses_none(
+    made: Installation, object_store: ObjectStore, tmp_path: Path
+) -> None:
+    upload(object_store, draw_many(tmp_path / "xrays", 80))
+    made.set(lease_timeout=5)
+    made.without_tensorflow(0.02)
+    running = made.start("run", f"s3://{BUCKET}/in", "--no-report", "--output", f"s3://{BUCKET}/overlays")
+    wait_until(lambda: len(leased_chunks(made)) > 1, 60, "two chunks held by one worker")
+    (child,) = children(made)
+    made.kill(child)
+    wait_until(lambda: running.poll() is not None, 120, "the run ends")
+    assert running.returncode == 0, made.logs()
+    assert made.counts() == {"images": 80, "done": 80}
+    written = {f"s3://{BUCKET}/{key}" for key in object_store.listed("overlays/") if key.endswith(".jpg")}
+    assert written == {row["overlay"] for row in predictions(made).values()}
+
+
+def test_a_worker_told_to_stop_begins_no_other_chunk(
+    distributed: Installation, object_store: ObjectStore, tmp_path: Path
+) -> None:
+    upload(object_store, draw_many(tmp_path / "xrays", 300))
+    distributed.environment |= object_store.environment
+    distributed.set(chunk_size=8, shutdown_grace_period=20, output=f"s3://{BUCKET}/overlays")
+    distributed.without_tensorflow(0.05)
+    worker = distributed.start("worker")
+    distributed.xraycam("enqueue", f"s3://{BUCKET}/in")
+    wait_until(lambda: len(leased_chunks(distributed)) > 1, 60, "two chunks held by one worker")
+    worker.terminate()
+    assert worker.wait(60) == 0
+    assert "does not end" not in distributed.logs()
+    assert 0 < distributed.counts()["done"] < 200
+    with distributed.ledger.read() as connection:
+        begun = connection.execute(
+            select(func.count()).where(images.c.attempts > 0, ~images.c.id.in_(select(results.c.image_id)))
+        ).scalar_one()
+    assert begun == 0, "what was begun was finished"
 
 
 def test_overlays_below_the_images_are_not_taken_for_images(

@@ -154,10 +154,12 @@ class Pipeline:
         items: Iterable[ImageTask],
         options: ExplainOptions,
         progress: Callable[[], None] | None = None,
+        following: Callable[[], Iterable[ImageTask] | None] | None = None,
     ) -> Iterator[ImageResult]:
         """Explain `items`, which are taken as they are needed; exactly one outcome for each, in any order.
 
-        A file that fails takes no other with it. `progress` is called after every batch. Raises StorageError
+        A file that fails takes no other with it. `progress` is called after every batch, `following` for more
+        items when those before are nearly all being read, until it returns None. Raises StorageError
         when a whole folder cannot be read or written now, ModelError for a class in `options.target`
         that the model does not know, XraycamError for marked areas that cannot be read, and whatever the
         explainer raises.
@@ -169,7 +171,7 @@ class Pipeline:
             self._feed.begin(job.for_other_process())
         wanted = explainer.batch_size or self.batch_size
         batch_size = 1 if explainer.needs_per_channel_passes else wanted
-        waiting = read_ahead(items, self._limits.max_bytes)
+        waiting = read_ahead(items, self._limits.max_bytes, following=following)
         reading: deque[_Pending] = deque()
         rendering: deque[_Pending] = deque()
         writing: deque[_Drawn] = deque()

@@ -30,7 +30,10 @@ class RemoteArchive:
         self._mark = found.get("ETag")
         self.key = (str(self.file), str(self._mark), self.size)
         # Objects called as a member would be; they come first, as files do.
-        self.shadows = {found.path for found in RemoteFolder(f"{self.file}!", folder.deadline).list()}
+        # A web server has no such folders.
+        self.shadows: set[str] = set()
+        if not folder.is_web:
+            self.shadows |= {found.path for found in RemoteFolder(f"{self.file}!", folder.deadline).list()}
         self._cache = ReadAheadCache(_BLOCK, self._fetch, self.size)
         self._lock = threading.Lock()
 
@@ -47,7 +50,7 @@ class RemoteArchive:
     def _fetch(self, start: int, end: int) -> bytes:
         folder, shown = self.file.folder, printable(self.file)
         try:
-            if folder.scheme == "s3":
+            if folder.scheme == "s3" or folder.is_web:
                 return bytes(folder.ranged(self.file.path, str(self._mark), start, end))
             return bytes(call(folder.scheme, "cat_file", self.file.key, start=start, end=end))
         except Exception as error:
@@ -119,6 +122,14 @@ def remote_source(folder: RemoteFolder, path: str, size: int | None = None) -> R
         at = path.find(SEPARATOR, at + 1)
     opened = open_remote(folder, path) if is_remote_archive(path) else None
     return RemoteMember(folder, path, size, archive=opened) if opened else folder.file(path, size)
+
+
+def archive_of(path: str) -> str | None:
+    """The archive that an image lies in if it is a member of one, by its name."""
+    at = path.find(SEPARATOR)
+    while at > 0 and not is_remote_archive(path[:at]):
+        at = path.find(SEPARATOR, at + 1)
+    return path[:at] if at > 0 else None
 
 
 def is_remote_archive(path: str) -> bool:

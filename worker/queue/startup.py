@@ -9,6 +9,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+from typing import Any
+
+from celery.signals import worker_shutting_down
 
 # A worker process that ends with this status never came so far as to take work (EX_CONFIG of sysexits.h).
 CANNOT_START = 78
@@ -17,6 +20,8 @@ _STARTS_ALLOWED = 3
 # Made when the main process imports this module, so that the children it forks share it.
 _starts = multiprocessing.get_context("fork").Value("i", 0)
 _gave_up = multiprocessing.get_context("fork").Event()
+# Without a lock, in which a child that is killed would leave the main process.
+_shutting_down = multiprocessing.get_context("fork").RawValue("i", 0)
 
 
 class WorkerBroken(Exception):
@@ -39,6 +44,16 @@ def end_worker() -> None:
     """From the child: have the whole worker end, with status CANNOT_START."""
     _gave_up.set()
     os.kill(os.getppid(), signal.SIGTERM)
+
+
+@worker_shutting_down.connect
+def _note_shutdown(**_: Any) -> None:
+    _shutting_down.value = 1
+
+
+def is_shutting_down() -> bool:
+    """Whether this worker was told to end, so that no more work may be begun than it has."""
+    return bool(_shutting_down.value)
 
 
 def gave_up() -> bool:

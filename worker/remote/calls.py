@@ -12,7 +12,7 @@ from typing import Any
 
 from worker.errors import ImageError, StorageError, XraycamError
 from worker.remote import s3_transfers
-from worker.remote.urls import EXTRAS, without_secrets
+from worker.remote.urls import EXTRAS, WEB, without_secrets
 
 # Of one request with its retries; below XRAYCAM_IMAGE_TIMEOUT, so that a storage that is away is waited for
 # before anything is taken for hung.
@@ -28,6 +28,10 @@ _OF_CREDENTIALS = {
     "RequestTimeTooSkewed", "SignatureDoesNotMatch", "TokenRefreshRequired", "InvalidClientTokenId",
 }  # fmt: skip
 _OF_BUCKET = {"NoSuchBucket", "AllAccessDisabled", "AccountProblem", "PermanentRedirect"}
+# An object in a tier that is not read at once; S3's name, and Azure's.
+_ARCHIVED = {"InvalidObjectState", "BlobArchived"}
+# Of HTTP, where no library has a better word: about the request for one object.
+_OF_OBJECT = {400, 404, 409, 410, 412, 416}
 _BUSY = {errno.EBUSY, errno.EIO, getattr(errno, "EREMOTEIO", errno.EIO)}
 _AWAY = (ConnectionError, TimeoutError)
 
@@ -55,9 +59,10 @@ def begin(
                 written = await s3_transfers.write(files, *arguments)
                 if written:
                     return None
-            if method == "ranged":
+            if scheme == "s3" and method == "ranged":
                 return await s3_transfers.ranged(files, *arguments)
-            return await getattr(files, f"_{method}")(*arguments, **options)
+            name = method if method == "ranged" else f"_{method}"
+            return await getattr(files, name)(*arguments, **options)
 
     return asyncio.run_coroutine_threadsafe(bounded(), files.loop)
 
@@ -79,7 +84,7 @@ def is_away(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError):
         return isinstance(error, _AWAY) or error.errno in _BUSY
-    return not isinstance(error, (ValueError, TypeError))
+    return not isinstance(error, (ValueError, TypeError)) and status_of(error) not in _OF_OBJECT
 
 
 def as_image_error(
@@ -102,6 +107,10 @@ def as_image_error(
         raise ImageError(
             "write-failed", f"{shown} cannot be written: {cause(error)}; give write access and retry"
         ) from error
+    if error_code(error) in _ARCHIVED:
+        raise ImageError(
+            "unreadable", f"{shown} is in an archive tier of the storage; restore it there and retry"
+        ) from None
     if missing:
         raise ImageError("missing", f"{shown} is no longer there; restore it and retry") from None
     if isinstance(error, PermissionError):
@@ -112,12 +121,20 @@ def as_image_error(
 
 
 def error_code(error: BaseException) -> str:
-    """What S3 calls it; empty for what has no such code."""
+    """What S3, or Azure, calls it; empty for what has no such code."""
     for one in (error, error.__cause__):
         response = getattr(one, "response", None)
         if isinstance(response, dict):
             return str(response.get("Error", {}).get("Code", ""))
+        if getattr(one, "error_code", None) is not None:
+            return str(getattr(one.error_code, "value", one.error_code))  # type: ignore[union-attr]
     return ""
+
+
+def status_of(error: BaseException) -> int | None:
+    """The status of HTTP that an error of azure or gcsfs carries."""
+    found = getattr(error, "status_code", None) or getattr(error, "code", None)
+    return int(str(found)) if str(found).isdecimal() else None
 
 
 def cause(error: BaseException) -> str:
@@ -126,17 +143,17 @@ def cause(error: BaseException) -> str:
     if code == "NoSuchBucket":
         return "there is no such bucket; check the URL and the endpoint"
     if isinstance(error, FileNotFoundError):
-        return "there is no such bucket or prefix; check the URL"
+        return "there is nothing at that place (404); check the URL"
     if code in _OF_CREDENTIALS:
         return f"the credentials are not accepted ({code}); renew or correct them"
     if isinstance(error, PermissionError):
-        return "access is denied (403); check the credentials and the policy of the bucket"
+        return "access is denied (403); check the credentials and what they may do"
     if isinstance(error, TimeoutError):
         return "it does not answer in time"
     if isinstance(error, OSError) and error.errno in _BUSY:
         return f"it is busy or has an error ({code or errno.errorcode.get(error.errno or 0, 'unknown')})"
-    lines = without_secrets(str(error)).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}"[:300] if lines else type(error).__name__
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {without_secrets(lines[0])}"[:300] if lines else type(error).__name__
 
 
 @lru_cache(maxsize=8)
@@ -144,7 +161,7 @@ def file_system(scheme: str, process: int) -> Any:  # connections do not outlive
     """fsspec's file system of a scheme. Raises XraycamError where its library is not installed."""
     import fsspec
 
-    # Their debug logs quote credentials.
+    # Their debug logs quote credentials, and their warnings are for programmers.
     for name in (
         "botocore",
         "aiobotocore",
@@ -157,12 +174,16 @@ def file_system(scheme: str, process: int) -> Any:  # connections do not outlive
         "google",
         "obstore",
     ):
-        logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger(name).setLevel(logging.ERROR)
     options: dict[str, Any] = {}
     if scheme == "s3":
         retries = {"mode": "standard", "max_attempts": 6}
         options = {"config_kwargs": {"retries": retries, "max_pool_connections": _CONNECTIONS}}
     try:
+        if scheme in WEB:
+            from worker.remote.web import WebFiles
+
+            return WebFiles(scheme, use_listings_cache=False)
         return fsspec.filesystem(scheme, use_listings_cache=False, **options)
     except ImportError:
         raise XraycamError(

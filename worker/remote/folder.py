@@ -15,11 +15,12 @@ from typing import Any
 
 from worker.errors import ImageError, XraycamError
 from worker.file_names import printable
-from worker.remote.calls import DEADLINE, as_image_error, begin, call, cause, transfer_seconds
-from worker.remote.urls import UNSAFE, check_url, is_safe_key, local_path
+from worker.remote.calls import DEADLINE, as_image_error, begin, call, cause, status_of, transfer_seconds
+from worker.remote.urls import UNSAFE, WEB, check_url, is_safe_key, local_path
 
 _LONGEST_UPLOAD = 3600.0
 _AT_ONCE = 64
+_NO_RANGE = 416  # of HTTP
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,11 @@ class RemoteFolder:
         self.deadline = deadline
         self.opened: dict[str, Any] = {}  # archives, by path
         self.lock = threading.Lock()
+
+    @property
+    def is_web(self) -> bool:
+        """Whether it is a web server's, which is only read."""
+        return self.scheme in WEB
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.place}"
@@ -99,23 +105,54 @@ class RemoteFolder:
 
     def _folders(self) -> Iterator[Listed]:
         waiting = [self.place]
+        files: list[str]
         inside = self.place + "/"
         while waiting:
             folder = waiting.pop()
-            for found in self._call("ls", folder, detail=True, refresh=True):
+            files = []
+            for found in self._ls(folder):
                 name = found["name"].lstrip("/")
                 if not name.startswith(inside):
                     continue
                 if found["type"] == "directory":
                     waiting.append(name)
+                elif self.is_web:
+                    files.append(name[len(inside) :])
                 else:
                     mark = found.get("etag") or found.get("ETag") or found.get("created")
                     yield _listed(name[len(inside) :], found["size"], str(mark))
+            if folder == self.place and self.is_web and not files and not waiting:
+                raise XraycamError(
+                    f"{printable(self)}: its page links nothing below it; name a folder whose page links its "
+                    "files"
+                )
+            yield from self._looked_at(files)
+
+    def _ls(self, folder: str) -> Iterable[dict[str, Any]]:
+        """As fsspec's; without an error for a prefix that nothing has, if there is its bucket."""
+        try:
+            return self._call("ls", folder, detail=True, refresh=True)  # type: ignore[no-any-return]
+        except FileNotFoundError:
+            bucket, slash, _ = folder.partition("/")
+            if self.is_web or not slash:
+                raise
+            self._call("ls", bucket, detail=True, refresh=True)
+            return []
+
+    def _looked_at(self, paths: Iterable[str]) -> Iterator[Listed]:
+        """Files of a web server, whose listing tells no sizes; one that may not be read fails by itself."""
+        for path, info, error in self._each("info", paths):
+            if isinstance(error, (FileNotFoundError, PermissionError, ValueError)):
+                yield Listed(path, 0, 0)
+            elif error is not None:
+                raise error
+            else:
+                yield _listed(path, info["size"], info["ETag"])
 
     def missing(self, paths: Iterable[str]) -> Iterator[str]:
         """Those of which there is no object, as far as that can be said."""
         answers: bool | None = None
-        for path, error in self._each("info", paths):
+        for path, _, error in self._each("info", paths):
             if isinstance(error, FileNotFoundError):
                 answers = self.answers() if answers is None else answers
                 if answers:
@@ -135,7 +172,8 @@ class RemoteFolder:
         return found
 
     def ranged(self, path: str, mark: str, start: int, end: int) -> bytes:
-        """Bytes of an S3 object that still has this ETag; raises what the library does."""
+        """Bytes of an object of S3, or a file of a web server, that still has this mark; raises what the
+        library does."""
         key = f"{self.place}/{path}"
         found: bytes = call(self.scheme, "ranged", key, mark, start, end, seconds=self.deadline)
         return found
@@ -151,7 +189,7 @@ class RemoteFolder:
         """Write an object that must not be there. Raises FileExistsError, or XraycamError."""
         try:
             self._call("pipe_file", f"{self.place}/{path}", content, mode="create")
-        except FileExistsError:
+        except (FileExistsError, XraycamError):
             raise
         except Exception as error:
             raise XraycamError(f"{printable(self)} cannot be written to: {cause(error)}") from error
@@ -159,7 +197,7 @@ class RemoteFolder:
     def delete(self, paths: Iterable[str]) -> int:
         """Delete objects, which need not be there; how many. Raises XraycamError where one cannot be."""
         count = 0
-        for path, error in self._each("rm_file", paths):
+        for path, _, error in self._each("rm_file", paths):
             count += 1
             if error is not None and not isinstance(error, FileNotFoundError):
                 raise XraycamError(
@@ -167,8 +205,8 @@ class RemoteFolder:
                 ) from error
         return count
 
-    def _each(self, method: str, paths: Iterable[str]) -> Iterator[tuple[str, Exception | None]]:
-        """Call a method of the file system for each, several at once; how each call ended."""
+    def _each(self, method: str, paths: Iterable[str]) -> Iterator[tuple[str, Any, Exception | None]]:
+        """Call a method of the file system for each, several at once; what each call gave, or raised."""
         waiting: deque[tuple[str, Future[Any]]] = deque()
         remaining = iter(paths)
         while True:
@@ -179,7 +217,8 @@ class RemoteFolder:
             if not waiting:
                 return
             path, begun = waiting.popleft()
-            yield path, begun.exception()  # type: ignore[misc] # no BaseException comes out of a call
+            error = begun.exception()  # no BaseException comes out of a call
+            yield path, None if error else begun.result(), error  # type: ignore[misc]
 
     def _call(self, method: str, *arguments: Any, **options: Any) -> Any:
         return call(self.scheme, method, *arguments, seconds=self.deadline, **options)
@@ -242,7 +281,8 @@ class RemotePath:
             if begun is not None and self.size is not None and len(content) > self.size:
                 content = self._fetch(max_bytes).result()  # it has grown since it was listed
         except Exception as error:
-            if not (isinstance(error, OSError) and error.errno == errno.EINVAL and self._is_empty()):
+            of_range = isinstance(error, OSError) and error.errno == errno.EINVAL
+            if not ((of_range or status_of(error) == _NO_RANGE) and self._is_empty()):
                 as_image_error(
                     error, shown, printable(self.folder), doing="read", answers=self.folder.answers
                 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from typing import Any, Protocol, TypeVar
 
 from worker.remote.folder import RemotePath
@@ -23,12 +23,16 @@ T = TypeVar("T", bound=_Task)
 
 
 def read_ahead(
-    tasks: Iterable[T], max_bytes: int, limit_bytes: int = LIMIT_BYTES, limit_files: int = LIMIT_FILES
+    tasks: Iterable[T],
+    max_bytes: int,
+    limit_bytes: int = LIMIT_BYTES,
+    limit_files: int = LIMIT_FILES,
+    following: Callable[[], Iterable[T] | None] | None = None,
 ) -> Generator[T]:
     """The tasks in their order, while the sources of those that follow are fetched, if they are remote.
 
     What is fetched and not yet read takes `limit_bytes` at most; one that does not fit is fetched by who
-    reads it.
+    reads it. `following`: asked for more tasks once a quarter of `limit_files` remains, until it has none.
     """
     remaining = iter(tasks)
     task = next(remaining, None)
@@ -39,6 +43,13 @@ def read_ahead(
         while True:
             while fetched and not fetched[0].is_begun:
                 held -= fetched.popleft().size or 0
+            while task is None and following is not None and len(coming) <= limit_files // 4:
+                more = following()
+                if more is None:
+                    following = None
+                else:
+                    remaining = iter(more)
+                    task = next(remaining, None)
             while task is not None and len(coming) < limit_files:
                 source = task.source
                 size = source.size if isinstance(source, RemotePath) else None

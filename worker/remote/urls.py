@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from worker.errors import XraycamError
 from worker.file_names import printable
 
 # Scheme, and the extra that installs what it needs; `memory` is fsspec's own, for tests.
-EXTRAS = {"s3": "s3", "gs": "gs", "az": "az", "memory": None}
+EXTRAS = {"s3": "s3", "gs": "gs", "az": "az", "https": "https", "http": "https", "memory": None}
+# Of which listings and files are read, and nothing is written.
+WEB = ("https", "http")
+
+# Of the path of a URL, what stands for itself; "%" is there, since links are encoded.
+PLAIN = "/%:@!$&'()*+,;=~-._[]"
 
 UNSAFE = "has empty, '.' or '..' parts, or names a version"
 
@@ -36,6 +41,10 @@ def check_url(url: str) -> tuple[str, str]:
             "storage's library expects them (AWS_PROFILE, GOOGLE_APPLICATION_CREDENTIALS, ...)"
         )
     place = rest.rstrip("/")
+    if scheme in WEB:
+        if "?" in place or "#" in place:
+            raise XraycamError(f"{scheme}://***: a URL with ? or # is not taken; name a folder of files")
+        place = quote(place, safe=PLAIN)
     if not place or not is_safe_key(place):
         raise XraycamError(f"{printable(url)}: names no bucket and prefix; write {scheme}://BUCKET/PREFIX")
     return scheme, place
@@ -62,7 +71,7 @@ def local_path(given: str) -> Path | None:
     if scheme == "file" and rest.startswith("/"):
         plain = Path(rest)
         return plain if plain.exists() else Path(unquote(rest))
-    known = ", ".join(f"{name}://" for name in ("file", *EXTRAS) if name != "memory")
+    known = ", ".join(f"{name}://" for name in ("file", *EXTRAS) if name not in ("memory", "http"))
     raise XraycamError(f"{without_secrets(given)}: is no URL that is read or written; a folder, {known} are")
 
 

@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from db.errors import LedgerError
-from db.leases import (
-    Lease,
-    LeaseDenied,
-    PendingImage,
-    increment_attempts,
-    lease_chunk,
-    record_results,
-    release_lease,
-    renew_lease,
-)
-from db.runs import Run
+from db.leases import Lease, LeaseDenied, PendingImage, increment_attempts, lease_chunk
 from db.workers import update_worker
 from worker.errors import ImageError, XraycamError
 from worker.explain.decision import decision
@@ -32,16 +23,20 @@ from worker.file_names import fitting_path, printable, unescape_path
 from worker.images.archive import member_path, split_member_path
 from worker.images.remote_archive import remote_source
 from worker.logs import log_context
-from worker.queue.startup import WorkerBroken
+from worker.queue.startup import WorkerBroken, is_shutting_down
 from worker.remote.calls import DEADLINE
 from worker.remote.folder import RemoteFolder, RemotePath, place_of
 from worker.remote.urls import UNSAFE, is_safe_key
 from worker.safe_files import remove_temp_files
 from worker.serve.context import WorkerContext
 from worker.serve.guards import LeaseRenewer, Watchdog, watchdog
+from worker.serve.held_leases import HeldLeases
 from worker.serve.identity import identity_columns, load_identity_key
 
 log = logging.getLogger(__name__)
+
+# For how long one message may begin further chunks. Other runs, a shutdown and a new model come before.
+CONTINUE_SECONDS = 60.0
 
 
 class _LeaseLost(Exception):
@@ -56,6 +51,9 @@ def explain_chunk(station: WorkerContext, run_id: int, number: int) -> LeaseDeni
     Raises XraycamError when the run's model or a folder cannot be used now: the chunk is then free
     again, no attempt counts, and the worker's fault says why. Any other error is like the death of the
     worker: the lease stays ours, the attempts count, the chunk is to be tried again.
+
+    Where images or overlays are remote, the run's next chunk is begun before the last images of this one are
+    written: else each chunk would wait for the network at both its ends.
     """
     settings = station.settings
     try:
@@ -67,36 +65,25 @@ def explain_chunk(station: WorkerContext, run_id: int, number: int) -> LeaseDeni
         raise WorkerBroken(f"no chunk can be leased: {type(error).__name__}: {error}") from error
     if isinstance(lease, LeaseDenied):
         return lease
-    run = lease.run
-
-    def renew() -> bool:
-        return station.ledger.write(renew_lease, lease, station.name, settings.lease_timeout)
-
+    held = HeldLeases(station.ledger, station.name, settings.lease_timeout, lease)
+    stop_at = time.monotonic() + CONTINUE_SECONDS
     # Three times per lease time, so that one renewal that is late does no harm.
-    with LeaseRenewer(renew, settings.lease_timeout / 3, f"run {run_id} chunk {number}") as renewer:
+    with LeaseRenewer(held.renew, settings.lease_timeout / 3, f"run {run_id} chunk {number}") as renewer:
         try:
-            explainer = station.models.explainer_for(run, lease.model)
-            station.ledger.write(
-                update_worker,
-                station.name,
-                activity=f"run {run_id}, chunk {number}",
-                model_version=explainer.metadata.version,
-                last_error=station.models.last_error,
-            )
-            chunk = _Chunk(station, run, lease, explainer, renewer)
-            with watchdog(settings.image_timeout) as watchdog_timer:
-                chunk.process_batch([image for image in lease.images if image.attempts == 0], watchdog_timer)
-                again = [image for image in lease.images if image.attempts > 0]
-                chunk.remove_leftovers(again)
-                for image in again:
-                    chunk.process_isolated(image, watchdog_timer)
+            following: Lease | None = lease
+            while following is not None:
+                explainer = station.models.explainer_for(following.run, following.model)
+                chunk = _Chunk(station, following, explainer, renewer, held, stop_at)
+                chunk.announce()
+                with watchdog(settings.image_timeout) as watchdog_timer:
+                    following = chunk.process(watchdog_timer)
         except _LeaseLost:
             log.warning("run %d chunk %d is no longer ours: cancelled, or taken over", run_id, number)
-            station.ledger.write(release_lease, lease, station.name)
+            held.release()
             return LeaseDenied.CANCELLED
         except XraycamError as error:
             # Of the model or of a whole folder: no image is to blame.
-            station.ledger.write(release_lease, lease, station.name)
+            held.release()
             station.ledger.write(update_worker, station.name, last_error=str(error))
             raise
         finally:
@@ -108,17 +95,31 @@ def explain_chunk(station: WorkerContext, run_id: int, number: int) -> LeaseDeni
 
 
 class _Chunk:
+    """A chunk, and those of the same run that are begun before it is done."""
+
     def __init__(
-        self, station: WorkerContext, run: Run, lease: Lease, explainer: Explainer, renewer: LeaseRenewer
+        self,
+        station: WorkerContext,
+        lease: Lease,
+        explainer: Explainer,
+        renewer: LeaseRenewer,
+        held: HeldLeases,
+        stop_at: float,
     ) -> None:
         self.station = station
-        self.run = run
-        self.lease = lease
+        self.run = lease.run
+        self.lease = lease  # the last of those begun
         self.explainer = explainer
         self.renewer = renewer
-        self.options = ExplainOptions.model_validate(run.options)
+        self.held = held
+        self.stop_at = stop_at
+        self.options = ExplainOptions.model_validate(self.run.options)
         # Without links, so that any link met below has been put there.
-        self.root, self.output = self._place(run.root), self._place(run.output)
+        self.root, self.output = self._place(self.run.root), self._place(self.run.output)
+        # By image, the chunk it belongs to; by chunk, the rows so far.
+        self.lease_of: dict[int, Lease] = {}
+        self.rows: dict[int, list[dict[str, Any]]] = {}
+        self.next: Lease | None = None
 
     def _place(self, given: str) -> Path | RemoteFolder:
         place = place_of(given)
@@ -128,10 +129,87 @@ class _Chunk:
         place.deadline = min(DEADLINE, self.station.settings.image_timeout / 4)
         return place
 
-    def process_batch(self, images: list[PendingImage], watchdog_timer: Watchdog) -> None:
-        if images:
-            rows = list(self._rows(images, attempts=1, watchdog_timer=watchdog_timer))
-            self.station.ledger.write(record_results, self.lease, rows)
+    def announce(self) -> None:
+        """Say in the ledger what this worker does."""
+        self.station.ledger.write(
+            update_worker,
+            self.station.name,
+            activity=f"run {self.run.id}, chunk {self.lease.number}",
+            model_version=self.explainer.metadata.version,
+            last_error=self.station.models.last_error,
+        )
+
+    def process(self, watchdog_timer: Watchdog) -> Lease | None:
+        """Explain all images; a chunk that was leased meanwhile and not begun."""
+        first = self.lease
+        again = [image for image in first.images if image.attempts > 0]
+        # Images that may take the worker down are alone in its hands.
+        self._process_batch(first, watchdog_timer, may_continue=not again)
+        self.remove_leftovers(again)
+        for image in again:
+            self.process_isolated(image, watchdog_timer)
+        return self.next
+
+    def _process_batch(self, first: Lease, watchdog_timer: Watchdog, *, may_continue: bool) -> None:
+        def following() -> list[ImageTask] | None:
+            return self._tasks(self.lease) if self._continues() else None
+
+        is_remote = isinstance(self.root, RemoteFolder) or isinstance(self.output, RemoteFolder)
+        results = self.station.pipeline.run(
+            self.explainer,
+            self._tasks(first),
+            self.options,
+            self._progress(watchdog_timer),
+            following if may_continue and is_remote else None,
+        )
+        for result in results:
+            self._add(result)
+
+    def _continues(self) -> bool:
+        """Whether the next chunk was begun."""
+        if time.monotonic() > self.stop_at or is_shutting_down():
+            return False
+        try:
+            lease = self.held.take_following()
+        except LedgerError:
+            return False  # what is in hand is recorded once it can be
+        if lease is None:
+            return False
+        explainer = self.station.models.explainer_for(lease.run, lease.model)
+        if explainer is not self.explainer or any(image.attempts for image in lease.images):
+            self.next = lease
+            return False
+        self.lease = lease
+        self.announce()
+        return True
+
+    def _tasks(self, lease: Lease) -> list[ImageTask]:
+        """What is to be done of a chunk that nobody has tried yet."""
+        tasks, failed = [], []
+        for image in lease.images:
+            if image.attempts:
+                continue
+            self.lease_of[image.id] = lease
+            try:
+                tasks.append(self._item(image))
+            except ImageError as error:
+                failed.append(self._failed(image.id, image.path, error.reason, str(error), attempts=1))
+        for row in failed:
+            self._add_row(row)
+        return tasks
+
+    def _add(self, result: ImageResult) -> None:
+        with log_context(chunk=self.lease_of[result.task.image_id].number):
+            self._add_row(self._row(result, attempts=1))
+
+    def _add_row(self, row: dict[str, Any]) -> None:
+        """Keep a row; its chunk's are recorded, all or none, once they are complete."""
+        lease = self.lease_of.pop(row["image_id"])
+        rows = self.rows.setdefault(lease.number, [])
+        rows.append(row)
+        if len(rows) == sum(image.attempts == 0 for image in lease.images):
+            self.held.record(lease, rows, is_last=len(rows) == len(lease.images))
+            del self.rows[lease.number]
 
     def remove_leftovers(self, images: list[PendingImage]) -> None:
         """Remove the unfinished files of a worker that died at these images."""
@@ -156,35 +234,39 @@ class _Chunk:
                 "attempts": image.attempts,
             }
             log.warning("%s is given up after %d attempts", printable(image.path), image.attempts)
-            self.station.ledger.write(record_results, self.lease, [self._with_provenance(row)])
+            self._record(image, [self._with_provenance(row)])
             return
         log.warning("%s is retried singly after a worker crash", printable(image.path))
         attempts = self.station.ledger.write(increment_attempts, image.id)
-        self.station.ledger.write(
-            record_results, self.lease, list(self._rows([image], attempts, watchdog_timer))
-        )
+        self._record(image, [self._row_alone(image, attempts, watchdog_timer)])
 
-    def _rows(
-        self, images: Iterable[PendingImage], attempts: int, watchdog_timer: Watchdog
-    ) -> Iterator[dict[str, Any]]:
+    def _record(self, image: PendingImage, rows: list[dict[str, Any]]) -> None:
+        self.held.record(self.lease, rows, is_last=image is self.lease.images[-1])
+
+    def _row_alone(self, image: PendingImage, attempts: int, watchdog_timer: Watchdog) -> dict[str, Any]:
+        try:
+            task = self._item(image)
+        except ImageError as error:
+            return self._failed(image.id, image.path, error.reason, str(error), attempts)
+        (result,) = self.station.pipeline.run(
+            self.explainer, [task], self.options, self._progress(watchdog_timer)
+        )
+        return self._row(result, attempts)
+
+    def _progress(self, watchdog_timer: Watchdog) -> Callable[[], None]:
         def progress() -> None:
             watchdog_timer.step()
             if self.renewer.lost:
                 raise _LeaseLost
 
-        items: list[ImageTask] = []
-        for image in images:
-            try:
-                items.append(self._item(image))
-            except ImageError as error:
-                yield self._failed(image.id, image.path, error.reason, str(error), attempts)
-        for result in self.station.pipeline.run(self.explainer, items, self.options, progress):
-            if result.reason is not None:
-                task = result.task
-                row = self._failed(task.image_id, task.name, result.reason, result.error or "", attempts)
-                yield row | self._identity(result) | {"odd": result.odd}
-            else:
-                yield self._done(result, attempts)
+        return progress
+
+    def _row(self, result: ImageResult, attempts: int) -> dict[str, Any]:
+        if result.reason is None:
+            return self._done(result, attempts)
+        task = result.task
+        row = self._failed(task.image_id, task.name, result.reason, result.error or "", attempts)
+        return row | self._identity(result) | {"odd": result.odd}
 
     def _item(self, image: PendingImage) -> ImageTask:
         """Where an image is read and written. Raises ImageError for a path that leaves the run's folders."""
