@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from db.migrate import migrate
 from db.models import Model, add_model, current_model
 from tests.support.installation import Installation, InstallModel, unavailable
 from tests.support.servers import CannotStart, Postgres, Valkey
+from worker.model.kept_copy import copy_folder
 from worker.model.metadata import digest_of
 from worker.model.store import ModelStore
 from worker.settings import PREFIX, load_settings
@@ -209,11 +211,14 @@ def model_store(small_model: Path) -> InstallModel:
     """Puts the small model into a home's store, registers it in a ledger and makes it current."""
 
     def install(ledger: Ledger, home: Path) -> Model:
-        version = ModelStore(str(home / "models"), home / "model-cache").publish(small_model)
+        copies, digest = home / "model-cache", digest_of(small_model)
+        version = ModelStore(str(home / "models"), copies).publish(small_model)
+        compiled = copy_folder(copies, version, digest).name + ".compiled"
+        shutil.copytree(small_model.with_name("small.compiled"), copies / compiled)
         ledger.write(
             add_model,
             version=version,
-            digest=digest_of(small_model),
+            digest=digest,
             classes=("Normal", "Tuberculosis"),
             source="random weights, made by the tests",
             metrics={},

@@ -1,4 +1,7 @@
-"""Writes a small real model with random weights: `python -m tests.support.small_model FOLDER`."""
+"""Writes a small real model with random weights: `python -m tests.support.small_model FOLDER`.
+
+Its compiled pass, of the default map, is kept in FOLDER.compiled: workers of the tests need not make it each.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,10 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from worker.model.metadata import Head
-from worker.model.network import build_network, save_model, spatial_layers
+from worker.explain.compiled_pass import key_of
+from worker.explain.explainer import Explainer
+from worker.model.metadata import Head, digest_of
+from worker.model.network import build_network, load_model, save_model, spatial_layers
 
 SIZE = 96
 SEED = 7
@@ -42,6 +47,11 @@ def main(folder: Path) -> None:
             "created": "2025-01-01T00:00:00Z",
         },
     )
+    metadata, network = load_model(folder)
+    explainer = Explainer(metadata, network)
+    explainer.warm_up()
+    key = key_of(digest_of(folder), ((), (), False))
+    assert explainer.keep(folder.with_name(f"{folder.name}.compiled") / key, network)
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def test_a_cancelled_training_leaves_no_version_and_can_go_on(
         "--init-weights",
         "none",
         "--set",
-        "stages.0.epochs=500",
+        "stages.0.epochs=900",
         "--wait",
     )
     watched.wait(lambda t: t.epoch >= 2, "two epochs")
