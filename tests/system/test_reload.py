@@ -38,7 +38,7 @@ def test_busy_workers_change_to_a_new_model_between_chunks_and_lose_nothing(
     distributed: Installation, newer: Path
 ) -> None:
     distributed.set(chunk_size=8)
-    distributed.sabotage(seconds=0.05)
+    distributed.sabotage(seconds=0.2)  # longer in all than it takes to load a model on a busy machine
     xrays = draw_many(distributed.folder / "xrays", 600)
     distributed.start("worker")
     distributed.start("worker")
