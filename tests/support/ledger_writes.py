@@ -16,6 +16,7 @@ from db.leases import (
     claim_unpublished,
     increment_attempts,
     lease_chunk,
+    lease_following,
     mark_published,
     reclaim_expired,
     reclaim_from_worker,
@@ -93,6 +94,12 @@ def run_of_six(ledger: Ledger) -> Run:
 
 def leased(ledger: Ledger) -> Lease:
     return lease(ledger, run_of_six(ledger), 1)
+
+
+def leased_of_two(ledger: Ledger) -> Lease:
+    held = leased(ledger)
+    ledger.write(mark_published, held.run.id, [1, 2])
+    return held
 
 
 def leased_and_ended(ledger: Ledger) -> Lease:
@@ -213,6 +220,10 @@ WRITES: dict[str, tuple[Callable[[Ledger], Any], Callable[[Ledger, Any], Any]]] 
     "increment_attempts": (leased, lambda ledger, held: ledger.write(increment_attempts, held.images[0].id)),
     "lease_chunk": (run_of_six, lambda ledger, run: ledger.write(lease_chunk, run.id, 1, "one", 60)),
     "lease_chunk, taken over": (leased, lambda ledger, _: ledger.write(lease_chunk, 1, 1, "one", 60)),
+    "lease_following": (
+        leased_of_two,
+        lambda ledger, held: ledger.write(lease_following, held, [1], "one", 60),
+    ),
     "mark_published": (run_of_six, lambda ledger, run: ledger.write(mark_published, run.id, [1, 2])),
     "open_run": (nothing, lambda ledger, _: ledger.write(open_run, **RUN)),
     "open_run, continued": (run_of_six, lambda ledger, _: open_some_run(ledger)),
