@@ -139,7 +139,7 @@ def workers_for_run(
 
 
 def _wait_for_chunks(session: Session, run: Run) -> None:
-    """Wait until the chunks in hand are finished, as whoever stops workers does."""
+    """Wait until the leased chunks are finished, as whoever stops workers does."""
     end = time.monotonic() + session.settings.shutdown_grace_period
     with suppress(LedgerError):
         while session.ledger.query(runs.progress, run.id).leased_chunks and time.monotonic() < end:

@@ -246,7 +246,7 @@ class _Keeper:
         channel.send(run=self._run, seconds=self._keep)
 
     def _end_use(self, *, idle: bool) -> None:
-        """The workers finish what is in hand, and wait for the next command."""
+        """The workers finish their chunks, and wait for the next command."""
         self._user = None
         if self._run is None:
             return

@@ -103,6 +103,24 @@ def test_faults_of_one_file_are_its_own_and_those_of_the_server_are_waited_for(s
         place.file("%2e%2e/secret.png", 11).read(1000)
 
 
+@pytest.mark.parametrize("status", [302, 401, 403, 405, 410, 418, 451, 501])
+def test_a_file_that_cannot_be_looked_at_fails_alone_and_is_never_read_without_its_mark(
+    server: WebServer, status: int
+) -> None:
+    server.heads["/in/a%20b.png"] = status
+    listed, _ = found(f"{server.url}/in")
+    assert listed["a%20b.png"] == 0  # no identity
+    place = RemoteFolder(f"{server.url}/in", deadline=3.0)
+    for begins in (False, True):
+        file = place.file("a%20b.png", 0)
+        if begins:
+            file.begin_read(1000)
+        with pytest.raises(ImageError) as refused:
+            file.read(1000)
+        assert refused.value.reason in ("unreadable", "missing")
+    assert place.file("deep/c.png", 14).read(1000) == b"/in/deep/c.png"
+
+
 def test_archives_are_read_by_ranges_where_the_server_gives_them(server: WebServer) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:

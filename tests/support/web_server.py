@@ -11,7 +11,7 @@ from threading import Thread
 
 class WebServer(ThreadingHTTPServer):
     """`files`: content by encoded path; `pages`: by a folder's, with its slash; `failing`: statuses to answer
-    with, by path, the last of them for ever."""
+    with, by path, the last of them for ever; `heads`: of HEAD alone."""
 
     daemon_threads = True
 
@@ -21,6 +21,7 @@ class WebServer(ThreadingHTTPServer):
         self.files: dict[str, bytes] = {}
         self.pages: dict[str, str] = {}
         self.failing: dict[str, list[int]] = {}
+        self.heads: dict[str, int] = {}
         self.gives_ranges, self.gives_marks = True, True
 
 
@@ -35,6 +36,8 @@ class _Handler(BaseHTTPRequestHandler):
         server, path = self.server, self.path
         failing = server.failing.get(path)
         status = 200 if not failing else failing.pop(0) if len(failing) > 1 else failing[0]
+        if self.command == "HEAD":
+            status = server.heads.get(path, status)
         content, kind = server.files.get(path), "application/octet-stream"
         if path in server.pages:
             content, kind = server.pages[path].encode(), "text/html; charset=utf-8"

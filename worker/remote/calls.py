@@ -126,8 +126,9 @@ def error_code(error: BaseException) -> str:
         response = getattr(one, "response", None)
         if isinstance(response, dict):
             return str(response.get("Error", {}).get("Code", ""))
-        if getattr(one, "error_code", None) is not None:
-            return str(getattr(one.error_code, "value", one.error_code))  # type: ignore[union-attr]
+        named = getattr(one, "error_code", None)
+        if named is not None:
+            return str(getattr(named, "value", named))
     return ""
 
 

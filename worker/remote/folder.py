@@ -15,7 +15,16 @@ from typing import Any
 
 from worker.errors import ImageError, XraycamError
 from worker.file_names import printable
-from worker.remote.calls import DEADLINE, as_image_error, begin, call, cause, status_of, transfer_seconds
+from worker.remote.calls import (
+    DEADLINE,
+    as_image_error,
+    begin,
+    call,
+    cause,
+    is_away,
+    status_of,
+    transfer_seconds,
+)
 from worker.remote.urls import UNSAFE, WEB, check_url, is_safe_key, local_path
 
 _LONGEST_UPLOAD = 3600.0
@@ -131,7 +140,8 @@ class RemoteFolder:
     def _ls(self, folder: str) -> Iterable[dict[str, Any]]:
         """As fsspec's; without an error for a prefix that nothing has, if there is its bucket."""
         try:
-            return self._call("ls", folder, detail=True, refresh=True)  # type: ignore[no-any-return]
+            found: Iterable[dict[str, Any]] = self._call("ls", folder, detail=True, refresh=True)
+            return found
         except FileNotFoundError:
             bucket, slash, _ = folder.partition("/")
             if self.is_web or not slash:
@@ -142,10 +152,10 @@ class RemoteFolder:
     def _looked_at(self, paths: Iterable[str]) -> Iterator[Listed]:
         """Files of a web server, whose listing tells no sizes; one that may not be read fails by itself."""
         for path, info, error in self._each("info", paths):
-            if isinstance(error, (FileNotFoundError, PermissionError, ValueError)):
-                yield Listed(path, 0, 0)
-            elif error is not None:
+            if error is not None and is_away(error):
                 raise error
+            if error is not None:
+                yield Listed(path, 0, 0)
             else:
                 yield _listed(path, info["size"], info["ETag"])
 
@@ -217,8 +227,11 @@ class RemoteFolder:
             if not waiting:
                 return
             path, begun = waiting.popleft()
-            error = begun.exception()  # no BaseException comes out of a call
-            yield path, None if error else begun.result(), error  # type: ignore[misc]
+            try:
+                found, error = begun.result(), None
+            except Exception as raised:
+                found, error = None, raised
+            yield path, found, error
 
     def _call(self, method: str, *arguments: Any, **options: Any) -> Any:
         return call(self.scheme, method, *arguments, seconds=self.deadline, **options)
@@ -294,7 +307,9 @@ class RemotePath:
     def _fetch(self, most: int) -> Future[Any]:
         """One byte more than `most` is asked for, which tells whether there are more."""
         seconds = transfer_seconds(self.size or 0, self.folder.deadline)
-        return begin(self.folder.scheme, "cat_file", self.key, start=0, end=most + 1, seconds=seconds)
+        # Without size and mark a change would not be noticed.
+        method = "cat_unlisted" if self.folder.is_web and not self.size else "cat_file"
+        return begin(self.folder.scheme, method, self.key, start=0, end=most + 1, seconds=seconds)
 
     def begin_write(self, content: bytes) -> Future[Any]:
         """Begin to write; `end_write` waits. An object is there whole or not at all.

@@ -80,6 +80,14 @@ class WebFiles(HTTPFileSystem):
                     break
         return bytes(content[:end])
 
+    async def _cat_unlisted(self, path: str, start: int = 0, end: int = 0, **_: Any) -> bytes:
+        """As `_cat_file`, of a file whose size and mark were not told: without them none is read."""
+        try:
+            await self._info(path)
+        except XraycamError as error:
+            raise OSError(errno.EPROTO, str(error)) from error
+        return await self._cat_file(path, start, end)
+
     async def ranged(self, path: str, mark: str, start: int, end: int) -> bytes:
         """Bytes of a file that still has this mark; ImageError where it has another, or no ranges."""
         async with self._answer("GET", path, Range=f"bytes={start}-{end - 1}") as answer:

@@ -172,7 +172,7 @@ class _Chunk:
         try:
             lease = self.held.take_following()
         except LedgerError:
-            return False  # what is in hand is recorded once it can be
+            return False  # the rows so far are recorded once they can be
         if lease is None:
             return False
         explainer = self.station.models.explainer_for(lease.run, lease.model)
