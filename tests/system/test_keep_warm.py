@@ -138,6 +138,35 @@ def test_ctrl_c_leaves_the_workers_which_one_command_at_a_time_uses_and_which_en
     assert not warm.home.exists()
 
 
+def test_a_killed_command_frees_its_workers_and_killed_workers_stop_the_run_and_say_so(
+    warm: Installation,
+) -> None:
+    xrays = draw_many(warm.folder / "xrays", 160)
+    warm.set(chunk_size=4)
+    warm.without_tensorflow(0.05)
+    killed = warm.start("run", xrays, "--no-report", "--keep-warm", "1h")
+    warm.wait_done(4)
+    before = workers(warm)
+    warm.kill(killed.pid)
+    killed.wait(10)
+
+    second = warm.start("run", xrays, "--no-report")
+    told = warm.folder / "stderr.txt"
+    seen = warm.counts()["done"]
+    warm.wait_done(seen + 8)
+    assert workers(warm) == before
+    assert "are not used" not in told.read_text()
+
+    (keeper,) = keepers(warm)
+    warm.kill(keeper)
+    assert second.wait(60) == 2
+    assert "the workers kept warm were ended" in told.read_text()
+    assert warm.ledger.query(get_run, 1).state == STOPPED
+    wait_until(lambda: not warm.processes(), 30, "no orphan")
+    warm.xraycam("resume", 1)
+    assert warm.counts() == {"images": 160, "done": 160}
+
+
 def test_a_duration_that_is_none_and_a_broker_of_ones_own_are_refused(installation: Installation) -> None:
     assert "write 90s, 10m or 2h" in installation.xraycam("run", ".", "--keep-warm", "5", status=2).stderr
     installation.set(broker_url="redis://127.0.0.1:1/0")
