@@ -24,6 +24,9 @@ class WebServer(ThreadingHTTPServer):
         self.heads: dict[str, int] = {}
         self.gives_ranges, self.gives_marks = True, True
 
+    def handle_error(self, *_: object) -> None:
+        """Nothing: a client that went away."""
+
 
 class _Handler(BaseHTTPRequestHandler):
     server: WebServer
