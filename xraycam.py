@@ -7,9 +7,11 @@ without them. Until then nothing but the standard library is imported.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import sys
+from contextlib import suppress
 from fnmatch import fnmatchcase
 
 _HARMLESS = {
@@ -55,10 +57,29 @@ def _open_standard_streams() -> None:
             setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - it stays open
 
 
+class _Ending:
+    """Ends the process once all that was registered is put away, without taking the interpreter apart.
+
+    Threads of native libraries that still run would abort it then, and a late Ctrl-C end it by the signal.
+    """
+
+    def __init__(self) -> None:
+        self.status = 1  # of an error that nobody caught
+        # The first to be registered is the last to be called.
+        atexit.register(self._leave)
+
+    def _leave(self) -> None:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(self.status)
+
+
 def main() -> None:
     """Run the command line."""
     _open_standard_streams()
     _restart_without_foreign_python_settings()
+    ending = _Ending()
     from worker.environment import clean_environment
 
     clean_environment()
@@ -66,7 +87,13 @@ def main() -> None:
     gc.set_threshold(20_000, 10, 10)
     from producer.cli import main as run_command_line
 
-    run_command_line()
+    try:
+        run_command_line()
+    except SystemExit as end:
+        ending.status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        raise
+    except KeyboardInterrupt:  # after the command had ended
+        ending.status = 130
 
 
 if __name__ == "__main__":

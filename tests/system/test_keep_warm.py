@@ -141,7 +141,7 @@ def test_ctrl_c_leaves_the_workers_which_one_command_at_a_time_uses_and_which_en
 def test_a_killed_command_frees_its_workers_and_killed_workers_stop_the_run_and_say_so(
     warm: Installation,
 ) -> None:
-    xrays = draw_many(warm.folder / "xrays", 160)
+    xrays = draw_many(warm.folder / "xrays", 600)
     warm.set(chunk_size=4)
     warm.without_tensorflow(0.05)
     killed = warm.start("run", xrays, "--no-report", "--keep-warm", "1h")
@@ -163,8 +163,9 @@ def test_a_killed_command_frees_its_workers_and_killed_workers_stop_the_run_and_
     assert "the workers kept warm were ended" in told.read_text()
     assert warm.ledger.query(get_run, 1).state == STOPPED
     wait_until(lambda: not warm.processes(), 30, "no orphan")
+    warm.without_tensorflow()
     warm.xraycam("resume", 1)
-    assert warm.counts() == {"images": 160, "done": 160}
+    assert warm.counts() == {"images": 600, "done": 600}
 
 
 def test_a_duration_that_is_none_and_a_broker_of_ones_own_are_refused(installation: Installation) -> None:
