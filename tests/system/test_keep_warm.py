@@ -149,10 +149,12 @@ def test_a_killed_command_frees_its_workers_and_killed_workers_stop_the_run_and_
     before = workers(warm)
     warm.kill(killed.pid)
     killed.wait(10)
+    wait_until(lambda: "kept warm until" in warm.xraycam("workers").stderr, 30, "the workers free")
+    seen = warm.counts()["done"]
 
     second = warm.start("run", xrays, "--no-report")
     told = warm.folder / "stderr.txt"
-    seen = warm.counts()["done"]
+    wait_until(lambda: "used by run 1" in warm.xraycam("workers").stderr, 60, "the second command at work")
     warm.wait_done(seen + 8)
     assert workers(warm) == before
     assert "are not used" not in told.read_text()
