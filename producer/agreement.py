@@ -8,6 +8,7 @@ from itertools import combinations
 from db.reviews import read_reviews
 from db.runs import Run
 from producer.session import Session
+from worker.counted_words import counted
 
 
 def agreement_lines(session: Session, run: Run) -> Iterator[str]:
@@ -26,7 +27,7 @@ def agreement_lines(session: Session, run: Run) -> Iterator[str]:
             equal = sum(a == b for a, b in zip(ours, theirs, strict=True))
             # Of one class alone, kappa is not defined.
             kappa = f"{cohen_kappa_score(ours, theirs):.2f}" if len({*ours, *theirs}) > 1 else "not defined"
-            said = f"agree on {equal} of {len(common)} images, Cohen's kappa {kappa}"
+            said = f"agree on {equal} of {counted(len(common), 'image')}, Cohen's kappa {kappa}"
             yield f"readers {first} and {second}: {said}"
     for reader, known in labels.items():
         for name in sorted({label for label, _ in known.values()}):

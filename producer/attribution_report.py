@@ -9,6 +9,7 @@ from db.errors import LedgerError
 from db.models import get_model
 from db.results import ClassAttribution, attribution_by_class, model_versions_of_run
 from db.runs import progress
+from worker.counted_words import counted
 from worker.errors import XraycamError
 from worker.model.kept_copy import training_facts
 
@@ -76,14 +77,14 @@ def attribution_lines(found: list[ClassAttribution]) -> Iterator[str]:
         if where:
             yield (
                 f"warning: the score of {heat.class_name} comes from outside the middle of the picture: of "
-                f"the heat of {heat.images} images {' and '.join(where)} on average. A model that looks "
-                "at side markers or film edges does this; look at the overlays before you believe it"
+                f"the heat of {counted(heat.images, 'image')} {' and '.join(where)} on average. A model that "
+                "looks at side markers or film edges does this; look at the overlays before you believe it"
             )
     for heat in found:
         if heat.marked is not None:
             yield (
                 f"{heat.class_name}: {heat.marked:.0%} of the heat in the marked area, on average over "
-                f"{heat.marked_images} images"
+                f"{counted(heat.marked_images, 'image')}"
             )
         if heat.blank:
             maps = "1 map is" if heat.blank == 1 else f"{heat.blank} maps are"

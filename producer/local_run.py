@@ -28,6 +28,7 @@ from producer.status_line import doing, duration
 from producer.training_progress import TrainingDisplay, report_training, wait_for_training
 from producer.warm_channel import NotWarm
 from producer.warm_workers import WarmWorkers, find_or_start_warm
+from worker.counted_words import counted
 from worker.errors import XraycamError
 from worker.queue.broker import require_broker
 from worker.queue.celery_app import create_celery_app
@@ -203,7 +204,7 @@ def run_locally(
         except KeyboardInterrupt:
             found = session.ledger.query(runs.progress, run.id)
             session.err.print(
-                f"stopped: {found.done + found.failed} of {found.images} images have a result; "
+                f"stopped: {found.done + found.failed} of {counted(found.images, 'image')} have a result; "
                 f"'xraycam resume {run.id}' does the rest"
             )
             return INTERRUPTED

@@ -44,7 +44,8 @@ def ranking_lines(ranking: Ranking, metadata: ModelMetadata) -> Iterator[str]:
     best, best_baseline = ranking.best, max(ranking.baselines, key=_faithfulness)
     yield f"best: {best.name}, {best.faithfulness.faithfulness}; {ranking.seconds:.0f} s"
     if best != ranking.pairs[0]:
-        yield f"{ranking.pairs[0].name} is more faithful, but leaves {ranking.pairs[0].blank} images blank"
+        blank = counted(ranking.pairs[0].blank, "image")
+        yield f"{ranking.pairs[0].name} is more faithful, but leaves {blank} blank"
     if best.faithfulness.faithfulness.low <= _faithfulness(best_baseline):
         yield (
             f"warning: no better than a {best_baseline.name} as far as {ranking.images} images tell; do not "
@@ -58,8 +59,8 @@ def ranking_lines(ranking: Ranking, metadata: ModelMetadata) -> Iterator[str]:
         area = located[0].localisation
         assert area is not None
         yield (
-            f"the marked area covers {area.area:.1%} of the picture in {ranking.marked_images} images: "
-            "chance level"
+            f"the marked area covers {area.area:.1%} of the picture in "
+            f"{counted(ranking.marked_images, 'image')}: chance level"
         )
         if ranking.marked_images < FEW_IMAGES:
             yield f"warning: {counted(ranking.marked_images, 'marked image')} say little of where maps point"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from worker.counted_words import counted
 from worker.interval_words import figure_with_interval, with_interval
 from worker.model.doubts import doubts
 from worker.model.metadata import ModelMetadata
@@ -47,7 +48,7 @@ def _validation(training: dict[str, Any]) -> Section | None:
         ["Accuracy", figure_with_interval(found, "accuracy")],
         ["Expected calibration error", f"{found['expected_calibration_error']:.3f}"],
     ]
-    text = f"Measured on {count} images of the training folder that were held out of training."
+    text = f"Measured on {counted(count, 'image')} of the training folder, held out of training."
     return _section("Validation", text + _doubts(found), ["measure", "value (95% interval)"], rows)
 
 

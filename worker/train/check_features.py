@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,19 @@ BATCH = 32
 
 
 class FeatureReader:
-    """A network up to one layer, made ready to give the features of many pictures."""
+    """A network up to one layer, made ready to give the features of many pictures.
 
-    def __init__(self, network: Any, preprocessing: Preprocessing, layer: str) -> None:
+    `progress` is told how many it has done in all, after each batch, and may raise.
+    """
+
+    def __init__(
+        self,
+        network: Any,
+        preprocessing: Preprocessing,
+        layer: str,
+        progress: Callable[[int], object] = lambda _done: None,
+    ) -> None:
+        self._progress, self._done = progress, 0
         steps: list[Step] = []
         for step in inference_steps(network, keep=(layer,)):
             steps.append(step)
@@ -46,4 +56,6 @@ class FeatureReader:
             batch = np.stack(list(pictures[start : start + BATCH]))
             filled = np.pad(batch, ((0, BATCH - len(batch)), (0, 0), (0, 0)))
             parts.append(self._forward(tf.constant(filled)).numpy()[: len(batch)])
+            self._done += len(batch)
+            self._progress(self._done)
         return np.concatenate(parts)

@@ -43,8 +43,9 @@ VALIDATION_DRAWN = 160
 # Strength of the penalty: features are many and strongly correlated.
 _C = 0.03
 _AXES = 32
-# Images whose copies are held at once.
+# Images whose copies are held at once, and how many copies there are of each to learn from and to judge by.
 _TOGETHER = 16
+_COPIES, _JUDGED_COPIES = 13, 7
 # Chosen on held-out images of the Shenzhen set, the Montgomery set, and photographs (docs/input-check.md).
 # A word is said from this logit on, or from what the validation part's own images reach where that is more.
 # By word, since errors differ in what they cost and in how far another hospital's images come near.
@@ -91,25 +92,24 @@ def fit_check(
 
     Linear heads are fitted on features of up to 300 of the images at `training`, of their turned, inverted,
     mirrored and cut copies, and of 1,200 drawn pictures; thresholds are set, and figures measured, on up to
-    100 of those at `validation`. Equal arguments give an equal check. Raises ImageError for an image that
-    has become unreadable.
+    100 of those at `validation`. Equal arguments give an equal check. `progress` is told of pictures, and
+    ends it by raising. Raises ImageError for an image that has become unreadable.
     """
     layer = layer_to_check(metadata.layers, metadata.preprocessing.size)
-    reader = FeatureReader(network, metadata.preprocessing, layer.name)
     rng = np.random.default_rng((seed, 1))
     learned = np.sort(rng.permutation(np.array(training))[:IMAGES])
     judged = np.sort(rng.permutation(np.array(validation))[:VALIDATION_IMAGES])
-    total = len(learned) + len(judged)
+    total = _COPIES * len(learned) + DRAWN + _JUDGED_COPIES * len(judged) + VALIDATION_DRAWN
+    reader = FeatureReader(network, metadata.preprocessing, layer.name, lambda done: progress(done, total))
 
     pictures, features = _Pictures([], [], [], [], []), []
     for start in range(0, len(learned), _TOGETHER):
-        first = len(pictures.radiograph)
-        for index in learned[start : start + _TOGETHER]:
+        together = learned[start : start + _TOGETHER]
+        for index in together:
             _add_copies(pictures, metadata, dataset, int(index), seed)
         features.append(reader(pictures.pixels))
-        assert len(features[-1]) == len(pictures.radiograph) - first
+        assert len(features[-1]) == _COPIES * len(together)
         pictures.pixels.clear()
-        progress(min(start + _TOGETHER, len(learned)), total)
     size = metadata.preprocessing.size
     for start in range(0, DRAWN, 32):
         drawn = [draw_picture(number, size, seed) for number in range(start, min(start + 32, DRAWN))]
@@ -118,15 +118,13 @@ def fit_check(
             pictures.add(one, radiograph=0)
         pictures.pixels.clear()
     check = _fitted(layer.name, np.concatenate(features), pictures, seed)
+    assert len(pictures.radiograph) == _COPIES * len(learned) + DRAWN
 
     of: dict[str, list[Pixels]] = {}
     for index in judged:
         for name, pixels in _judged_copies(metadata, dataset, int(index), seed).items():
             of.setdefault(name, []).append(pixels)
-    by_kind = {}
-    for name, copies in of.items():
-        by_kind[name] = reader(copies)
-        progress(len(learned) + len(judged) * len(by_kind) // len(of), total)
+    by_kind = {name: reader(copies) for name, copies in of.items()}
     others = [draw_picture(DRAWN + number, size, seed) for number in range(VALIDATION_DRAWN)]
     by_kind["drawn"] = reader(others)
     check = _with_thresholds(check, [check.scores(by_kind[name]) for name in ("as they are", "changed")])

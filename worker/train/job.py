@@ -123,7 +123,7 @@ class TrainingJob:
                 parts.training,
                 parts.validation,
                 seed=self.recipe.seed,
-                progress=self._progress_of("input check"),
+                progress=self._progress_of("input check", "picture"),
             )
             self._enter_stage("writing")
             ready = write_version(
@@ -175,9 +175,9 @@ class TrainingJob:
             log.warning("training %d: %s", self.training.id, error)
             return None
 
-    def _progress_of(self, stage: str) -> Callable[[int, int], None]:
+    def _progress_of(self, stage: str, noun: str = "image") -> Callable[[int, int], None]:
         """To be told how many images of how many a stage is done with; ends a training that was stopped."""
-        noted = StageProgress(self.ledger, self.training, self.owner, stage)
+        noted = StageProgress(self.ledger, self.training, self.owner, stage, noun)
 
         def tell(done: int, of: int) -> None:
             if self.keeper.lost:
