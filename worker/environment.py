@@ -16,6 +16,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from worker.relative_paths import absolute_variables
+
 if TYPE_CHECKING:
     from worker.settings import Settings
 
@@ -91,7 +93,7 @@ def child_environment(settings: Settings, **more: str) -> dict[str, str]:
     allowed = {name: value for name, value in os.environ.items() if is_kept(name, os.environ)}
     ours = {"KERAS_BACKEND": "tensorflow", "KERAS_HOME": str(_keras_home(settings)), "MPLBACKEND": "agg"}
     ours |= _NO_PLUGINS
-    return allowed | ours | settings.as_environment() | more
+    return absolute_variables(allowed) | ours | settings.as_environment() | more
 
 
 def python_command(module: str) -> list[str]:

@@ -18,6 +18,7 @@ from sqlalchemy.exc import ArgumentError
 
 from worker.errors import XraycamError
 from worker.processors import usable_processors
+from worker.relative_paths import absolute_database, absolute_parameter
 from worker.remote.folder import RemoteFolder, place_of
 from worker.remote.urls import refuse_url
 
@@ -217,13 +218,19 @@ class Settings(BaseModel):
         unknown = [name for name in url.query if name not in _SQLITE_OPTIONS]
         if not is_server and unknown:
             raise ValueError(f"SQLite has no option {unknown[0]!a}; write a ? in a file's name as %3F")
-        return value
+        found = absolute_database(url)
+        return value if found == url else SecretStr(found.render_as_string(hide_password=False))
 
     @field_validator("models")
     @classmethod
     def _known_models(cls, value: str | None) -> str | None:
-        if value is None or "://" not in value:
-            return value
+        if value is None:
+            return None
+        if "://" not in value:
+            try:
+                return str(Path(value).expanduser().absolute())
+            except RuntimeError as error:
+                raise ValueError(f"{error}; write the whole path") from None
         try:
             parts = urlsplit(value)
             numbered = parts.port is not None
@@ -250,9 +257,7 @@ class Settings(BaseModel):
     @property
     def model_store(self) -> str:
         """Path or URL of the model store."""
-        if self.models is None:
-            return str(self.home / "models")
-        return self.models if "://" in self.models else str(Path(self.models).expanduser().absolute())
+        return str(self.home / "models") if self.models is None else self.models
 
     @property
     def overlays(self) -> Path | RemoteFolder:
@@ -352,7 +357,10 @@ def load_settings() -> Settings:
 
 def _with_database(parts: SplitResult) -> str:
     """A broker's URL in which Kombu and redis-py find the same database. Raises ValueError."""
-    query = parse_qsl(parts.query, keep_blank_values=True)
+    query = [
+        (name, absolute_parameter(name, value))
+        for name, value in parse_qsl(parts.query, keep_blank_values=True)
+    ]
     named = {value for name, value in query if name in ("db", "virtual_host")}
     if parts.scheme != "redis+socket":
         number = parts.path.strip("/")
