@@ -103,3 +103,44 @@ def test_a_version_of_the_same_name_is_never_explained_by_the_pass_of_another(
         for name, heatmap in expected.heatmaps.items():
             assert np.array_equal(found.heatmaps[name], heatmap)
     versions.ledger.close()
+
+
+def test_a_layer_that_an_earlier_run_asked_for_keeps_no_newer_version_from_serving(
+    tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = Versions(tmp_path, monkeypatch)
+    versions.replace(model_folder)
+    manager = versions.manager()
+    wanted = read_metadata(model_folder).layers[0].name
+
+    def version_for(number: int, *layers: str) -> str:
+        options = ExplainOptions(layers=layers).model_dump(mode="json")
+        run: Any = SimpleNamespace(id=number, options=options, pinned_model=None)
+        found = manager.explainer_for(run, versions.ledger.query(current_model))
+        manager.end_chunk()
+        return found.metadata.version
+
+    assert version_for(1, wanted) == "small"
+
+    newer = tmp_path / "newer"
+    shutil.copytree(model_folder, newer)
+    told = json.loads((newer / "model.json").read_text())
+    told |= {"version": "newer", "layers": [one for one in told["layers"] if one["name"] != wanted]}
+    (newer / "model.json").write_text(json.dumps(told))
+    versions.store.publish(newer)
+    versions.ledger.write(
+        add_model,
+        version="newer",
+        digest=digest_of(newer),
+        classes=told["classes"],
+        source="test",
+        metrics={},
+        promote=True,
+    )
+
+    assert version_for(2) == "newer"
+    assert manager.serving == "newer"
+    assert manager.last_error is None
+    assert version_for(1, wanted) == "small"  # the rest of the earlier run
+    assert version_for(3) == "newer"
+    versions.ledger.close()

@@ -66,6 +66,7 @@ class ModelManager:
         # By digest: a version that was deleted may come back under its name with other content.
         self._explainers: OrderedDict[tuple[str, _Choice], Explainer] = OrderedDict()
         self._served: Model | None = None
+        self._previous: Model | None = None
         self._rejected: str | None = None
         self._networks: dict[str, tuple[ModelMetadata, Any, InputCheck | None]] = {}
         self.last_error: str | None = None
@@ -103,7 +104,10 @@ class ModelManager:
                 self._change_to(model)
         elif model.digest != self._served.digest:
             request_reload()
-        return self._explainer(self._served or model, choice)
+        served = self._served or model
+        if self._previous is not None and not self._has(served, choice) and self._has(self._previous, choice):
+            served = self._previous  # a run that began before, with a layer that the newer one does not have
+        return self._explainer(served, choice)
 
     def end_chunk(self) -> None:
         """Note that this worker waits for the next chunk."""
@@ -133,11 +137,11 @@ class ModelManager:
         """Load a version, build what chunks need of it, and only then let it serve."""
         before = self.serving
         digest_before = None if self._served is None else self._served.digest
-        choices = [choice for digest, choice in self._explainers if digest == digest_before]
+        asked = [choice for digest, choice in self._explainers if digest == digest_before]
         try:
-            built = {
-                (model.digest, choice): self._build(model, choice) for choice in choices or [((), (), False)]
-            }
+            # It may lack a layer that some run has asked for: no reason not to serve it.
+            choices = [choice for choice in asked if self._has(model, choice)] or [((), (), False)]
+            built = {(model.digest, choice): self._build(model, choice) for choice in choices}
         except Exception as error:
             self._rejected = model.digest
             still = f"; {before} stays in use" if before else ""
@@ -152,7 +156,7 @@ class ModelManager:
                 del self._explainers[key]
             self._networks.pop(digest_before or "", None)
             self._explainers.update(built)
-            self._served = model
+            self._previous, self._served = self._served, model
             self._rejected = None
             self.last_error = None
         self._ledger.write(update_worker, self._worker, model_version=model.version, last_error=None)
@@ -171,6 +175,13 @@ class ModelManager:
             kept = {digest for digest, _ in self._explainers}
             self._networks = {digest: held for digest, held in self._networks.items() if digest in kept}
         return explainer
+
+    def _has(self, model: Model, choice: _Choice) -> bool:
+        """Whether a version has the layers of a choice. Raises ModelError where it cannot be read."""
+        if not choice[0] or (model.digest, choice) in self._explainers:
+            return True
+        known = {layer.name for layer in read_metadata(self._store.fetch(model.version, model.digest)).layers}
+        return known.issuperset(choice[0])
 
     def _build(self, model: Model, choice: _Choice) -> Explainer:
         folder = self._store.fetch(model.version, model.digest)
