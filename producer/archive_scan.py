@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -14,6 +15,7 @@ from worker.images.archive import (
     ArchiveBytes,
     Member,
     archive_kind,
+    archive_stamp,
     has_archive_name,
     list_members,
     member_head,
@@ -28,11 +30,12 @@ _MEDIA_DIRECTORY = b"1.2.840.10008.1.3.10"
 
 
 class FoundMember(NamedTuple):
-    """An image of an archive; `path` as in the ledger: `archive.zip!/a/b.dcm`, `size` in bytes."""
+    """An image of an archive; `path` as in the ledger: `archive.zip!/a/b.dcm`, `size` in bytes, `identity` a
+    number of 63 bits, another once the content may be another."""
 
     path: str
     size: int
-    modified_ns: int
+    identity: int
 
 
 def is_archive(file: str) -> bool:
@@ -76,7 +79,14 @@ def scan_archive(
             if kind is not None:
                 counts.skip(kind, found)
             else:
-                yield FoundMember(found, member.size, member.mtime_ns)
+                yield FoundMember(found, member.size, _identity(member, opened.descriptor))
+
+
+def _identity(member: Member, archive: int | ArchiveBytes) -> int:
+    """Exports write constant names, sizes and times. A zip has a checksum of each member; of a tar that was
+    written anew, any may be another."""
+    content = archive_stamp(archive) if member.checksum is None else (member.checksum, member.mtime_ns)
+    return int.from_bytes(hashlib.sha256(repr(content).encode()).digest()[:8], "big") >> 1
 
 
 class _Opened:

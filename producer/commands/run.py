@@ -41,6 +41,21 @@ def local_folder(session: Session, given: dict[str, Any]) -> int:
     return sum(counts.failed.values())
 
 
+def report_search(session: Session, given: dict[str, Any]) -> bool:
+    """For --dry-run, where a URL is given: say what would be fetched, and fetch nothing."""
+    if isinstance(given["folder"], (Path, RemoteFolder)):
+        return False
+    from producer.pacs.fetch import search
+
+    with session.err.status("asking the PACS"):
+        counts = search(given["folder"], session.settings)
+    click.echo(
+        f"would fetch {counted(counts.found, 'image')} of {counts.studies} studies, and enqueue those that "
+        "are new or have changed"
+    )
+    return True
+
+
 _OPTIONS = (
     click.argument("folder", type=FolderOrUrl(), metavar="FOLDER|URL"),
     click.option("--layer", "layers", multiple=True, default=(AUTO,), show_default=True,
@@ -228,15 +243,16 @@ def _run(
     from worker.supervisor.devices import devices_for
 
     session = open_session()
-    missing = local_folder(session, given)
-    request = request_from(given)
     if dry_run:
-        report_dry_run(session, request)
+        if not report_search(session, given):
+            report_dry_run(session, request_from(given))
         return 0
     check_target(session, dicom_results)
-    devices_for(gpus)  # refused before a run is opened
+    devices_for(gpus)  # refused before anything is fetched, and a run opened
     if session.settings.broker is not None:
         session.require_broker()
+    missing = local_folder(session, given)
+    request = request_from(given)
     try:
         with doing(session.err, "scanning") as tell:
             enqueued = enqueue(
@@ -281,13 +297,14 @@ def enqueue_command(dry_run: bool, wait: bool, dicom_results: str | None, **give
     from producer.status_line import doing
 
     session = open_session()
-    missing = local_folder(session, given)
-    request = request_from(given)
     if dry_run:
-        report_dry_run(session, request)
+        if not report_search(session, given):
+            report_dry_run(session, request_from(given))
         return
     check_target(session, dicom_results)
     session.require_broker()
+    missing = local_folder(session, given)
+    request = request_from(given)
     then = "the same command continues it"
     try:
         with doing(session.err, "scanning") as tell:

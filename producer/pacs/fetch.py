@@ -14,7 +14,7 @@ import requests
 
 from producer.pacs.dicomweb import DicomWeb, body
 from producer.pacs.file_identity import identify
-from producer.pacs.spool import Spool
+from producer.pacs.spool import SUFFIX, Spool
 from worker.counted_words import counted
 from worker.dicom_results.equipment import is_own
 from worker.errors import XraycamError
@@ -29,15 +29,20 @@ _RADIOGRAPHY = {"CR", "DX", "DR", "RG", "XR", "OT", "SC", "HC", ""}
 _ACCEPT = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 _OVERHEAD = 1_000_000
 _UID = re.compile(r"[0-9.]{1,64}")
+# In the folder of a search while it is fetched.
+_UNFINISHED = ".unfinished"
 
 
 @dataclass
 class FetchCounts:
-    """Instances of a search: `fetched`, `kept` from before, `own` ones left out, `failed` by cause."""
+    """Instances of a search: `fetched`, or `kept` since they are as before; `found` by a search alone; `own`
+    ones left out, `removed` since the server has them no more, `failed` by cause."""
 
     studies: int = 0
+    found: int = 0
     fetched: int = 0
     kept: int = 0
+    removed: int = 0
     own: int = 0
     other_modality: int = 0
     failed: Counter[str] = field(default_factory=Counter)
@@ -46,6 +51,7 @@ class FetchCounts:
         """What a person is told."""
         words = [f"{self.studies} studies", f"{counted(self.fetched, 'image')} fetched"]
         words += [f"{self.kept} there from before"] if self.kept else []
+        words += [f"{self.removed} gone from the PACS"] if self.removed else []
         words += [f"{self.own} results of ours left out"] if self.own else []
         words += [f"{self.other_modality} series of other modalities"] if self.other_modality else []
         words += [f"{count} not fetched: {cause}" for cause, count in self.failed.items()]
@@ -57,21 +63,48 @@ def fetch(
 ) -> tuple[Path, FetchCounts]:
     """The folder with all radiographs that `url` (`dicomweb+https://HOST/PATH?QUERY`) finds, and the counts.
 
-    The query is one for studies (QIDO-RS). What was fetched before is kept, so that an interrupted fetch
-    resumes where it stopped. Raises TargetAway, SpoolFull, and XraycamError for a query that finds nothing.
+    The query is one for studies (QIDO-RS). An interrupted fetch resumes where it stopped; one that had ended
+    asks for every image anew, for a PACS may have corrected it, and removes those that the PACS has no more.
+    Raises TargetAway, SpoolFull, and XraycamError for a query that finds nothing.
     """
     server = DicomWeb(url, settings)
     try:
         folder = hashlib.sha256(url.encode()).hexdigest()[:16]
         spool = Spool(settings.home / "spool" / "fetched", settings.spool_bytes)
-        counts = FetchCounts()
+        unfinished = spool.root / folder / _UNFINISHED
+        resumes = unfinished.exists()
+        counts, named = FetchCounts(), set()
         for study, series, instance in _found(server, counts):
-            _fetch(server, spool, spool.file_of(f"{folder}/{spool.name_of(study)}", instance), counts,
-                   (study, series, instance), settings.max_bytes)  # fmt: skip
+            file = spool.file_of(f"{folder}/{spool.name_of(study)}", instance)
+            named.add(file)
+            if not unfinished.exists():
+                unfinished.parent.mkdir(parents=True, exist_ok=True)
+                unfinished.touch()
+            if resumes and file.exists():
+                counts.kept += 1
+            else:
+                _fetch(server, spool, file, counts, (study, series, instance), settings.max_bytes)
             on_image(counts)
         if not counts.fetched + counts.kept:
             raise XraycamError(f"{server.name} gave no radiograph: {counts.line()}; check the query")
+        for file in (spool.root / folder).rglob(f"*{SUFFIX}"):
+            if file not in named:
+                file.unlink()
+                counts.removed += 1
+        unfinished.unlink()
         return spool.root / folder, counts
+    finally:
+        server.close()
+
+
+def search(url: str, settings: Settings) -> FetchCounts:
+    """How many studies and images `fetch` would ask for. Raises TargetAway, XraycamError."""
+    server = DicomWeb(url, settings)
+    try:
+        counts = FetchCounts()
+        for _ in _found(server, counts):
+            counts.found += 1
+        return counts
     finally:
         server.close()
 
@@ -111,9 +144,6 @@ def _pages(server: DicomWeb, path: str, query: list[tuple[str, str]], key: str) 
 def _fetch(
     server: DicomWeb, spool: Spool, file: Path, counts: FetchCounts, uids: tuple[str, str, str], largest: int
 ) -> None:
-    if file.exists():
-        counts.kept += 1
-        return
     path = "studies/{}/series/{}/instances/{}".format(*uids)
 
     def read(answer: requests.Response) -> tuple[str, bytes]:
@@ -139,8 +169,10 @@ def _fetch(
     elif identity.instance != uids[2]:
         counts.failed["the answer is another image"] += 1
     else:
-        spool.write(file, image)
-        counts.fetched += 1
+        if spool.write(file, image):
+            counts.fetched += 1
+        else:
+            counts.kept += 1
 
 
 def first_part(content: bytes, kind: str) -> bytes | None:

@@ -89,6 +89,15 @@ class Orthanc:
         assert connection.getresponse().status == 200
         connection.close()
 
+    def remove(self, study: str) -> None:
+        """A study, by its UID."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.http, timeout=30)
+        connection.request("POST", "/tools/lookup", study)
+        (known,) = json.loads(connection.getresponse().read())
+        connection.request("DELETE", known["Path"])
+        assert connection.getresponse().status == 200
+        connection.close()
+
     def found(self, study: str) -> dict[str, int]:
         """By QIDO: how many instances of each modality a study has."""
         counts: dict[str, int] = {}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 from sqlalchemy import func, select
 
 from db.schema import exports
@@ -66,6 +69,36 @@ def test_studies_of_a_pacs_are_explained_and_results_come_back_once(
         ("dicom", "sent"): 2 * STUDIES,
     }
     assert_nameless(installation, done.stdout + done.stderr + again.stdout + again.stderr)
+
+
+def test_what_a_pacs_has_corrected_or_removed_is_fetched_anew_or_gone(
+    installation: Installation, orthanc: Orthanc, tmp_path: Path
+) -> None:
+    installation.without_tensorflow()
+    same, corrected, removed = studies(tmp_path / "drawn", 3)
+    for content in (same, corrected, removed):
+        orthanc.add(content)
+    query = f"{orthanc.url}?StudyDate=20260115"
+    asked = installation.xraycam("run", query, "--dry-run")
+    assert "would fetch 3 images of 3 studies" in asked.stdout
+    assert not list(installation.home.glob("spool/fetched/*/*/*"))
+    installation.xraycam("run", query, "--no-report")
+
+    orthanc.remove(study_uid(1))
+    orthanc.remove(study_uid(2))
+    dataset = dcmread(io.BytesIO(corrected))
+    dataset.PatientID = "THE-RIGHT-ONE"
+    content = io.BytesIO()
+    dataset.save_as(content)
+    orthanc.add(content.getvalue())
+    again = installation.xraycam("run", query, "--no-report")
+
+    assert "2 studies, 1 image fetched, 1 there from before, 1 gone from the PACS" in again.stderr
+    assert "1 changed" in again.stderr
+    found = [dcmread(file).PatientID for file in installation.home.glob("spool/fetched/*/*/*.dcm")]
+    assert sorted(found) == ["GEHEIM-0000", "THE-RIGHT-ONE"]
+    rows = json.loads(installation.xraycam("results", 1, "--format", "json").stdout)
+    assert [row["gone_at"] is not None for row in rows].count(True) == 1
 
 
 def explained(made: Installation, folder: Path, count: int) -> int:

@@ -49,13 +49,15 @@ class Member:
     """A file in an archive. `size` in bytes, not compressed; `offset`, where its header begins in a zip, its
     content in a tar. `refusal` says why it cannot be read: `encrypted`, `nested-archive`, `unsafe-name`,
     `not-a-file`, `compression` (a method that is not read), `repeated` (another of its name follows, which
-    counts), or None. `name` is one line of text, whatever bytes the archive holds."""
+    counts), or None. `name` is one line of text, whatever bytes the archive holds. `checksum`: CRC-32 of the
+    content, as a zip's directory has it; None in a tar."""
 
     name: str
     size: int
     mtime_ns: int
     offset: int
     refusal: str | None = None
+    checksum: int | None = None
 
 
 def archive_kind(content: bytes) -> str | None:
@@ -103,6 +105,14 @@ def list_members(descriptor: int | ArchiveBytes, shown: str) -> Iterator[Member]
     that is not read.
     """
     yield from _opened(descriptor, shown).members()
+
+
+def archive_stamp(descriptor: int | ArchiveBytes) -> tuple[Any, ...]:
+    """What is another once the archive has been written anew. Raises OSError."""
+    if isinstance(descriptor, int):
+        status = os.fstat(descriptor)
+        return status.st_size, status.st_mtime_ns
+    return descriptor.key[1:]
 
 
 def read_member(descriptor: int | ArchiveBytes, member: str, shown: str, limits: Limits) -> bytes:
@@ -178,7 +188,8 @@ class _Zip:
         # Python bounds what comes of a piece of deflated data, and of no other.
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             refusal = refusal or "compression"
-        return Member(name, info.file_size, _nanoseconds(info.date_time), info.header_offset, refusal)
+        written = _nanoseconds(info.date_time)
+        return Member(name, info.file_size, written, info.header_offset, refusal, info.CRC)
 
     def read(self, descriptor: int | ArchiveBytes, member: Member, size: int, shown: str) -> bytes:
         try:
