@@ -69,6 +69,28 @@ def test_time_is_bounded_but_eight_images_are_measured(
     assert found.pairs[0].faithfulness.road.images == 8
 
 
+def test_halved_the_better_half_of_eight_images_is_measured_on_all_and_the_rest_come_after(
+    model: tuple[ModelMetadata, Any], pixels: Pixels, ranking: Ranking
+) -> None:
+    methods = ("gradcam", "hirescam")
+    of_eight = rank(*model, pixels[:8], layers=LAYERS, methods=methods)
+    halved = rank(*model, pixels, layers=LAYERS, methods=methods, halve=True)
+    whole = {pair.name: pair.faithfulness for pair in ranking.pairs}
+    early = {pair.name: pair.faithfulness for pair in of_eight.pairs}
+    assert halved.images == 10
+    assert [pair.images for pair in halved.pairs] == [None, None, 8, 8]
+    assert {pair.name for pair in halved.pairs[:2]} == {pair.name for pair in of_eight.pairs[:2]}
+    for pair in halved.pairs[:2]:
+        assert pair.faithfulness.faithfulness.value == pytest.approx(whole[pair.name].faithfulness.value)
+    for pair in halved.pairs[2:]:
+        assert pair.faithfulness.faithfulness.value == pytest.approx(early[pair.name].faithfulness.value)
+    assert [row.images for row in halved.baselines] == [None, None]
+    rare = halved.model_copy(
+        update={"pairs": tuple(pair.model_copy(update={"blank": 1}) for pair in halved.pairs)}
+    )
+    assert [rare.is_blank_too_often(pair) for pair in rare.pairs] == [False, False, True, True]
+
+
 def test_ranking_survives_being_written_and_is_drawn(ranking: Ranking, tmp_path: Path) -> None:
     assert Ranking.model_validate_json(ranking.model_dump_json()) == ranking
     plot_ranking(ranking, tmp_path / "ranking.png")

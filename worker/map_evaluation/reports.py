@@ -25,13 +25,15 @@ class _Part(BaseModel):
 
 class Ranked(_Part):
     """Figures of one layer and method, or of a baseline (`method` empty). `resolution`: height and width of
-    its map. `blank`: maps without any heat among those that faithfulness was measured on."""
+    its map. `blank`: maps without any heat among those that faithfulness was measured on. `images`: on how
+    many, None: on all of the ranking's."""
 
     layer: str
     method: str
     resolution: tuple[int, int]
     faithfulness: Faithfulness
     blank: int
+    images: int | None = None
     localisation: Localisation | None = None
 
     @property
@@ -57,8 +59,10 @@ class Ranking(_Part):
     def best(self) -> Ranked:
         """The most faithful pair that leaves no more than a tenth of the images without a map; without such
         a one, the most faithful."""
-        limit = BLANK_ALLOWED * self.images
-        return next((pair for pair in self.pairs if pair.blank <= limit), self.pairs[0])
+        return next((pair for pair in self.pairs if not self.is_blank_too_often(pair)), self.pairs[0])
+
+    def is_blank_too_often(self, pair: Ranked) -> bool:
+        return pair.blank > BLANK_ALLOWED * (pair.images or self.images)
 
 
 SANITY_FILE = "sanity.json"

@@ -65,7 +65,9 @@ def evaluate_cams(
     chosen = _balanced(dataset, indices, images)
     metadata = unsaved_metadata(network, dataset.classes, recipe, version, positive_class, dataset.output)
     pixels = _pixels(dataset, chosen, recipe.preprocessing)
-    ranking = rank(metadata, network, pixels, seconds=seconds, shares=TWO_PLACES, progress=progress)
+    ranking = rank(
+        metadata, network, pixels, seconds=seconds, shares=TWO_PLACES, halve=True, progress=progress
+    )
     figures: dict[str, Any] = {
         "ranking": ranking.model_dump(mode="json"),
         "reliance": _occlusion(metadata, network, pixels),

@@ -187,6 +187,8 @@ def _maps(metadata: ModelMetadata) -> list[str]:
     if "ranking" not in training:
         return []
     ranking = training["ranking"]
+    # The less faithful pairs may have been measured on the first images alone.
+    halved = any(row.get("images") for row in ranking["pairs"])
     rows = []
     for row in (*ranking["pairs"], *ranking["baselines"]):
         mean = row["faithfulness"]["faithfulness"]
@@ -196,6 +198,7 @@ def _maps(metadata: ModelMetadata) -> list[str]:
                 "{} x {}".format(*row["resolution"]),
                 f"{mean['value']:.2f} ({mean['low']:.2f} to {mean['high']:.2f})",
                 row["blank"],
+                *([row.get("images") or ranking["images"]] if halved else []),
             ]
         )
     parts = [
@@ -203,7 +206,7 @@ def _maps(metadata: ModelMetadata) -> list[str]:
         f"{_default_chosen(metadata)} Faithfulness is what the score loses when the hottest "
         "places are taken away rather than the coldest, in units of the score (insertion, deletion and ROAD, "
         "averaged; 95% intervals). A map that does not beat the last two rows says nothing.",
-        _table(["layer and method", "map", "faithfulness", "blank"], rows),
+        _table(["layer and method", "map", "faithfulness", "blank", *(["images"] if halved else [])], rows),
     ]
     # Empty where no image had a finding at 0.5 or more.
     if training["reliance"]:
@@ -249,7 +252,7 @@ def _default_chosen(metadata: ModelMetadata) -> str:
     if place == 0:
         return f"{default}: the most faithful of those {measured}."
     before = pairs[:place]
-    if all(pair["blank"] > BLANK_ALLOWED * ranking["images"] for pair in before):
+    if all(pair["blank"] > BLANK_ALLOWED * (pair.get("images") or ranking["images"]) for pair in before):
         names = ", ".join(f"`{pair['layer']}` {pair['method']}" for pair in before)
         return (
             f"{default}: of those {measured}, the most faithful that leaves at most {BLANK_ALLOWED:.0%} "
