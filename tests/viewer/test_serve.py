@@ -8,9 +8,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 import pytest
+from PIL import Image
 
 from db.ledger import Ledger
 from db.migrate import migrate
@@ -18,7 +20,7 @@ from db.reviews import Review, read_reviews, save_review
 from db.runs import Run
 from tests.support.installation import Installation
 from tests.support.servers import free_port
-from tests.viewer.pages import browser_page, ids, made_run, wait_true
+from tests.viewer.pages import browser_page, explain_again, ids, made_run, wait_true
 
 
 class Served:
@@ -139,6 +141,66 @@ def test_only_images_of_the_run_are_shown_and_through_no_link(served: Served, tm
     (tmp_path / "xrays" / "ward" / "x1.png").symlink_to(secret)
     assert served.ask(f"/api/run/1/original/small/{known['ward/x1.png']}", Cookie=cookie)[0] == 404
     assert served.ask("/assets/../../../app.py", Cookie=cookie)[0] == 404
+
+
+def fetched(served: Served, path: str, tag: str = "") -> tuple[int, str, bytes]:
+    """Status, ETag and content of a picture; `tag`: of what a browser keeps of it."""
+    headers = {"Cookie": served.cookie("first"), "If-None-Match": tag}
+    request = Request(f"http://127.0.0.1:{served.port}{path}", None, headers)
+    try:
+        with build_opener(_NoRedirect).open(request, timeout=20) as answer:
+            return answer.status, answer.headers["etag"], answer.read()
+    except HTTPError as error:
+        return error.code, error.headers["etag"] or "", error.read()
+
+
+def test_no_picture_of_an_earlier_result_is_shown_beside_a_new_one(served: Served) -> None:
+    ledger, run = served.installation.ledger, served.run
+    image = ids(ledger, run)["ward/x0.png"]
+    explain_again(ledger, run, "ward/x0.png", "Tuberculosis", 48)
+    rows = json.loads(served.ask("/api/run/1/rows", Cookie=served.cookie("first"))[1])["rows"]
+    (mark,) = (row["mark"] for row in rows if row["id"] == image)
+    paths = [f"/api/run/1/{kind}/small/{image}" for kind in ("original", "overlay")]
+    before = [fetched(served, path) for path in paths]
+    assert [status for status, _, _ in before] == [200, 200]
+    assert [fetched(served, path, tag)[0] for path, (_, tag, _) in zip(paths, before, strict=True)] == [
+        304,
+        304,
+    ]
+    explain_again(ledger, run, "ward/x0.png", "Normal", 40)
+    for path, (_, tag, content) in zip(paths, before, strict=True):
+        status, again, shown = fetched(served, path, tag)
+        assert (status, again != tag, shown != content) == (200, True, True)
+        status, _, said = fetched(served, f"{path}?of={mark}", tag)
+        assert (status, b"explained again" in said) == (409, True)
+
+
+def test_an_overlay_in_other_colours_is_shown_at_once(served: Served) -> None:
+    image = ids(served.installation.ledger, served.run)["ward/x0.png"]
+    path = f"/api/run/1/overlay/small/{image}"
+    _, tag, content = fetched(served, path)
+    Image.new("RGB", (64, 80), "teal").save(Path(served.run.output) / "ward" / "x0.png.jpg")
+    status, _, shown = fetched(served, path, tag)
+    assert (status, shown != content) == (200, True)
+
+
+@pytest.mark.browser
+def test_a_page_loaded_again_shows_the_pictures_of_the_new_result(served: Served) -> None:
+    ledger, run = served.installation.ledger, served.run
+    width = "document.querySelector('.main img.{}')?.naturalWidth"
+    with browser_page() as page:
+        page.goto(served.address["first"])
+        page.click("text=Run 1")
+        for kind in ("original", "overlay"):
+            wait_true(page, f"{width.format(kind)} === 64")
+        explain_again(ledger, run, "ward/x0.png", "Tuberculosis", 40)
+        page.reload()
+        for kind in ("original", "overlay"):
+            wait_true(page, f"{width.format(kind)} === 40")
+        explain_again(ledger, run, "ward/x1.png", "Tuberculosis", 40)
+        page.keyboard.press("n")
+        page.wait_for_selector("text=was explained again since this page was loaded")
+        assert page.said == []
 
 
 def test_the_reader_is_whom_the_proxy_names_and_nobody_without(tmp_path: Path) -> None:

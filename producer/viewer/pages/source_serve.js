@@ -64,11 +64,11 @@
 
     picture(row, kind) {
       if (row.status !== "done" || (kind === "original" && row.strip)) return undefined;
-      return `${this.base}/${kind}/large/${row.id}`;
+      return `${this.base}/${kind}/large/${row.id}?of=${row.mark}`;
     }
 
     thumbnail(row) {
-      return row.status === "done" ? `${this.base}/overlay/small/${row.id}` : undefined;
+      return row.status === "done" ? `${this.base}/overlay/small/${row.id}?of=${row.mark}` : undefined;
     }
 
     missing() {
