@@ -23,7 +23,7 @@ from starlette.staticfiles import StaticFiles
 from db.browse import find_result, result_mark
 from db.errors import LedgerError, RunNotFound
 from db.result_pages import PAGE, SORTS, PageQuery, read_page
-from db.reviews import own_reviews, remove_review, save_review
+from db.reviews import ExplainedAgain, own_reviews, remove_review, save_review
 from db.runs import Run, get_run, list_runs, progress
 from db.trainings import list_trainings
 from db.workers import list_workers
@@ -229,12 +229,15 @@ class Viewer:
             raise HTTPException(413, "a review is smaller than that")
         try:
             given = json.loads(await request.body())
-            verdict, class_name, note = (given.get(name) or None for name in ("verdict", "class", "note"))
-            if not all(isinstance(one, str | None) for one in (verdict, class_name, note)):
-                raise ValueError("verdict, class and note are texts")
+            fields = ("verdict", "class", "note", "seen")
+            verdict, class_name, note, seen = (given.get(name) or None for name in fields)
+            if not all(isinstance(one, str | None) for one in (verdict, class_name, note, seen)):
+                raise ValueError("verdict, class, note and seen are texts")
             await run_in_threadpool(
-                self._ledger.write, save_review, run.id, image, reader, verdict or "", class_name, note
+                self._ledger.write, save_review, run.id, image, reader, verdict or "", class_name, note, seen
             )
+        except ExplainedAgain as error:
+            raise HTTPException(409, str(error)) from None
         except (ValueError, AttributeError) as error:
             raise HTTPException(422, str(error)) from None
         return Response(status_code=204)

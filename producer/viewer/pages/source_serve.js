@@ -78,7 +78,7 @@
     async save(row, review) {
       const headers = { "content-type": "application/json", "x-xraycam-token": this.token };
       const path = `/review/${row.id}`;
-      if (review) await this.ask(path, { method: "PUT", headers, body: JSON.stringify(review) });
+      if (review) await this.ask(path, { method: "PUT", headers, body: JSON.stringify({ ...review, seen: row.mark }) });
       else await this.ask(path, { method: "DELETE", headers });
     }
   }
