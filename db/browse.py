@@ -80,6 +80,11 @@ def results_by_path(connection: Connection, run_id: int, paths: list[str]) -> di
     return {row.path: dict(row._mapping) for row in connection.execute(statement)}
 
 
+def result_mark(row: dict[str, Any]) -> str:
+    """What tells a result from one of another time or content; `row` has `sha256` and `finished_at`."""
+    return f"{(row['sha256'] or '')[:16]}-{row['finished_at'].timestamp():.6f}"
+
+
 @dataclass(frozen=True)
 class RunCounts:
     """How many results of a run have which value. `odd` counts each word; `not_checked` has none.

@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Connection, and_, or_, select, tuple_
 
 from db.browse import SHOWN_COLUMNS
 from db.results import FINDING_FROM, probability_of
+from db.reviews import is_of_result
 from db.schema import images, results, reviews
 
 SORTS = {
@@ -133,7 +134,7 @@ def _conditions(query: PageQuery) -> list[ColumnElement[bool]]:
         conditions.append(images.c.path.icontains(query.name, autoescape=True))
     if query.reviewed is not None:
         own = select(reviews.c.image_id).where(
-            reviews.c.image_id == results.c.image_id, reviews.c.reader == query.reader
+            reviews.c.image_id == results.c.image_id, reviews.c.reader == query.reader, is_of_result()
         )
         if query.reviewed == "no":
             conditions.append(~own.exists())

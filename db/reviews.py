@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import ColumnElement, Connection, and_, delete, select
 
+from db.browse import result_mark
 from db.dialect import insert_of, now
 from db.schema import images, results, reviews
 
@@ -17,10 +18,15 @@ VERDICTS = (AGREE, DISAGREE, UNSURE)
 LONGEST_NOTE = 4000
 
 
+class ExplainedAgain(ValueError):
+    """Raised for a review of a result that is no more."""
+
+
 @dataclass(frozen=True)
 class Review:
     """`predicted` is the model's class; `label` what the reader says the image shows, None: not said.
-    `sha256`: of the file as it was explained, None where it could not be read."""
+    `sha256`: of the file as it was explained, None where it could not be read. `is_outdated`: the reader
+    saw another file than that; there is no label then."""
 
     image_id: int
     path: str
@@ -32,12 +38,19 @@ class Review:
     created_at: datetime
     updated_at: datetime
     sha256: str | None = None
+    is_outdated: bool = False
 
     @property
     def label(self) -> str | None:
-        if self.verdict == UNSURE:
-            return None
-        return self.class_name or (self.predicted if self.verdict == AGREE else None)
+        return None if self.verdict == UNSURE or self.is_outdated else self.class_name
+
+
+def is_of_result() -> ColumnElement[bool]:
+    """Whether a review is of the result there is: of the same content, with the same class predicted."""
+    return and_(
+        reviews.c.sha256.is_not_distinct_from(results.c.sha256),
+        reviews.c.predicted.is_not_distinct_from(results.c["class"]),
+    )
 
 
 def save_review(
@@ -48,27 +61,36 @@ def save_review(
     verdict: str,
     class_name: str | None,
     note: str | None,
+    seen: str | None = None,
 ) -> None:
-    """Record what `reader` says of an image; replaces what the same reader said before.
+    """Record what `reader` says of an image; replaces what the same reader said before. To agree names the
+    class predicted, which is kept: what was agreed with does not change with the result.
 
-    Raises ValueError for a verdict or class that contradicts the prediction, and an image that has none.
+    `seen`: mark of the result that the reader saw. Raises ExplainedAgain where that is no more, ValueError
+    for a verdict or class that contradicts the prediction, and an image that has none.
     """
-    predicted = connection.execute(
-        select(results.c["class"]).where(
+    found = connection.execute(
+        select(results.c["class"], results.c.sha256, results.c.finished_at).where(
             results.c.image_id == image_id, results.c.run_id == run_id, results.c.status == "done"
         )
     ).first()
-    if predicted is None:
+    if seen is not None and (found is None or result_mark(dict(found._mapping)) != seen):
+        raise ExplainedAgain("the image was explained again since this page was loaded; load it again")
+    if found is None:
         raise ValueError(f"image {image_id} has no prediction in run {run_id}")
+    predicted, sha256 = found[0], found[1]
     if verdict not in VERDICTS:
         raise ValueError(f"a verdict is one of {', '.join(VERDICTS)}")
-    if verdict == AGREE and class_name not in (None, predicted[0]):
-        raise ValueError(f"to agree with {predicted[0]} and say {class_name} contradict each other")
-    if verdict == DISAGREE and class_name == predicted[0]:
-        raise ValueError(f"to disagree with {predicted[0]} and say {class_name} contradict each other")
+    if verdict == AGREE and class_name not in (None, predicted):
+        raise ValueError(f"to agree with {predicted} and say {class_name} contradict each other")
+    if verdict == DISAGREE and class_name == predicted:
+        raise ValueError(f"to disagree with {predicted} and say {class_name} contradict each other")
     if note is not None and len(note) > LONGEST_NOTE:
         raise ValueError(f"a note has at most {LONGEST_NOTE:,} characters")
-    changed: dict[str, Any] = {"verdict": verdict, "class": class_name, "note": note, "updated_at": now()}
+    changed: dict[str, Any] = {
+        "verdict": verdict, "class": predicted if verdict == AGREE else class_name, "note": note,
+        "predicted": predicted, "sha256": sha256, "updated_at": now(),
+    }  # fmt: skip
     insert = insert_of(connection.dialect.name)
     statement = insert(reviews).values(
         {"image_id": image_id, "reader": reader, "run_id": run_id, "created_at": now()} | changed
@@ -88,7 +110,13 @@ def remove_review(connection: Connection, run_id: int, image_id: int, reader: st
 def read_reviews(connection: Connection, run_id: int, reader: str | None = None) -> Iterator[Review]:
     """The reviews of a run, by image and reader; of one reader if named."""
     statement = (
-        select(reviews, images.c.path, results.c["class"].label("predicted"), results.c.sha256)
+        select(
+            reviews,
+            images.c.path,
+            results.c["class"].label("class_now"),
+            results.c.sha256.label("sha256_now"),
+            results.c.status,
+        )
         .join(images, images.c.id == reviews.c.image_id)
         .outerjoin(results, results.c.image_id == reviews.c.image_id)
         .where(reviews.c.run_id == run_id)
@@ -100,21 +128,34 @@ def read_reviews(connection: Connection, run_id: int, reader: str | None = None)
         found = row._mapping
         yield Review(
             found["image_id"], found["path"], found["reader"], found["verdict"], found["class"],
-            found["note"], found["predicted"], found["created_at"], found["updated_at"], found["sha256"],
+            found["note"], found["class_now"], found["created_at"], found["updated_at"], found["sha256_now"],
+            found["status"] != "done" or found["sha256"] != found["sha256_now"],
         )  # fmt: skip
 
 
 def own_reviews(connection: Connection, reader: str, image_ids: list[int]) -> dict[int, dict[str, Any]]:
-    """What `reader`, and nobody else, said of these images."""
-    statement = select(
-        reviews.c.image_id, reviews.c.verdict, reviews.c["class"], reviews.c.note, reviews.c.updated_at
-    ).where(reviews.c.reader == reader, reviews.c.image_id.in_(image_ids))
-    return {
-        row.image_id: {
-            "verdict": row.verdict,
-            "class": row._mapping["class"],
-            "note": row.note,
-            "when": row.updated_at.isoformat(timespec="seconds"),
+    """What `reader`, and nobody else, said of these images. `outdated`: why it is not of the result there is,
+    as a part of a sentence; None: it is."""
+    statement = (
+        select(
+            reviews,
+            (reviews.c.sha256.is_not_distinct_from(results.c.sha256)).label("is_of_file"),
+            is_of_result().label("is_of_result"),
+        )
+        .join(results, results.c.image_id == reviews.c.image_id)
+        .where(reviews.c.reader == reader, reviews.c.image_id.in_(image_ids))
+    )
+    found = {}
+    for row in connection.execute(statement):
+        known = row._mapping
+        outdated = None if known["is_of_file"] else "the file has changed since"
+        if known["is_of_file"] and not known["is_of_result"]:
+            outdated = f"the model said {known['predicted']} then"
+        found[known["image_id"]] = {
+            "verdict": known["verdict"],
+            "class": known["class"],
+            "note": known["note"],
+            "when": known["updated_at"].isoformat(timespec="seconds"),
+            "outdated": outdated,
         }
-        for row in connection.execute(statement)
-    }
+    return found

@@ -184,7 +184,9 @@ reviews = Table(
     Column(
         "verdict", String(16), nullable=False, comment="agree, disagree or unsure, with the predicted class"
     ),
-    Column("class", Text, comment="the class by the reader, where one was named"),
+    Column("class", Text, comment="the class by the reader, who names that predicted by agreeing"),
+    Column("predicted", Text, comment="the class predicted then"),
+    Column("sha256", String(64), comment="of the file's content that was explained then"),
     Column("note", Text),
     Column("created_at", Timestamp, nullable=False),
     Column("updated_at", Timestamp, nullable=False),

@@ -15,7 +15,9 @@ def agreement_lines(session: Session, run: Run) -> Iterator[str]:
     """How far readers agree with each other and the model with them; nothing where nothing was reviewed."""
     with session.ledger.read() as connection:
         labels: dict[str, dict[int, tuple[str, str]]] = {}
+        outdated = 0
         for one in read_reviews(connection, run.id):
+            outdated += one.is_outdated
             if one.label is not None and one.predicted is not None:
                 labels.setdefault(one.reader, {})[one.image_id] = (one.label, one.predicted)
     for first, second in combinations(labels, 2):
@@ -35,6 +37,8 @@ def agreement_lines(session: Session, run: Run) -> Iterator[str]:
             others = [predicted != name for label, predicted in known.values() if label != name]
             specificity = f", specificity {_share(others)}" if others else ""
             yield f"model against {reader}, {name}: sensitivity {_share(of)}{specificity}"
+    if outdated:
+        yield f"left out: {counted(outdated, 'review')} (the file has changed since it was reviewed)"
     if labels:
         yield "readers saw the model's answers: agreement with it is no independent measure"
 

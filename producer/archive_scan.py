@@ -22,6 +22,7 @@ from worker.images.archive import (
     member_path,
 )
 from worker.images.dicom import is_dicom
+from worker.our_folders import our_folders
 
 # Bytes of a path, archive and member together, escapes included, that fit an index of Postgres.
 _LONGEST_PATH = 2600
@@ -69,9 +70,11 @@ def scan_archive(
     that cannot be listed, OSError where it cannot be read.
     """
     with closing(_Opened(file)) as opened:
+        ours = our_folders(member.name for member in list_members(opened.descriptor, path))
         for member in list_members(opened.descriptor, path):
             found = member_path(path, member.name)
-            kind = _left_out(member, found, opened.descriptor, matches)
+            is_ours = member.name.startswith(ours)
+            kind = "ours" if is_ours else _left_out(member, found, opened.descriptor, matches)
             if kind is None and len(found.encode()) > _LONGEST_PATH:
                 kind = "long_names"
             if kind is None and is_file(found):

@@ -18,9 +18,9 @@ from db.deletion import (
 )
 from db.results import Filter, read_predictions
 from db.runs import HALTED, get_run, progress
-from producer.run_place import MARKER
 from worker.counted_words import counted
 from worker.errors import XraycamError
+from worker.our_folders import RUN_MARKER
 from worker.remote.folder import RemoteFolder, place_of
 
 if TYPE_CHECKING:
@@ -74,6 +74,8 @@ def _remove_files(session: Session, run: Run) -> tuple[int, int]:
                 f"{name} cannot be deleted: {error.strerror}; run {run.id} is kept, cancelled: change the "
                 f"permissions, or delete it without --overlays"
             ) from error
+    with suppress(OSError):
+        (folder / RUN_MARKER).unlink()
     left = 0
     for place in sorted(folder.rglob("*"), reverse=True) if folder.is_dir() else ():
         if place.is_dir() and not place.is_symlink():
@@ -91,7 +93,7 @@ def _remove_objects(session: Session, run: Run, place: RemoteFolder) -> tuple[in
     wanted = Filter(run=run.id, status="done")
     named = (row[kind] for row in read_predictions(session.ledger, wanted) for kind in ("overlay", "heatmap"))
     removed = place.delete(place.named(name).path for name in filter(None, named))
-    place.delete(["predictions.csv", MARKER])
+    place.delete(["predictions.csv", RUN_MARKER])
     return removed, sum(1 for _ in place.list())
 
 

@@ -57,7 +57,8 @@ class Enqueued:
 
 
 def check_request(ledger: Ledger, settings: Settings, request: Request) -> tuple[Folder, str, ExplainOptions]:
-    """The folder, the model version and the options of a request, with the threshold that it asks for.
+    """The folder, the model version and the options of a request, with the threshold that it asks for and
+    what its masks mark.
 
     Raises for whatever cannot be done.
     """
@@ -83,12 +84,13 @@ def check_request(ledger: Ledger, settings: Settings, request: Request) -> tuple
             description.require_layer(layer)
     if request.options.target not in (AUTO, PREDICTED, ALL):
         description.require_class(request.options.target)
-    if request.options.masks is not None:
-        load_masks(Path(request.options.masks))
+    options = request.options
+    if options.masks is not None:
+        options = options.model_copy(update={"masks_digest": load_masks(Path(options.masks)).digest})
     return (
         folder,
         model.version,
-        with_threshold(ledger, request.options, request.operating_point, description),
+        with_threshold(ledger, options, request.operating_point, description),
     )
 
 

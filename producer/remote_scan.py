@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from db.ingest import ScannedFile
 from producer.archive_scan import scan_archive
-from worker.errors import ImageError
-from worker.file_names import has_image_extension, is_sidecar
+from worker.errors import ImageError, XraycamError
+from worker.file_names import has_image_extension, is_sidecar, printable
 from worker.folder_walk import left_out_as
 from worker.images.archive import has_archive_name, member_path
 from worker.images.remote_archive import is_remote_archive, open_remote
+from worker.our_folders import RUN_MARKER, RUN_NAME
+from worker.remote.calls import cause
 from worker.remote.folder import Listed, RemoteFolder
 from worker.remote.urls import is_safe_key
 
@@ -32,9 +34,9 @@ def scan_remote(
 ) -> Iterator[ScannedFile]:
     """Yield the images below `folder` as they are listed; none is read, so the name alone decides.
 
-    Archives are listed by ranges. Left out, and counted, is what `scan` leaves out; left out without a word,
-    what is below `exclude`. `only`: one object, whatever its name. Raises XraycamError where it cannot be
-    listed.
+    Archives are listed by ranges. Left out, and counted, is what `scan` leaves out, of our own folders those
+    called as a run's; left out without a word, what is below `exclude`. `only`: one object, whatever its
+    name. Raises XraycamError where it cannot be listed.
     """
     if only is not None:
         found = folder.look_at(only)
@@ -45,6 +47,7 @@ def scan_remote(
         yield ScannedFile(only, found.size, found.identity)
         return
     ours = tuple(f"{inside}/" for place in exclude if (inside := place.inside(folder)))
+    marked: dict[str, bool] = {}
     for found in folder.list():
         path = found.path
         if path.startswith(ours):
@@ -52,6 +55,8 @@ def scan_remote(
         if (not path or path.endswith("/")) and found.size == 0:
             continue  # how consoles mark a folder
         kind = _left_out(path, matches)
+        if kind is None and _is_of_run(folder, path, marked):
+            kind = "ours"
         if kind is not None:
             counts.skip(kind, path)
             continue
@@ -60,6 +65,41 @@ def scan_remote(
             continue
         counts.found += 1
         yield ScannedFile(path, found.size, found.identity)
+
+
+def refuse_our_prefix(given: RemoteFolder) -> None:
+    """Raises XraycamError for a run's prefix, and what lies in one."""
+    parts = given.place.split("/")
+    for place, name in enumerate(parts):
+        if not place or RUN_NAME.fullmatch(name) is None:
+            continue
+        above = RemoteFolder(f"{given.scheme}://{'/'.join(parts[:place])}")
+        if _is_of_run(above, f"{name}/", {}):
+            raise XraycamError(
+                f"{printable(given)} holds overlays of xraycam, and no radiographs; name the prefix of the "
+                "radiographs"
+            )
+
+
+def _is_of_run(folder: RemoteFolder, path: str, marked: dict[str, bool]) -> bool:
+    """Whether an object lies in the prefix of a run. `marked`: which are, of those looked at before; only
+    what is called as a run's is looked at, since each look is a request."""
+    parts = path.split("/")
+    for end, name in enumerate(parts[:-1], 1):
+        if RUN_NAME.fullmatch(name) is None:
+            continue
+        prefix = "/".join(parts[:end])
+        if prefix not in marked:
+            try:
+                folder.look_at(f"{prefix}/{RUN_MARKER}")
+                marked[prefix] = True
+            except (FileNotFoundError, PermissionError):
+                marked[prefix] = False
+            except Exception as error:
+                raise XraycamError(f"{printable(folder)} cannot be listed: {cause(error)}") from error
+        if marked[prefix]:
+            return True
+    return False
 
 
 def _members(

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 from db.runs import Run
 from producer.session import check_output_dir, ensure_output_dir
 from worker.errors import XraycamError
 from worker.file_names import printable
+from worker.our_folders import RUN_MARKER
 from worker.remote.folder import RemoteFolder, place_of
-
-# The object that makes a prefix a run's own, as its folder is on a disk.
-MARKER = "xraycam-run.json"
 
 
 def check_place(place: Path | RemoteFolder) -> None:
@@ -40,13 +39,22 @@ def ensure_place(place: Path | RemoteFolder) -> None:
 
 
 def make_run_place(run: Run) -> None:
-    """Make the folder, or the prefix, that a new run writes to.
+    """Make the folder, or the prefix, that a new run writes to, with the marker that tells its pictures from
+    radiographs, and makes a prefix the run's own.
 
     Raises FileExistsError where it is that of another ledger's run; OSError or XraycamError where it cannot
     be written.
     """
     place = place_of(run.output)
-    if isinstance(place, Path):
-        place.mkdir()
-    else:
-        place.claim(MARKER, json.dumps({"run": run.id}).encode())
+    content = json.dumps({"run": run.id})
+    if isinstance(place, RemoteFolder):
+        place.claim(RUN_MARKER, content.encode())
+        return
+    place.mkdir()
+    try:
+        (place / RUN_MARKER).write_text(content + "\n", encoding="utf-8")
+    except OSError:
+        with suppress(OSError):
+            (place / RUN_MARKER).unlink(missing_ok=True)
+            place.rmdir()
+        raise

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from db.ingest import ScannedFile
 from producer.archive_scan import is_archive, scan_archive
-from producer.remote_scan import one_object, scan_remote
+from producer.remote_scan import one_object, refuse_our_prefix, scan_remote
 from worker.errors import ImageError, XraycamError
 from worker.file_names import escape_path, has_image_extension, is_sidecar
 from worker.folder_walk import WalkCounts, walk
 from worker.images.dicom import is_dicom
+from worker.our_folders import refuse_ours
 from worker.remote.folder import RemoteFolder
 
 # Bytes of a folder's relative path, escapes included. With a file's name, which escapes may make 1020 bytes
@@ -44,8 +45,10 @@ class Folder:
 
 
 def resolve_folder(given: Path | RemoteFolder) -> Folder:
-    """The folder, or the file, that was named. Raises XraycamError when there is none."""
+    """The folder, or the file, that was named. Raises XraycamError when there is none, or where it holds
+    pictures of ours."""
     if isinstance(given, RemoteFolder):
+        refuse_our_prefix(given)
         return Folder(*one_object(given))
     path = given.expanduser()
     try:
@@ -58,6 +61,7 @@ def resolve_folder(given: Path | RemoteFolder) -> Folder:
         ) from error
     if not _is_utf8(str(whole if is_folder else whole.parent)):
         raise XraycamError(f"{_shown(str(given))}: the name is not valid UTF-8; rename it")
+    refuse_ours(path)
     if is_folder:
         return Folder(whole)
     if is_file:

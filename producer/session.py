@@ -19,6 +19,9 @@ from db.models import Model, get_model
 from db.runs import Run, get_run, latest_run
 from producer.wrapped_text import print_wrapped
 from worker.errors import XraycamError
+from worker.file_names import has_image_extension, printable
+from worker.folder_walk import WalkCounts, walk
+from worker.our_folders import OUTPUT_MARKER
 from worker.queue.broker import require_broker
 from worker.remote.urls import refuse_url
 from worker.settings import Settings, load_settings
@@ -99,17 +102,39 @@ def check_output_dir(given: Path) -> Path:
 @contextmanager
 def output_dir(given: Path) -> Iterator[Path]:
     """The folder, as `ensure_output_dir` makes it; where the block ends in an error, folders that were made
-    for it are removed again if nothing is in them."""
+    for it are removed again if nothing is in them. It is marked, so that pictures written there are not taken
+    for radiographs. Raises XraycamError where it holds radiographs, beside which they could not be told."""
     refuse_url(given)
     folder = given.expanduser().absolute()
     made = [place for place in (folder, *folder.parents) if not place.exists()]
+    marker = folder / OUTPUT_MARKER
     try:
-        yield ensure_output_dir(given)
+        ensure_output_dir(given)
+        is_marked = marker.exists()
+        if not is_marked:
+            _refuse_radiographs(given, folder)
+            marker.write_text("{}\n", encoding="utf-8")
+        try:
+            yield folder
+        except BaseException:
+            if not is_marked and list(folder.iterdir()) == [marker]:
+                marker.unlink()
+            raise
     except BaseException:
         for place in made:
             with suppress(OSError):
                 place.rmdir()
         raise
+
+
+def _refuse_radiographs(given: Path, folder: Path) -> None:
+    images = (found.path for found in walk(folder, WalkCounts()) if has_image_extension(found.path))
+    first = next(images, None)
+    if first is not None:
+        raise XraycamError(
+            f"{printable(given)} holds images, such as {printable(first)}, and what is written beside them "
+            "would be taken for radiographs; name a new folder"
+        )
 
 
 def ensure_output_dir(given: Path) -> Path:

@@ -7,12 +7,15 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 
 from worker.file_names import escape_path, is_sidecar, printable
+from worker.our_folders import holds, is_ours, is_room, refuse_ours
 
 # How the kinds of what is left out are called in messages, in the order in which they are told.
 KINDS = {
+    "ours": "files of xraycam (its overlays, reports, figures, models and home folders)",
     "trash": "files in trash folders",
     "system": "thumbnails, caches, snapshots and other files of systems and programs",
     "hidden": "hidden files",
@@ -52,6 +55,8 @@ _TEMPORARY = re.compile(
 _MASK_FOLDERS = re.compile(r"(.*[^a-z])?((left|right|manual|lungs?|lesions?|heart)[ _-]?)?masks?")
 _MASK_FILES = re.compile(r".+[ _-](left|right|lungs?)?[_-]?masks?\.[a-z0-9]+")
 
+# As long as a folder holds no more, its listing tells what it is without another look at the disk.
+_LISTED_FIRST = 1000
 # A folder that is left out may hold snapshots of everything: its files are counted up to here.
 _MOST_COUNTED = 10_000
 
@@ -121,7 +126,8 @@ def walk(
     """Yield the files below `root`, links to files among them, in the order the file system gives them.
 
     Nothing is kept in memory but the folders not yet entered. Left out, and counted in `counts`, is what
-    `left_out_as` names; without being counted, folders whose absolute path is in `exclude`. Linked folders
+    `left_out_as` names, and folders below `root` that xraycam wrote (`our_folders`); without being counted,
+    folders whose absolute path is in `exclude`. Linked folders
     are yielded as the links they are, and not entered. `longest`: bytes of a folder's relative path, escapes
     included, beyond which it counts as unreadable. Raises OSError when `root` itself cannot be read.
     """
@@ -131,14 +137,25 @@ def walk(
         below = waiting.pop()
         try:
             with os.scandir(inside + below) as entries:
-                for entry in entries:
+                first = list(islice(entries, _LISTED_FIRST))
+                has = holds(inside + below)
+                if len(first) < _LISTED_FIRST:
+                    has = {entry.name for entry in first}.__contains__
+                if below and is_ours(has):
+                    leave_out(counts, "ours", below, inside + below)
+                    continue
+                for entry in chain(first, entries):
                     path = f"{below}/{entry.name}" if below else entry.name
                     is_folder = entry.is_dir(follow_symlinks=False)
                     kind = left_out_as(entry.name, is_folder=is_folder, masks=masks)
+                    if kind is None and is_folder and not below and is_room(entry.name, has):
+                        kind = "ours"
                     if is_folder and inside + path in exclude:
                         continue
-                    if kind is not None:
-                        _leave_out(counts, kind, path, entry, is_folder)
+                    if kind is not None and is_folder:
+                        leave_out(counts, kind, path, entry.path)
+                    elif kind is not None:
+                        counts.skip(kind, path)
                     elif not is_folder:
                         yield FoundFile(path, entry)
                     elif longest is not None and len(escape_path(path).encode()) > longest:
@@ -154,8 +171,10 @@ def walk(
 def image_files(source: Path, counts: WalkCounts | None = None) -> list[Path]:
     """`source` if it is a file, or the files below it that may be images, by name; links to files count.
 
-    What is left out is added to `counts`. Raises OSError when `source` cannot be read.
+    What is left out is added to `counts`. Raises OSError when `source` cannot be read, XraycamError for one
+    that holds pictures of ours.
     """
+    refuse_ours(source)
     if source.is_file():
         return [source]
     counts = WalkCounts() if counts is None else counts
@@ -168,13 +187,11 @@ def image_files(source: Path, counts: WalkCounts | None = None) -> list[Path]:
     return sorted(files)
 
 
-def _leave_out(counts: WalkCounts, kind: str, path: str, entry: os.DirEntry[str], is_folder: bool) -> None:
-    if not is_folder:
-        counts.skip(kind, path)
-        return
-    count, first = _files_below(entry.path, _MOST_COUNTED - counts.skipped[kind])
+def leave_out(counts: WalkCounts, kind: str, path: str, folder: str) -> None:
+    """Count the files below `folder`, which is called `path`, as left out."""
+    count, first = _files_below(folder, _MOST_COUNTED - counts.skipped[kind])
     if count:
-        counts.skip(kind, path + first.removeprefix(entry.path), count)
+        counts.skip(kind, path + first.removeprefix(folder), count)
 
 
 def _files_below(folder: str, most: int) -> tuple[int, str]:

@@ -68,7 +68,7 @@ def calibrate_command(
       xraycam calibrate ./later-images --site north-clinic --check
     """
     from producer.labels_argument import labels_at
-    from producer.session import ensure_output_dir, open_session
+    from producer.session import open_session, output_dir
     from worker.model.store import store_of
     from worker.settings import load_settings
     from worker.tensorflow_import import import_tensorflow, quiet_tensorflow
@@ -83,23 +83,23 @@ def calibrate_command(
         chosen = session.model(model)
         threshold = _saved_threshold(session, site or "", chosen.version) if check else None
         name = f"{chosen.version}-on-{folder.name}"
-        target = ensure_output_dir(output or session.settings.home / "calibrations" / name)
-        import_tensorflow()
-        from worker.train.calibration import calibrate
+        with output_dir(output or session.settings.home / "calibrations" / name) as target:
+            import_tensorflow()
+            from worker.train.calibration import calibrate
 
-        found = calibrate(
-            session.settings,
-            chosen,
-            store_of(session.settings),
-            folder,
-            target,
-            aim=("sensitivity", sensitivity),
-            prevalence=prevalence,
-            groups=groups,
-            threshold=threshold,
-            on_message=session.tell,
-            images=root,
-        )
+            found = calibrate(
+                session.settings,
+                chosen,
+                store_of(session.settings),
+                folder,
+                target,
+                aim=("sensitivity", sensitivity),
+                prevalence=prevalence,
+                groups=groups,
+                threshold=threshold,
+                on_message=session.tell,
+                images=root,
+            )
     _over_thresholds(found, chosen.version).print(session.out)
     if found.subgroups:
         _by_subgroup(found).print(session.out)

@@ -67,6 +67,11 @@ def preview_command(
     labels, file = labels_at(dataset, images), ensure_output_file(output)
     if file.suffix.lower() != ".png":
         raise XraycamError(f"--output {output}: the picture is a PNG; end the name in .png")
+    if labels[0].is_dir() and file.parent.resolve().is_relative_to(labels[0].resolve()):
+        raise XraycamError(
+            f"--output {output}: lies in {dataset}, where the picture would be taken for a radiograph; name "
+            "a file elsewhere"
+        )
     settings = load_settings()
     settings.apply_umask()
     with quiet_tensorflow(settings):

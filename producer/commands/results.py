@@ -311,6 +311,11 @@ def recolour_run(
     root, output = place_of(run.root), place_of(run.output)
     inside = output if isinstance(output, Path) else None
     marked = load_masks(Path(options.masks)) if options.outlines and options.masks else None
+    if marked is not None and marked.digest != options.masks_digest:
+        raise XraycamError(
+            f"the masks in {options.masks} have changed since run {run.id}, whose overlays show their "
+            "outlines; run the folder again"
+        )
     describe = _describer(settings, ledger, options)
 
     def redraw(row: dict[str, Any]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import threading
@@ -19,10 +20,10 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from db.browse import find_result
+from db.browse import find_result, result_mark
 from db.errors import LedgerError, RunNotFound
 from db.result_pages import PAGE, SORTS, PageQuery, read_page
-from db.reviews import own_reviews, remove_review, save_review
+from db.reviews import ExplainedAgain, own_reviews, remove_review, save_review
 from db.runs import Run, get_run, list_runs, progress
 from db.trainings import list_trainings
 from db.workers import list_workers
@@ -163,26 +164,33 @@ class Viewer:
             found = read_page(connection, run.id, query, after)
             own = own_reviews(connection, reader, [row["id"] for row in found.rows])
         rows = [
-            shown_row(row) | ({"review": own[row["id"]]} if row["id"] in own else {}) for row in found.rows
+            shown_row(row)
+            | {"mark": result_mark(row)}
+            | ({"review": own[row["id"]]} if row["id"] in own else {})
+            for row in found.rows
         ]
         after_text = None if found.after is None else f"{found.after[0]!r},{found.after[1]}"
         return JSONResponse({"rows": rows, "after": after_text, "page": PAGE})
 
     def picture(self, request: Request) -> Response:
-        """The radiograph or overlay of an image of the run, as WebP."""
+        """The radiograph or overlay of an image of the run, as WebP. With `of`, the mark of a result: 409
+        where the image has another one, so that a page shows no picture of a result that it does not show."""
         kind, size = request.path_params["kind"], request.path_params["size"]
         if kind not in ("original", "overlay") or size not in SIZES:
             raise HTTPException(404)
         run, image = self._run(request), request.path_params["image"]
-        key = (run.id, image, kind, size)
-        headers = {"cache-control": "private, max-age=3600"}
+        row = self._result(run, image)
+        mark = result_mark(row)
+        if request.query_params.get("of", mark) != mark:
+            return self._explained_again(row)
+        pictures = RunPictures(run, limits_of(self._session.settings))
+        written = pictures.overlay_mark(row) if kind == "overlay" else ""
+        key = (run.id, image, kind, size, mark, written)
+        tag = f'"{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}"'
+        # Asked for again each time, and sent only if it is another: an overlay may be written again.
+        headers = {"cache-control": "private, no-cache", "etag": tag}
         content = self._pictures.get(key)
         if content is None:
-            with self._ledger.read() as connection:
-                row = find_result(connection, run.id, image)
-            if row is None or row["status"] != "done":
-                raise HTTPException(404, "no such picture")
-            pictures = RunPictures(run, limits_of(self._session.settings))
             try:
                 draw = pictures.original if kind == "original" else pictures.overlay
                 made = draw(row, SIZES[size])
@@ -190,9 +198,25 @@ class Viewer:
                 return PlainTextResponse(printable(str(error)), 404)
             if made.note is not None:
                 return PlainTextResponse(f"{printable(row['path'])}: {made.note}", 409)
+            if result_mark(self._result(run, image)) != mark:
+                return self._explained_again(row)  # and the picture may be the new one
             content = made.content
             self._pictures.put(key, content)
+        if request.headers.get("if-none-match") == tag:
+            return Response(status_code=304, headers=headers)
         return Response(content, media_type="image/webp", headers=headers)
+
+    def _result(self, run: Run, image: int) -> dict[str, Any]:
+        with self._ledger.read() as connection:
+            row = find_result(connection, run.id, image)
+        if row is None or row["status"] != "done":
+            raise HTTPException(404, "no such picture")
+        return row
+
+    def _explained_again(self, row: dict[str, Any]) -> Response:
+        return PlainTextResponse(
+            f"{printable(row['path'])}: was explained again since this page was loaded; load it again", 409
+        )
 
     async def review(self, request: Request) -> Response:
         """Save (PUT) or take back (DELETE) the reader's own review of an image."""
@@ -205,12 +229,15 @@ class Viewer:
             raise HTTPException(413, "a review is smaller than that")
         try:
             given = json.loads(await request.body())
-            verdict, class_name, note = (given.get(name) or None for name in ("verdict", "class", "note"))
-            if not all(isinstance(one, str | None) for one in (verdict, class_name, note)):
-                raise ValueError("verdict, class and note are texts")
+            fields = ("verdict", "class", "note", "seen")
+            verdict, class_name, note, seen = (given.get(name) or None for name in fields)
+            if not all(isinstance(one, str | None) for one in (verdict, class_name, note, seen)):
+                raise ValueError("verdict, class, note and seen are texts")
             await run_in_threadpool(
-                self._ledger.write, save_review, run.id, image, reader, verdict or "", class_name, note
+                self._ledger.write, save_review, run.id, image, reader, verdict or "", class_name, note, seen
             )
+        except ExplainedAgain as error:
+            raise HTTPException(409, str(error)) from None
         except (ValueError, AttributeError) as error:
             raise HTTPException(422, str(error)) from None
         return Response(status_code=204)

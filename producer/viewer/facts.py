@@ -76,6 +76,8 @@ def command_of(run: Run) -> str:
     words = ["xraycam", "run", run.root]
     default = ExplainOptions()
     for name, value in run.options.items():
+        if name == "masks_digest":
+            continue  # found from the masks
         if name in _LISTS:
             for one in value or ():
                 words += [] if one == AUTO else [_LISTS[name], str(one)]

@@ -37,9 +37,13 @@ def export_labels(
         raise XraycamError(f"run {run.id}: {who} reviewed an image yet; 'xraycam serve' opens it for review")
     by_image: dict[int, list[Review]] = {}
     for one in found:
-        by_image.setdefault(one.image_id, []).append(one)
+        if not one.is_outdated:
+            by_image.setdefault(one.image_id, []).append(one)
     agreed: list[tuple[str, list[Review]]] = []
     left_out: Counter[str] = Counter()
+    outdated = {one.image_id for one in found if one.is_outdated} - by_image.keys()
+    if outdated:
+        left_out["the file has changed since it was reviewed"] = len(outdated)
     for reviews in by_image.values():
         labels = {one.label for one in reviews if one.label is not None}
         if len(labels) == 1:

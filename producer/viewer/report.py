@@ -24,6 +24,7 @@ from producer.viewer.rows import shown_row
 from producer.viewer.thumbnails import RunPictures, Thumbnail, is_strip
 from worker.errors import XraycamError
 from worker.images.reader import limits_of
+from worker.our_folders import REPORT_MARKER
 from worker.remote.urls import is_remote
 from worker.safe_files import apply_umask
 
@@ -33,7 +34,7 @@ PICTURE_SIZE = 512
 # They wait for the storage most of the time.
 _REMOTE_THREADS = 16
 # A folder that holds this is a report of ours, and may be replaced by a newer one.
-MARKER = "xraycam-report.json"
+MARKER = REPORT_MARKER
 
 
 @dataclass(frozen=True)

@@ -107,14 +107,10 @@ class RunPictures:
 
         `size`: longest side of one panel in pixels, at most. Raises XraycamError where it cannot be read.
         """
-        if isinstance(self.output, RemoteFolder):
-            stored = self.output.named(str(row["overlay"]))
-            return _thumbnail(io.BytesIO(stored.read(self._limits.max_bytes)), stored, row, self._side, size)
-        file = Path(str(row["overlay"]))
-        try:
-            file = self.output / file.relative_to(self._given_output)
-        except ValueError:
-            file = Path(os.path.realpath(file))
+        file = self._overlay_file(row)
+        if isinstance(file, RemotePath):
+            return _thumbnail(io.BytesIO(file.read(self._limits.max_bytes)), file, row, self._side, size)
+        assert isinstance(self.output, Path)
         try:
             with os.fdopen(open_beneath(file, self.output), "rb") as stream:
                 return _thumbnail(stream, file, row, self._side, size)
@@ -124,6 +120,27 @@ class RunPictures:
             raise ImageError(
                 "unreadable", f"the overlay {printable(file)} cannot be read: {error}"
             ) from error
+
+    def overlay_mark(self, row: dict[str, Any]) -> str:
+        """What changes when the overlay of a result is written again; empty where that cannot be told."""
+        try:
+            file = self._overlay_file(row)
+            if isinstance(file, RemotePath):
+                return str(file.folder.look_at(file.path).identity)
+            status = file.stat()
+            return f"{status.st_mtime_ns}-{status.st_size}-{status.st_ino}"
+        except Exception:
+            return ""  # whoever reads it says why
+
+    def _overlay_file(self, row: dict[str, Any]) -> Path | RemotePath:
+        """Raises ImageError for a URL elsewhere."""
+        if isinstance(self.output, RemoteFolder):
+            return self.output.named(str(row["overlay"]))
+        file = Path(str(row["overlay"]))
+        try:
+            return self.output / file.relative_to(self._given_output)
+        except ValueError:
+            return Path(os.path.realpath(file))
 
 
 def is_strip(row: dict[str, Any]) -> bool:

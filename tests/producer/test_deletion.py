@@ -23,6 +23,7 @@ from db.trainings import add_training
 from producer.cli import cli
 from tests.support.made_runs import finish, lease, open_some_run, some_files, take
 from worker.model.store import store_of
+from worker.our_folders import RUN_MARKER
 from worker.settings import Settings, load_settings
 
 
@@ -107,6 +108,7 @@ def run_with_overlays(ledger: Ledger, folder: Path) -> Path:
     output = Path(run.output)
     (output / "ward").mkdir(parents=True)
     (output / "predictions.csv").touch()
+    (output / RUN_MARKER).touch()
     found: list[dict[str, Any]] = [
         {"image_id": image.id, "status": "done", "overlay": f"{output}/{image.path}.jpg"}
         for image in held.images

@@ -91,6 +91,21 @@ def test_overlays_inside_the_folder_are_no_images(ledger: Ledger, settings: Sett
 
 
 @pytest.mark.usefixtures("model")
+def test_overlays_of_another_output_or_home_are_no_images(
+    ledger: Ledger, settings: Settings, archive: Path
+) -> None:
+    run = enqueue(ledger, settings, Request(archive, output=archive / "out")).run
+    (Path(run.output) / "x0.png.jpg").touch()
+    again = enqueue(ledger, settings, Request(archive))
+    assert again.ingested == IngestStats(new=9)
+    assert again.scanned.skipped["ours"] == 2
+    with pytest.raises(XraycamError, match=r"run-000001 holds what xraycam wrote"):
+        enqueue(ledger, settings, Request(Path(run.output)))
+    with pytest.raises(XraycamError, match=r"out holds no image .*skipped: 2 files of xraycam"):
+        enqueue(ledger, settings, Request(archive / "out"))
+
+
+@pytest.mark.usefixtures("model")
 def test_folder_without_images_is_refused_and_leaves_no_run(
     ledger: Ledger, settings: Settings, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -13,9 +14,12 @@ from rich.console import Console
 from db.ledger import Ledger
 from db.models import Model
 from db.runs import Progress, list_runs
+from producer.commands.results import recolour_run
 from producer.enqueue import Request, enqueue, preview
 from producer.stall_notice import StallNotice, why_not_moving
+from producer.viewer.facts import command_of
 from worker.errors import XraycamError
+from worker.explain.job import ExplainerFacts, Job
 from worker.explain.options import ExplainOptions
 from worker.queue.broker import broker_error
 from worker.settings import Settings, load_settings
@@ -58,6 +62,53 @@ def test_masks_without_an_image_are_counted(
     matched = enqueue(ledger, settings, request).masks
     assert matched is not None
     assert list(matched.lines()) == expected
+
+
+def test_other_masks_are_another_run_and_the_same_ones_are_not(
+    ledger: Ledger, settings: Settings, asked: Callable[..., Request], tmp_path: Path
+) -> None:
+    request = asked(["ward/a.png", "ward/b.png"], ["ward/a.png"])
+    first = enqueue(ledger, settings, request).run
+    assert enqueue(ledger, settings, request).run.id == first.id
+    Image.new("L", (64, 64), 255).save(tmp_path / "masks" / "ward" / "b.png")
+    added = enqueue(ledger, settings, request)
+    Image.new("L", (64, 64), 1).save(tmp_path / "masks" / "ward" / "b.png")
+    found = preview(ledger, settings, request)
+    corrected = enqueue(ledger, settings, request)
+    assert [one.ingested.new for one in (added, corrected)] == [2, 2]
+    assert found.run is None
+    assert len({first.id, added.run.id, corrected.run.id}) == 3
+    assert "digest" not in command_of(first)
+
+
+def test_a_worker_that_stays_knows_masks_added_in_a_sub_folder(
+    ledger: Ledger, settings: Settings, asked: Callable[..., Request], tmp_path: Path
+) -> None:
+    request = asked(["ward/a.png", "ward/b.png"], ["ward/a.png"])
+    image = tmp_path / "images" / "ward" / "b.png"
+
+    def seen_by_worker() -> bool:
+        options = ExplainOptions.model_validate(enqueue(ledger, settings, request).run.options)
+        facts = ExplainerFacts(metadata=None, panels=(), every_class=False)  # type: ignore[arg-type]
+        marked = Job(facts, options).marked
+        assert marked is not None
+        return marked.has_mask_for(image)
+
+    assert not seen_by_worker()
+    Image.new("L", (64, 64), 255).save(tmp_path / "masks" / "ward" / "b.png")
+    assert seen_by_worker()
+
+
+def test_outlines_of_other_masks_are_not_drawn_into_a_run_s_overlays(
+    ledger: Ledger, settings: Settings, asked: Callable[..., Request], tmp_path: Path
+) -> None:
+    request = asked(["a.png"], ["a.png"])
+    options = request.options.model_copy(update={"outlines": True, "heatmaps": True})
+    run = enqueue(ledger, settings, replace(request, options=options)).run
+    assert list(recolour_run(settings, ledger, run, "inferno", 0.5)) == []
+    Image.new("L", (64, 64), 1).save(tmp_path / "masks" / "a.png")
+    with pytest.raises(XraycamError, match=r"masks in .* have changed since run 1"):
+        list(recolour_run(settings, ledger, run, "inferno", 0.5))
 
 
 def test_masks_that_match_nothing_or_two_images_are_refused(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,55 @@ def test_hidden_files_and_folders_are_passed_over(archive: Path) -> None:
 def test_our_own_folders_are_left_out(archive: Path) -> None:
     touch(archive, "a.png", "xraycam-data/overlays/run-000001/a.png.jpg", "one/xraycam-data/b.png")
     assert found(archive, exclude=(archive / "xraycam-data",)) == ["a.png", "one/xraycam-data/b.png"]
+
+
+def test_what_xraycam_wrote_is_left_out_wherever_it_lies_and_counted(archive: Path) -> None:
+    touch(
+        archive,
+        "a.png",
+        *(f"old/home/{name}" for name in ("ledger.sqlite3", "spool/received/b.dcm")),
+        *(f"old/home/overlays/run-000001/{name}" for name in ("xraycam-run.json", "a.png.jpg")),
+        *(f"ward/renamed/{name}" for name in ("xraycam-run.json", "a.png.jpg", "deep/b.png.jpg")),
+        *(f"ward/report/{name}" for name in ("xraycam-report.json", "pictures/0001/1-overlay.webp")),
+        *(f"compared/{name}" for name in ("xraycam-output.json", "a.png.png")),
+        *(f"version/{name}" for name in ("model.json", "weights.safetensors", "roc.png")),
+        "models/b.png",
+    )
+    paths, counts = counted(archive)
+    assert paths == ["a.png", "models/b.png"]
+    assert dict(counts.skipped) == {"ours": 4 + 3 + 2 + 2 + 3}
+    assert [line.partition(" such as")[0] for line in counts.lines()] == [
+        "skipped: 14 files of xraycam (its overlays, reports, figures, models and home folders),"
+    ]
+
+
+def test_a_marker_is_found_in_a_folder_of_thousands(archive: Path) -> None:
+    touch(archive, *(f"run/x{number}.jpg" for number in range(1500)), "run/xraycam-run.json")
+    assert found(archive) == []
+
+
+def test_a_folder_of_our_pictures_is_refused_by_name_but_not_what_else_lies_in_a_home(archive: Path) -> None:
+    run = "home/overlays/run-000001"
+    touch(archive, "home/ledger.sqlite3", "home/identity.key", f"{run}/xraycam-run.json", f"{run}/ward/a.jpg")
+    touch(archive, "home/spool/received/day/b.dcm", "home/reviewed/Normal/c.png", "home/sanity/first/d.png")
+    for name in (run, f"{run}/ward", f"{run}/ward/a.jpg"):
+        with pytest.raises(XraycamError, match=r"holds what xraycam wrote .*delete .*xraycam-run\.json"):
+            resolve_folder(archive / name)
+    assert found(archive / "home" / "spool" / "received") == ["day/b.dcm"]
+    assert found(archive / "home" / "reviewed") == ["Normal/c.png"]
+    assert found(archive / "home") == ["reviewed/Normal/c.png", "spool/received/day/b.dcm"]
+
+
+def test_our_folders_in_an_archive_are_left_out(archive: Path) -> None:
+    with zipfile.ZipFile(archive / "copy.zip", "w") as copy:
+        for name in (
+            "case/a.png", "home/ledger.sqlite3", "home/models/first/model.json", "home/models/first/roc.png",
+            "out/run-000001/ward/a.png.jpg", "out/run-000001/xraycam-run.json",
+        ):  # fmt: skip
+            copy.writestr(name, b"x")
+    paths, counts = counted(archive)
+    assert paths == ["copy.zip!/case/a.png"]
+    assert dict(counts.skipped) == {"ours": 5}
 
 
 def test_links_that_lead_outside_are_told_and_not_followed(archive: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from producer.scan import ScanCounts, resolve_folder, scan
 from tests.support.object_store import BUCKET, ObjectStore
 from worker.errors import ImageError, StorageError, XraycamError
 from worker.remote import read_ahead
@@ -154,6 +155,20 @@ def test_a_prefix_is_no_beginning_of_a_name(object_store: ObjectStore) -> None:
     with pytest.raises(ImageError):
         folder("a").named(f"s3://{BUCKET}/ab/c.jpg")
     assert folder("a").named(f"s3://{BUCKET}/a/b/c.jpg").path == "b/c.jpg"
+
+
+def test_overlays_of_any_run_are_left_out_and_their_prefix_refused(object_store: ObjectStore) -> None:
+    for name in ("a.png", "old/run-000001/a.png.jpg", "old/run-000001/ward/b.png.jpg", "run-000002/c.png"):
+        object_store.put(f"in/{name}", b"x")
+    object_store.put("in/old/run-000001/xraycam-run.json", b"{}")
+    counts = ScanCounts()
+    found = scan(resolve_folder(RemoteFolder(f"s3://{BUCKET}/in")), counts)
+    assert [file.path for file in found] == ["a.png", "run-000002/c.png"]
+    assert counts.skipped == {"ours": 2, "sidecars": 1}
+    assert resolve_folder(RemoteFolder(f"s3://{BUCKET}/in/run-000002"))
+    for place in ("in/old/run-000001", "in/old/run-000001/ward", "in/old/run-000001/a.png.jpg"):
+        with pytest.raises(XraycamError, match="holds overlays of xraycam"):
+            resolve_folder(RemoteFolder(f"s3://{BUCKET}/{place}"))
 
 
 def test_other_file_systems_are_listed_folder_by_folder() -> None:

@@ -13,6 +13,7 @@ import pytest
 from tests.support.made_dicom import dicom, picture
 from worker.train.annotations import FindingAnnotations, find_annotations
 from worker.train.dataset import DatasetError, load_labelled_folder
+from worker.train.dataset_layout import class_names
 from worker.train.splits import Split, fold_splits, train_val_split
 
 MakeFolder = Callable[..., Path]
@@ -195,6 +196,33 @@ def test_deleted_files_and_masks_are_neither_classes_nor_images(make_folder: Mak
     assert dataset.counts() == {"Clear": 6, "Opaque": 6}
     assert dataset.skipped == ()
     assert [line.partition(" such as")[0].split()[1] for line in dataset.passed_over] == ["1", "2", "3"]
+
+
+def test_what_xraycam_wrote_is_neither_a_class_nor_images(make_folder: MakeFolder) -> None:
+    folder = make_folder(Clear=6, Opaque=6)
+    for place in (
+        "xraycam-data/overlays/run-000001/Clear",
+        "Opaque/out/run-000002",
+        "figures",
+    ):
+        (folder / place).mkdir(parents=True)
+        shutil.copy(folder / "Clear" / "000.png", folder / place / "000.png.png")
+    (folder / "xraycam-data" / "ledger.sqlite3").touch()
+    (folder / "xraycam-data" / "overlays" / "run-000001" / "xraycam-run.json").touch()
+    (folder / "Opaque" / "out" / "run-000002" / "xraycam-run.json").touch()
+    (folder / "figures" / "xraycam-output.json").touch()
+    assert class_names(folder) == ("Clear", "Opaque")
+    dataset = load_labelled_folder(folder, min_per_class=2)
+    assert dataset.counts() == {"Clear": 6, "Opaque": 6}
+    assert [line.partition(" (")[0] for line in dataset.passed_over] == ["skipped: 7 files of xraycam"]
+    with pytest.raises(DatasetError, match=r"DATASET .*run-000001 holds what xraycam wrote"):
+        class_names(folder / "xraycam-data" / "overlays" / "run-000001", what="DATASET")
+
+
+def test_a_home_that_holds_the_classes_is_trainable(make_folder: MakeFolder) -> None:
+    folder = make_folder(Clear=6, Opaque=6, models=2, overlays=1)
+    (folder / "ledger.sqlite3").touch()
+    assert load_labelled_folder(folder, min_per_class=2).counts() == {"Clear": 6, "Opaque": 6}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import time
@@ -13,11 +14,12 @@ from typing import Any
 from PIL import Image
 from sqlalchemy import select
 
+from db.ingest import RunIngest, ScannedFile
 from db.ledger import Ledger
 from db.runs import Run
 from db.schema import images
 from tests.support.installation import unavailable
-from tests.support.made_runs import lease, take
+from tests.support.made_runs import finish, lease, take
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 HOSTILE = ['ward/"><script>alert(1)<b>.png', "ward/<img src=x onerror=alert(1)>.png"]
@@ -54,8 +56,6 @@ def wait_true(page: Any, expression: str) -> None:
 
 def made_run(ledger: Ledger, folder: Path) -> Run:
     """A run of ten images, two of them failed, two with hostile names, with pictures on the disk."""
-    from db.ingest import ScannedFile
-
     names = [f"ward/x{number}.png" for number in range(8)] + HOSTILE
     root, output = folder / "xrays", folder / "overlays"
     for name in names:
@@ -93,6 +93,23 @@ def finish_some(ledger: Ledger, held: Any, run: Run) -> None:
             }
         )  # fmt: skip
     ledger.write(record_results, held, rows)
+
+
+def explain_again(ledger: Ledger, run: Run, path: str, class_name: str, side: int) -> None:
+    """What happens where a file is replaced by a picture of `side` and its folder is run again."""
+    file, overlay = Path(run.root) / path, Path(run.output) / f"{path}.jpg"
+    Image.linear_gradient("L").resize((side, side)).save(file, "PNG")
+    intake = RunIngest(ledger, run, is_new=False)
+    intake.add([ScannedFile(path, file.stat().st_size, file.stat().st_mtime_ns)])
+    intake.close()
+    with ledger.read() as connection:
+        wanted = select(images.c.chunk).where(images.c.run_id == run.id, images.c.path == path)
+        chunk = connection.execute(wanted).scalar_one()
+    Image.new("RGB", (side, side + 16), "maroon").save(overlay)
+    finish(
+        ledger, lease(ledger, run, chunk), overlay=str(overlay), probability=0.9, width=side, height=side,
+        sha256=hashlib.sha256(file.read_bytes()).hexdigest(), **{"class": class_name},
+    )  # fmt: skip
 
 
 def ids(ledger: Ledger, run: Run) -> dict[str, int]:

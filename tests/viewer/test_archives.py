@@ -163,11 +163,11 @@ def test_an_image_that_has_changed_since_it_was_explained_gets_no_label(
 ) -> None:
     run = archive_run(session.ledger, tmp_path)
     known = ids(session.ledger, run)
-    for path in (MEMBERS[0], "plain.png"):
-        session.ledger.write(save_review, run.id, known[path], "first", "agree", None, None)
     explained = {"sha256": hashlib.sha256(png(80)).hexdigest()}
     with_hash = update(results).where(results.c.image_id == known["plain.png"]).values(explained)
     session.ledger.write(lambda connection: connection.execute(with_hash))
+    for path in (MEMBERS[0], "plain.png"):
+        session.ledger.write(save_review, run.id, known[path], "first", "agree", None, None)
     (Path(run.root) / "plain.png").write_bytes(png(99))
     said = list(export_labels(session, run, tmp_path / "labels"))
     assert "left out: 1 (the file has changed since it was explained)" in said

@@ -6,19 +6,33 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 import pytest
+from PIL import Image
+from rich.console import Console
 
+from db.browse import find_result, result_mark
 from db.ledger import Ledger
 from db.migrate import migrate
-from db.reviews import Review, read_reviews, save_review
+from db.result_pages import PageQuery, read_page
+from db.reviews import ExplainedAgain, Review, own_reviews, read_reviews, save_review
 from db.runs import Run
+from producer.agreement import agreement_lines
+from producer.session import Session
+from producer.viewer.labels import export_labels
 from tests.support.installation import Installation
 from tests.support.servers import free_port
-from tests.viewer.pages import browser_page, ids, made_run, wait_true
+from tests.viewer.pages import browser_page, explain_again, ids, made_run, wait_true
+from worker.settings import load_settings
+
+
+def session_of(ledger: Ledger) -> Session:
+    return Session(load_settings(), ledger, Console(file=StringIO()), Console(file=StringIO()))
 
 
 class Served:
@@ -141,6 +155,66 @@ def test_only_images_of_the_run_are_shown_and_through_no_link(served: Served, tm
     assert served.ask("/assets/../../../app.py", Cookie=cookie)[0] == 404
 
 
+def fetched(served: Served, path: str, tag: str = "") -> tuple[int, str, bytes]:
+    """Status, ETag and content of a picture; `tag`: of what a browser keeps of it."""
+    headers = {"Cookie": served.cookie("first"), "If-None-Match": tag}
+    request = Request(f"http://127.0.0.1:{served.port}{path}", None, headers)
+    try:
+        with build_opener(_NoRedirect).open(request, timeout=20) as answer:
+            return answer.status, answer.headers["etag"], answer.read()
+    except HTTPError as error:
+        return error.code, error.headers["etag"] or "", error.read()
+
+
+def test_no_picture_of_an_earlier_result_is_shown_beside_a_new_one(served: Served) -> None:
+    ledger, run = served.installation.ledger, served.run
+    image = ids(ledger, run)["ward/x0.png"]
+    explain_again(ledger, run, "ward/x0.png", "Tuberculosis", 48)
+    rows = json.loads(served.ask("/api/run/1/rows", Cookie=served.cookie("first"))[1])["rows"]
+    (mark,) = (row["mark"] for row in rows if row["id"] == image)
+    paths = [f"/api/run/1/{kind}/small/{image}" for kind in ("original", "overlay")]
+    before = [fetched(served, path) for path in paths]
+    assert [status for status, _, _ in before] == [200, 200]
+    assert [fetched(served, path, tag)[0] for path, (_, tag, _) in zip(paths, before, strict=True)] == [
+        304,
+        304,
+    ]
+    explain_again(ledger, run, "ward/x0.png", "Normal", 40)
+    for path, (_, tag, content) in zip(paths, before, strict=True):
+        status, again, shown = fetched(served, path, tag)
+        assert (status, again != tag, shown != content) == (200, True, True)
+        status, _, said = fetched(served, f"{path}?of={mark}", tag)
+        assert (status, b"explained again" in said) == (409, True)
+
+
+def test_an_overlay_in_other_colours_is_shown_at_once(served: Served) -> None:
+    image = ids(served.installation.ledger, served.run)["ward/x0.png"]
+    path = f"/api/run/1/overlay/small/{image}"
+    _, tag, content = fetched(served, path)
+    Image.new("RGB", (64, 80), "teal").save(Path(served.run.output) / "ward" / "x0.png.jpg")
+    status, _, shown = fetched(served, path, tag)
+    assert (status, shown != content) == (200, True)
+
+
+@pytest.mark.browser
+def test_a_page_loaded_again_shows_the_pictures_of_the_new_result(served: Served) -> None:
+    ledger, run = served.installation.ledger, served.run
+    width = "document.querySelector('.main img.{}')?.naturalWidth"
+    with browser_page() as page:
+        page.goto(served.address["first"])
+        page.click("text=Run 1")
+        for kind in ("original", "overlay"):
+            wait_true(page, f"{width.format(kind)} === 64")
+        explain_again(ledger, run, "ward/x0.png", "Tuberculosis", 40)
+        page.reload()
+        for kind in ("original", "overlay"):
+            wait_true(page, f"{width.format(kind)} === 40")
+        explain_again(ledger, run, "ward/x1.png", "Tuberculosis", 40)
+        page.keyboard.press("n")
+        page.wait_for_selector("text=was explained again since this page was loaded")
+        assert page.said == []
+
+
 def test_the_reader_is_whom_the_proxy_names_and_nobody_without(tmp_path: Path) -> None:
     made = Installation(tmp_path)
     migrate(made.ledger)
@@ -169,6 +243,90 @@ def test_labels_on_which_readers_agree_become_a_folder(served: Served, tmp_path:
     said = served.installation.xraycam("results", 1).stdout
     assert "readers first and second: agree on 1 of 2 images, Cohen's kappa 0.00" in said
     assert "model against first, Normal: sensitivity 1.00 (1 of 1), specificity 0.50 (1 of 2)" in said
+
+
+def test_a_review_of_a_file_that_was_replaced_is_left_out_and_said(ledger: Ledger, tmp_path: Path) -> None:
+    run = made_run(ledger, tmp_path)
+    session = session_of(ledger)
+    explain_again(ledger, run, "ward/x0.png", "Tuberculosis", 40)
+    image = ids(ledger, run)["ward/x0.png"]
+    for reader in ("first", "second"):
+        ledger.write(save_review, run.id, image, reader, "agree", None, None)
+    assert [line for line in agreement_lines(session, run) if "agree on" in line]
+    explain_again(ledger, run, "ward/x0.png", "Normal", 48)
+    assert list(export_labels(session, run, tmp_path / "labels.csv"))[:-1] == [
+        "left out: 1 (the file has changed since it was reviewed)"
+    ]
+    assert list(agreement_lines(session, run)) == [
+        "left out: 2 reviews (the file has changed since it was reviewed)"
+    ]
+    ledger.write(save_review, run.id, image, "first", "disagree", "Tuberculosis", None)
+    assert list(export_labels(session, run, tmp_path / "again.csv"))[:-1] == ["Tuberculosis: 1"]
+
+
+def test_what_a_reader_agreed_with_stays_though_the_model_says_something_else(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    run = made_run(ledger, tmp_path)
+    image = ids(ledger, run)["ward/x0.png"]
+    explain_again(ledger, run, "ward/x0.png", "Tuberculosis", 40)
+    ledger.write(save_review, run.id, image, "first", "agree", None, None)
+    explain_again(ledger, run, "ward/x0.png", "Normal", 40)  # of the same content
+    said = list(export_labels(session_of(ledger), run, tmp_path / "labels"))
+    assert said[:-1] == ["Tuberculosis: 1"]
+    assert "model against first, Tuberculosis: sensitivity 0.00 (0 of 1)" in list(
+        agreement_lines(session_of(ledger), run)
+    )
+    with ledger.read() as connection:
+        (own,) = own_reviews(connection, "first", [image]).values()
+        found = {
+            wanted: {row["id"] for row in read_page(connection, run.id, query, None).rows}
+            for wanted in ("no", "yes", "agree")
+            for query in [PageQuery(reviewed=wanted, reader="first")]
+        }
+    assert own["outdated"] == "the model said Tuberculosis then"
+    assert (image in found["no"], found["yes"], found["agree"]) == (True, set(), set())
+
+
+def test_a_review_of_a_result_that_is_no_more_is_refused(ledger: Ledger, tmp_path: Path) -> None:
+    run = made_run(ledger, tmp_path)
+    image = ids(ledger, run)["ward/x0.png"]
+
+    def mark() -> str:
+        with ledger.read() as connection:
+            row = find_result(connection, run.id, image)
+        assert row is not None
+        return result_mark(row)
+
+    seen = mark()
+    explain_again(ledger, run, "ward/x0.png", "Tuberculosis", 40)
+    with pytest.raises(ExplainedAgain, match="load it again"):
+        ledger.write(save_review, run.id, image, "first", "agree", None, None, seen)
+    ledger.write(save_review, run.id, image, "first", "agree", None, None, mark())
+
+
+@pytest.mark.browser
+def test_the_page_says_that_a_review_is_of_another_file(served: Served) -> None:
+    ledger, run = served.installation.ledger, served.run
+    pressed = "document.querySelectorAll('.review button[aria-pressed=true]').length"
+    with browser_page() as page:
+        page.goto(served.address["first"])
+        page.click("text=Run 1")
+        page.wait_for_selector("body[data-ready=true]")
+        page.keyboard.press("a")
+        page.wait_for_selector("text=Saved")
+        explain_again(ledger, run, "ward/x0.png", "Tuberculosis", 40)
+        page.keyboard.press("a")
+        page.wait_for_selector("text=Not saved: the image was explained again")
+        page.reload()
+        page.wait_for_selector("text=does not count here: the file has changed since. Review it again.")
+        page.wait_for_selector("#list .badge.review:text('review outdated')")
+        assert page.evaluate(pressed) == 0
+        page.keyboard.press("d")
+        page.wait_for_selector("text=Saved")
+        wait_true(page, f"{pressed} === 1")
+        assert page.said == []
+    assert [(one.label, one.is_outdated) for one in served.reviews()] == [("Normal", False)]
 
 
 def test_a_verdict_that_contradicts_its_class_is_refused(ledger: Ledger, tmp_path: Path) -> None:

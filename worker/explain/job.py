@@ -52,7 +52,9 @@ class Job:
     @cached_property
     def marked(self) -> AnnotationMasks | None:
         """The areas that are marked. Raises XraycamError where they cannot be read."""
-        return None if self.options.masks is None else load_masks(Path(self.options.masks))
+        if self.options.masks is None:
+            return None
+        return load_masks(Path(self.options.masks), self.options.masks_digest)
 
     def for_other_process(self) -> Job:
         """The same as plain data: no compiled functions, no areas, which are loaded where they are needed."""

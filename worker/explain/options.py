@@ -68,6 +68,9 @@ class ExplainOptions(BaseModel):
     caption: bool = Field(True, description="a band under the picture that says what it shows")
     outlines: bool = Field(False, description="draw the outlines of the marked areas")
     masks: str | None = Field(None, description="marked areas: a folder of masks or a JSON file, absolute")
+    masks_digest: str | None = Field(
+        None, max_length=64, description="SHA-256 of what is marked: other masks are another run"
+    )
     accept: tuple[Annotated[str, _one_of(ACCEPTABLE)], ...] = Field(
         (), description="DICOM files that are let in though unusual"
     )

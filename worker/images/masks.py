@@ -114,14 +114,21 @@ class AnnotationMasks:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what is marked: equal for equal marks."""
+        """SHA-256 of what is marked: equal for equal marks. Raises XraycamError for a mask that cannot be
+        read."""
         whole = hashlib.sha256(
             json.dumps({n: [o.polygons, o.size] for n, o in self._outlines.items()}, sort_keys=True).encode()
         )
         if not self._outlines:
             names = {name for places in self._places.values() for found in places.values() for name in found}
             for name in sorted(names):
-                whole.update(os.fsencode(name) + (self.source / name).read_bytes())
+                try:
+                    whole.update(os.fsencode(name) + (self.source / name).read_bytes())
+                except OSError as error:
+                    raise XraycamError(
+                        f"the mask {printable(self.source / name)} cannot be read: {error.strerror}; "
+                        "check its permissions"
+                    ) from error
         return whole.hexdigest()
 
 
@@ -153,10 +160,12 @@ class MaskMatches:
             yield f"masks: {len(unused)} of {total} {one if len(unused) == 1 else many}"
 
 
-def load_masks(source: Path) -> AnnotationMasks:
-    """`AnnotationMasks(source)`, read once as long as it does not change. Raises XraycamError."""
+def load_masks(source: Path, digest: str | None = None) -> AnnotationMasks:
+    """`AnnotationMasks(source)`, read once for a `digest`, that of the run: the time of a folder says nothing
+    of its sub-folders. Without one it is read anew. Raises XraycamError."""
     try:
-        return _kept(source, source.stat().st_mtime_ns)
+        modified_ns = source.stat().st_mtime_ns
+        return AnnotationMasks(source) if digest is None else _kept(source, modified_ns, digest)
     except OSError as error:
         raise XraycamError(
             f"{printable(source)} cannot be read ({error.strerror}); give a folder of masks or a JSON file"
@@ -164,7 +173,7 @@ def load_masks(source: Path) -> AnnotationMasks:
 
 
 @lru_cache(maxsize=4)
-def _kept(source: Path, modified_ns: int) -> AnnotationMasks:
+def _kept(source: Path, modified_ns: int, digest: str) -> AnnotationMasks:
     return AnnotationMasks(source)
 
 

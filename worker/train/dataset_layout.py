@@ -8,7 +8,8 @@ from pathlib import Path
 
 from worker.errors import XraycamError
 from worker.file_names import printable
-from worker.folder_walk import WalkCounts, image_files, left_out_as
+from worker.folder_walk import WalkCounts, image_files, leave_out, left_out_as
+from worker.our_folders import holds, is_ours, is_room, refuse_ours
 
 _SPLIT = re.compile(
     r"(train|training|val|valid|validation|test|testing|dev|holdout|hold[ _-]out)"
@@ -26,19 +27,28 @@ def class_names(
 ) -> tuple[str, ...]:
     """The classes of `folder`, its sub-folders by name, or those `wanted`, which must be there.
 
-    What `left_out_as` names is no class, and added to `counts`. `what` is what messages call the folder.
-    Raises DatasetError for no folder, fewer than two classes, and sub-folders that are parts of a data set.
+    What `left_out_as` names is no class, nor is a folder that xraycam wrote; both are added to `counts`.
+    `what` is what messages call the folder. Raises DatasetError for no folder, one that holds pictures of
+    ours, fewer than two classes, and sub-folders that are parts of a data set.
     """
     shown = f"{what} {printable(folder)}".strip()
     if not folder.is_dir():
         raise DatasetError(f"{shown}: there is no such folder; give one that has a sub-folder for each class")
+    try:
+        refuse_ours(folder)
+    except XraycamError as error:
+        raise DatasetError(f"{what} {error}".strip()) from None
     present = []
     for entry in folder.iterdir():
         if not entry.is_dir():
             continue
         kind = left_out_as(entry.name, is_folder=True)
+        if kind is None and (is_ours(holds(entry)) or is_room(entry.name, holds(folder))):
+            kind = "ours"
         if kind is None:
             present.append(entry.name)
+        elif kind == "ours" and counts is not None:
+            leave_out(counts, kind, printable(entry.name), str(entry))
         elif counts is not None:
             counts.skip(kind, printable(entry.name), max(1, len(image_files(entry))))
     present.sort()

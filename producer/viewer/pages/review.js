@@ -26,11 +26,16 @@
     show(row) {
       this.row = row && row.status === "done" ? row : null;
       this.element.disabled = !this.row;
-      this.put(this.row && this.row.review);
-      this.state.textContent = this.row && this.row.review && this.row.review.when ? `Saved ${this.row.review.when}` : "";
+      const review = this.row && this.row.review;
+      this.put(review);
+      this.state.textContent = !review || !review.when ? "" : review.outdated
+        ? `Your review of ${review.when} (${[review.verdict, review.class, review.note].filter(Boolean).join(", ")}) does not count here: ${review.outdated}. Review it again.`
+        : `Saved ${review.when}`;
     }
 
-    put(review) {
+    // Of an earlier result nothing is marked: the reader has not judged this one.
+    put(given) {
+      const review = given && !given.outdated ? given : null;
       for (const button of this.buttons) button.setAttribute("aria-pressed", String(Boolean(review) && button.dataset.verdict === review.verdict));
       this.choice.value = (review && review.class) || "";
       this.note.value = (review && review.note) || "";
@@ -52,7 +57,8 @@
 
     write() {
       if (!this.row) return;
-      const before = this.row.review || { verdict: "unsure", class: null };
+      const review = this.row.review;
+      const before = review && !review.outdated ? review : { verdict: "unsure", class: null };
       this.save({ verdict: before.verdict, class: before.class, note: this.note.value || null });
     }
 

@@ -64,11 +64,11 @@
 
     picture(row, kind) {
       if (row.status !== "done" || (kind === "original" && row.strip)) return undefined;
-      return `${this.base}/${kind}/large/${row.id}`;
+      return `${this.base}/${kind}/large/${row.id}?of=${row.mark}`;
     }
 
     thumbnail(row) {
-      return row.status === "done" ? `${this.base}/overlay/small/${row.id}` : undefined;
+      return row.status === "done" ? `${this.base}/overlay/small/${row.id}?of=${row.mark}` : undefined;
     }
 
     missing() {
@@ -78,7 +78,7 @@
     async save(row, review) {
       const headers = { "content-type": "application/json", "x-xraycam-token": this.token };
       const path = `/review/${row.id}`;
-      if (review) await this.ask(path, { method: "PUT", headers, body: JSON.stringify(review) });
+      if (review) await this.ask(path, { method: "PUT", headers, body: JSON.stringify({ ...review, seen: row.mark }) });
       else await this.ask(path, { method: "DELETE", headers });
     }
   }

@@ -101,7 +101,8 @@
       if (row.blank) badges.push(make("span", { class: "badge" }, "blank map"));
       if (row.corner >= 0.45) badges.push(make("span", { class: "badge odd" }, `corners ${xraycam.percent(row.corner)}`));
       if (xraycam.disagree(row)) badges.push(make("span", { class: "badge odd" }, "runs disagree"));
-      if (row.review) badges.push(make("span", { class: `badge review ${row.review.verdict}` }, row.review.verdict));
+      const verdict = row.review && (row.review.outdated ? "outdated" : row.review.verdict);
+      if (verdict) badges.push(make("span", { class: `badge review ${verdict}` }, verdict === "outdated" ? "review outdated" : verdict));
       return [
         url ? make("img", { src: url, alt: "", loading: "lazy", class: "small" }) : make("span", { class: "small none", "aria-hidden": "true" }, row.status === "failed" ? "!" : "…"),
         make("span", { class: "words" },
