@@ -203,6 +203,14 @@ models = Table(
     Column("promoted_at", Timestamp, comment="the version promoted last is current"),
 )
 
+deleted_models = Table(
+    "deleted_models",
+    metadata,
+    Column("version", String(64), primary_key=True),
+    Column("digest", String(64), nullable=False, comment="as it was in models"),
+    Column("deleted_at", Timestamp, nullable=False),
+)
+
 operating_points = Table(
     "operating_points",
     metadata,

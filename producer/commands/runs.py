@@ -146,6 +146,7 @@ def resume_command(run: int | None) -> None:
             f"not scanned to the end; 'xraycam run {chosen.root}' or 'enqueue' with the same options "
             "continues it"
         )
+    _require_pinned_model(session, chosen)
     session.ledger.write(set_state, chosen.id, OPEN)
     raise SystemExit(send_or_run_here(session, chosen))
 
@@ -167,6 +168,7 @@ def retry_command(run: int | None, reasons: tuple[str, ...]) -> None:
 
     session = open_session()
     chosen = session.run(run)
+    _require_pinned_model(session, chosen)
     count = session.ledger.write(requeue_failed, chosen, reasons)
     if not count:
         found = session.ledger.query(failures_by_reason, chosen.id)
@@ -212,6 +214,25 @@ def cancel_command(run: int | None, training: int | None) -> None:
         f"run {chosen.id} ({chosen.root}) cancelled: {counted(found.pending, 'image')} without a result; "
         f"'xraycam resume {chosen.id}' continues it"
     )
+
+
+def _require_pinned_model(session: Session, run: Run) -> None:
+    """Raises XraycamError where the run is not done and to be explained by a version that was deleted."""
+    from db.errors import ModelNotFound
+    from db.models import get_model
+    from db.runs import progress
+    from worker.errors import XraycamError
+
+    found = session.ledger.query(progress, run.id)
+    if run.pinned_model is None or found.done == found.images:
+        return
+    try:
+        session.ledger.query(get_model, run.pinned_model)
+    except ModelNotFound as error:
+        raise XraycamError(
+            f"run {run.id} is to be explained by model {run.pinned_model}, which was deleted; import that "
+            "again, or begin another run with --model VERSION"
+        ) from error
 
 
 def _latest(session: Session, states: Sequence[str], what: str) -> Run:
