@@ -34,7 +34,7 @@ def delete_run_of(session: Session, number: int, *, overlays: bool, yes: bool) -
     found = session.ledger.query(progress, number)
     files = "its overlays, heatmaps and predictions.csv in" if overlays else "kept: overlays in"
     click.echo(
-        f"run {number} of {run.root}: {counted(found.images, 'row')} of images, "
+        f"run {number} of {run.asked}: {counted(found.images, 'row')} of images, "
         f"{counted(found.done + found.failed, 'result')}; {files} {run.output}",
         err=True,
     )

@@ -68,7 +68,7 @@ def _list(limit: int) -> None:
         state = "complete" if run.state in ("open", "stopped") and found.is_complete else run.state
         table.add_row(
             str(run.id),
-            run.root,
+            run.asked,
             state,
             str(found.images),
             str(found.done),
@@ -137,13 +137,13 @@ def resume_command(run: int | None) -> None:
     session = open_session()
     if run is None:
         chosen = _latest(session, (OPEN, STOPPED, CANCELLED, SCANNING), "unfinished")
-        click.echo(f"run {chosen.id}: {chosen.root}", err=True)
+        click.echo(f"run {chosen.id}: {chosen.asked}", err=True)
     else:
         chosen = session.run(run)
     if chosen.state == SCANNING:
         raise XraycamError(
             f"run {chosen.id} does not know all its files: {chosen.root} is being scanned, or was "
-            f"not scanned to the end; 'xraycam run {chosen.root}' or 'enqueue' with the same options "
+            f"not scanned to the end; 'xraycam run {chosen.place}' or 'enqueue' with the same options "
             "continues it"
         )
     _require_pinned_model(session, chosen)
@@ -211,7 +211,7 @@ def cancel_command(run: int | None, training: int | None) -> None:
     session.ledger.write(set_state, chosen.id, CANCELLED)
     found = session.ledger.query(progress, chosen.id)
     click.echo(
-        f"run {chosen.id} ({chosen.root}) cancelled: {counted(found.pending, 'image')} without a result; "
+        f"run {chosen.id} ({chosen.asked}) cancelled: {counted(found.pending, 'image')} without a result; "
         f"'xraycam resume {chosen.id}' continues it"
     )
 

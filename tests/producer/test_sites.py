@@ -59,6 +59,8 @@ def test_a_run_with_a_threshold_keeps_its_version_and_another_threshold_is_anoth
     assert plain.run.pinned_model is None
     assert first.run.pinned_model == second.run.pinned_model == VERSION
     assert len({plain.run.id, first.run.id, second.run.id}) == 3
+    named = enqueue(ledger, settings, Request(archive, ExplainOptions(threshold=30.0), model=VERSION))
+    assert named.run.id == first.run.id
     point = read_metadata(STARTER).require_operating_point("sensitivity-90")
     assert second.run.options["threshold"] == point.threshold
 

@@ -122,7 +122,7 @@ def test_a_version_folder_without_a_row_takes_its_name_too(known: Ledger, settin
     folder.mkdir(parents=True)
     check_version(known, settings, "left-over")
     (folder / "model.json").write_text("{}")
-    with pytest.raises(TrainingRefused, match="left-over: there is a model"):
+    with pytest.raises(TrainingRefused, match="left-over: there is or was a model"):
         check_version(known, settings, "left-over")
 
 
