@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, delete, func, or_, select, update
 
-from db.dialect import now
+from db.dialect import insert_of, now
 from db.errors import DeletionRefused, ModelNotFound, RunNotFound
+from db.operating_points import sites_of_version
 from db.runs import CANCELLED, HALTED, SCANNING
-from db.schema import chunks, models, results, runs, trainings
+from db.schema import chunks, deleted_models, models, operating_points, results, runs, trainings
 from db.trainings import QUEUED, RUNNING
 
 
@@ -104,7 +105,16 @@ def check_model_deletable(connection: Connection, version: str) -> None:
         )
 
 
-def delete_model(connection: Connection, version: str) -> None:
-    """Forget a version; its folder in the store is left to the caller. Raises as `check_model_deletable`."""
+def delete_model(connection: Connection, version: str) -> list[str]:
+    """Forget a version and its thresholds; the sites that had one. Its folder in the store is left to the
+    caller. Its name and digest are kept, since results still bear the name, see `refuse_name_of_another`.
+    Raises as `check_model_deletable`."""
     check_model_deletable(connection, version)
-    connection.execute(delete(models).where(models.c.version == version))
+    sites = sites_of_version(connection, version)
+    digest = connection.execute(
+        delete(models).where(models.c.version == version).returning(models.c.digest)
+    ).scalar_one()
+    connection.execute(delete(operating_points).where(operating_points.c.model_version == version))
+    insert = insert_of(connection.dialect.name)
+    connection.execute(insert(deleted_models).values(version=version, digest=digest, deleted_at=now()))
+    return sites

@@ -23,6 +23,10 @@ class ModelNotFound(LedgerError):
     """Raised when no model has the version that was asked for."""
 
 
+class ModelNameTaken(LedgerError):
+    """Raised when a model is to have the name of another that was deleted, which runs or trainings bear."""
+
+
 class DeletionRefused(LedgerError):
     """Raised when what is to be deleted is in use."""
 

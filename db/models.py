@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, delete, func, select, update
 
 from db.dialect import insert_of, now
 from db.errors import ModelNotFound
-from db.schema import models
+from db.model_names import refuse_name_of_another
+from db.schema import deleted_models, models
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,9 @@ def add_model(
 ) -> None:
     """Register a version whose folder is in the store; a version that is known already is left as it is.
 
-    `created_at`: when the model was made; None: now.
+    `created_at`: when the model was made; None: now. Raises ModelNameTaken.
     """
+    refuse_name_of_another(connection, version, digest)
     insert = insert_of(connection.dialect.name)
     values = {
         "version": version,
@@ -50,6 +52,7 @@ def add_model(
     }
     statement = insert(models).values(values).on_conflict_do_nothing().returning(models.c.version)
     is_new = connection.execute(statement).scalar() is not None
+    connection.execute(delete(deleted_models).where(deleted_models.c.version == version))
     if is_new and promote:
         _promote(connection, version)
 

@@ -9,7 +9,8 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from db.dialect import insert_of, now
-from db.schema import operating_points
+from db.errors import ModelNotFound
+from db.schema import models, operating_points
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,25 @@ class SiteThreshold:
 
 
 def save_site_threshold(
-    connection: Connection, *, site: str, model_version: str, threshold: float, figures: dict[str, Any]
+    connection: Connection,
+    *,
+    site: str,
+    model_version: str,
+    digest: str,
+    threshold: float,
+    figures: dict[str, Any],
 ) -> None:
-    """Note the threshold of a site for a version, in place of an earlier one of the same two."""
+    """Note the threshold of a site for a version, in place of an earlier one of the same two.
+
+    `digest`: that of the model it was measured with. Raises ModelNotFound where the version is no longer
+    that model.
+    """
+    registered = select(models.c.digest).where(models.c.version == model_version).with_for_update()
+    if connection.execute(registered).scalar() != digest:
+        raise ModelNotFound(
+            f"model {model_version} was deleted or replaced while its threshold was measured, which is not "
+            f"saved; 'xraycam models' lists the models: calibrate anew"
+        )
     insert = insert_of(connection.dialect.name)
     changed = {"threshold": threshold, "figures": figures, "created_at": now()}
     statement = insert(operating_points).values(site=site, model_version=model_version, **changed)
@@ -48,6 +65,12 @@ def site_threshold(connection: Connection, site: str, model_version: str) -> Sit
 def versions_of_site(connection: Connection, site: str) -> list[str]:
     """The versions that a site has a threshold for, by name."""
     statement = select(operating_points.c.model_version).where(operating_points.c.site == site)
+    return sorted(connection.execute(statement).scalars())
+
+
+def sites_of_version(connection: Connection, model_version: str) -> list[str]:
+    """The sites that have a threshold for this version, by name."""
+    statement = select(operating_points.c.site).where(operating_points.c.model_version == model_version)
     return sorted(connection.execute(statement).scalars())
 
 

@@ -1,4 +1,4 @@
-"""Runs: one folder, explained with one model and one set of options."""
+"""Runs: one folder, or a part of it, explained with one model and one set of options."""
 
 from __future__ import annotations
 
@@ -24,15 +24,34 @@ HALTED = (CANCELLED, STOPPED)
 
 @dataclass(frozen=True)
 class Run:
+    """`selection`: what of the folder was asked for, `only` the file of this name, `globs`; None: all."""
+
     id: int
     root: str
     output: str
+    selection: dict[str, Any] | None
     options: dict[str, Any]
     pinned_model: str | None
     chunk_size: int
     state: str
     created_at: datetime
     scanned_at: datetime | None
+
+    @property
+    def place(self) -> str:
+        """The folder or the file that was named."""
+        only = (self.selection or {}).get("only")
+        return self.root if only is None else f"{self.root.rstrip('/')}/{only}"
+
+    @property
+    def globs(self) -> list[str]:
+        """The patterns that were given."""
+        return list((self.selection or {}).get("globs", ()))
+
+    @property
+    def asked(self) -> str:
+        """Place and patterns, for people."""
+        return f"{self.place} ({', '.join(self.globs)})" if self.globs else self.place
 
 
 @dataclass(frozen=True)
@@ -56,9 +75,22 @@ class Progress:
         return self.pending <= 0
 
 
-def request_hash(root: str, output: str, model_version: str, options: dict[str, Any]) -> str:
-    """What makes two requests the same: folder, output folder, model version and options."""
-    text = json.dumps([root, output, model_version, options], sort_keys=True, ensure_ascii=False)
+def request_hash(
+    root: str,
+    output: str,
+    model_version: str,
+    options: dict[str, Any],
+    *,
+    pinned: bool,
+    selection: dict[str, Any] | None = None,
+) -> str:
+    """What makes two requests the same: folder, what of it, output folder, model version, whether no other
+    version may take over, and options."""
+    beyond: dict[str, Any] = {"pinned": True} if pinned else {}
+    if selection:
+        beyond["selection"] = selection
+    request = [root, output, model_version, options, *([beyond] if beyond else [])]
+    text = json.dumps(request, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
@@ -71,15 +103,17 @@ def open_run(
     model_version: str,
     pinned: bool,
     chunk_size: int,
+    selection: dict[str, Any] | None = None,
     force: bool = False,
 ) -> tuple[Run, bool]:
     """The run for this request and whether it is new.
 
     An equal request made before is continued, so that what is done is not done again and two people
     who enqueue one folder at once share one run; `force` starts another. `output` is the folder below
-    which the run's own folder is named.
+    which the run's own folder is named. `pinned`: no other version may take over; such a request never
+    continues a run that is not, nor one of a part of the folder (`selection`, as in `Run`) that of another.
     """
-    signature = request_hash(root, output, model_version, options)
+    signature = request_hash(root, output, model_version, options, pinned=pinned, selection=selection)
     insert = insert_of(connection.dialect.name)
     newest = connection.execute(
         select(runs).where(runs.c.signature == signature).order_by(runs.c.repeat.desc()).limit(1)
@@ -90,6 +124,7 @@ def open_run(
     values = {
         "root": root,
         "output": output,
+        "selection": selection or None,
         "options": options,
         "pinned_model": model_version if pinned else None,
         "signature": signature,
@@ -110,6 +145,7 @@ def open_run(
             model_version=model_version,
             pinned=pinned,
             chunk_size=chunk_size,
+            selection=selection,
             force=force,
         )
     connection.execute(update(runs).where(runs.c.id == key).values(output=f"{output}/run-{key:06d}"))
@@ -133,10 +169,17 @@ def latest_run(connection: Connection) -> Run:
 
 
 def find_run(
-    connection: Connection, root: str, output: str, options: dict[str, Any], model_version: str
+    connection: Connection,
+    *,
+    root: str,
+    output: str,
+    options: dict[str, Any],
+    model_version: str,
+    pinned: bool,
+    selection: dict[str, Any] | None = None,
 ) -> Run | None:
     """The run that `open_run` would continue for this request; None: it would open a new one."""
-    signature = request_hash(root, output, model_version, options)
+    signature = request_hash(root, output, model_version, options, pinned=pinned, selection=selection)
     row = connection.execute(
         select(runs).where(runs.c.signature == signature).order_by(runs.c.repeat.desc()).limit(1)
     ).first()
@@ -279,6 +322,7 @@ def _run(row: Row[Any]) -> Run:
         id=row.id,
         root=row.root,
         output=row.output,
+        selection=row.selection,
         options=row.options,
         pinned_model=row.pinned_model,
         chunk_size=row.chunk_size,

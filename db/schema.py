@@ -43,9 +43,12 @@ runs = Table(
     Column("id", BigId, primary_key=True),
     Column("root", Text, nullable=False, comment="the folder, absolute"),
     Column("output", Text, nullable=False, comment="where this run's overlays go, absolute"),
+    Column(
+        "selection", JSON(none_as_null=True), comment="one file of the folder, or patterns; null: all images"
+    ),
     Column("options", JSON, nullable=False),
     Column("pinned_model", String(64), comment="null: whichever model is current as a chunk starts"),
-    Column("signature", String(64), nullable=False, comment="SHA-256 of folder, model and options"),
+    Column("signature", String(64), nullable=False, comment="SHA-256 of what was asked for"),
     Column("repeat", Integer, nullable=False, comment="counts the forced repeats of one signature"),
     Column("chunk_size", Integer, nullable=False),
     Column("state", String(16), nullable=False, comment="scanning, open, stopped or cancelled"),
@@ -203,6 +206,14 @@ models = Table(
     Column("metrics", JSON, nullable=False),
     Column("created_at", Timestamp, nullable=False),
     Column("promoted_at", Timestamp, comment="the version promoted last is current"),
+)
+
+deleted_models = Table(
+    "deleted_models",
+    metadata,
+    Column("version", String(64), primary_key=True),
+    Column("digest", String(64), nullable=False, comment="as it was in models"),
+    Column("deleted_at", Timestamp, nullable=False),
 )
 
 operating_points = Table(

@@ -34,7 +34,7 @@ def delete_run_of(session: Session, number: int, *, overlays: bool, yes: bool) -
     found = session.ledger.query(progress, number)
     files = "its overlays, heatmaps and predictions.csv in" if overlays else "kept: overlays in"
     click.echo(
-        f"run {number} of {run.root}: {counted(found.images, 'row')} of images, "
+        f"run {number} of {run.asked}: {counted(found.images, 'row')} of images, "
         f"{counted(found.done + found.failed, 'result')}; {files} {run.output}",
         err=True,
     )
@@ -101,6 +101,7 @@ def delete_model_of(session: Session, version: str, *, yes: bool) -> None:
     """Delete a version from ledger and store. Raises ModelNotFound, DeletionRefused, and ModelError where the
     store does not let its folder be removed."""
     from db.models import get_model
+    from db.operating_points import sites_of_version
     from worker.model.store import store_of
 
     model = session.ledger.query(get_model, version)
@@ -108,16 +109,20 @@ def delete_model_of(session: Session, version: str, *, yes: bool) -> None:
     with session.ledger.read() as connection:
         check_model_deletable(connection, version)
         results, in_runs = results_by_model(connection, version)
+        sites = sites_of_version(connection, version)
     click.echo(f"model {version} ({model.source}): its folder in {store}", err=True)
     if results:
         click.echo(
-            f"{counted(results, 'result')} in {counted(in_runs, 'run')} made by it stay",
+            f"{counted(results, 'result')} in {counted(in_runs, 'run')} made by it stay, and no other model "
+            "gets its name meanwhile",
             err=True,
         )
+    if sites:
+        click.echo(f"its thresholds go, too: those of {', '.join(sites)}", err=True)
     _confirm(f"delete model {version}?", yes)
-    session.ledger.write(delete_model, version)
+    lost = session.ledger.write(delete_model, version)
     store.remove(version)
-    click.echo(f"model {version} deleted")
+    click.echo(f"model {version} deleted" + (f", and its thresholds of {', '.join(lost)}" if lost else ""))
 
 
 def _confirm(question: str, yes: bool) -> None:

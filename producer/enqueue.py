@@ -21,7 +21,7 @@ from producer.thresholds import with_threshold
 from worker.errors import XraycamError
 from worker.explain.names import ALL, AUTO, PREDICTED
 from worker.explain.options import ExplainOptions
-from worker.file_names import printable
+from worker.file_names import escape_path, printable
 from worker.images.masks import MaskMatches, load_masks
 from worker.model.metadata import read_metadata
 from worker.model.store import ensure_current_model, store_of
@@ -128,12 +128,7 @@ def enqueue(
     ensure_place(output_folder(settings, request))
     run, is_new = _open_run(
         ledger,
-        root=str(folder.root),
-        output=str(output_folder(settings, request)),
-        options=options.model_dump(mode="json"),
-        model_version=version,
-        # A threshold belongs to its version: no other may take over in the middle of the run.
-        pinned=request.model is not None or options.threshold is not None,
+        **_identity(settings, request, folder, version, options),
         chunk_size=settings.chunk_size,
         force=request.force,
     )
@@ -144,12 +139,29 @@ def enqueue(
             on_progress(counts.found)
         intake.add(batch)
     gone = 0
-    # One file of a folder says nothing of the others.
-    for keys in gone_images(ledger, run.id, run.root, intake.seen, 0 if folder.only else intake.last_before):
+    for keys in gone_images(ledger, run.id, run.root, intake.seen, intake.last_before):
         ledger.write(mark_gone, keys)
         gone += len(keys)
     intake.close()
     return Enqueued(run, is_new, counts, intake.counts, masks, gone)
+
+
+def _identity(
+    settings: Settings, request: Request, folder: Folder, version: str, options: ExplainOptions
+) -> dict[str, Any]:
+    """What tells a request's run from others, as `open_run` and `find_run` take it."""
+    selection: dict[str, Any] = {} if folder.only is None else {"only": escape_path(folder.only)}
+    if request.globs:
+        selection["globs"] = sorted(set(request.globs))
+    return {
+        "root": str(folder.root),
+        "output": str(output_folder(settings, request)),
+        "selection": selection or None,
+        "options": options.model_dump(mode="json"),
+        "model_version": version,
+        # A threshold belongs to its version: no other may take over in the middle of the run.
+        "pinned": request.model is not None or options.threshold is not None,
+    }
 
 
 def _open_run(ledger: Ledger, **request: Any) -> tuple[Run, bool]:
@@ -196,12 +208,10 @@ def preview(ledger: Ledger, settings: Settings, request: Request) -> Preview:
     """What `enqueue` would find and do, changing nothing. Raises as it does."""
     folder, version, asked = check_request(ledger, settings, request)
     masks = match_masks(settings, request, folder)
-    options = asked.model_dump(mode="json")
-    output = str(output_folder(settings, request))
     with ledger.read() as connection:
-        run = find_run(connection, str(folder.root), output, options, version)
+        run = find_run(connection, **_identity(settings, request, folder, version, asked))
         run = None if request.force else run
-        last = 0 if run is None or folder.only else last_image(connection, run.id)
+        last = 0 if run is None else last_image(connection, run.id)
     counts, found, seen, size = ScanCounts(), IngestStats(), IdSet(), 0
     for batch in _batches(scan_request(settings, request, folder, counts), BATCH):
         size += sum(file.size for file in batch)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from worker.counted_words import counted
+from worker.file_names import printable
 
 if TYPE_CHECKING:
     from db.ingest import IngestStats
@@ -25,8 +26,8 @@ def report_dry_run(session: Session, request: Request) -> None:
     todo = stats.new + stats.changed + stats.retried + stats.pending
     what = "a new run" if found.run is None else f"run {found.run.id}, continued"
     click.echo(
-        f"would enqueue {counted(todo, 'image')} of {found.folder.root} in {counted(found.chunks, 'chunk')}: "
-        f"{what}, model {found.version}"
+        f"would enqueue {counted(todo, 'image')} of {printable(str(found.folder))} in "
+        f"{counted(found.chunks, 'chunk')}: {what}, model {found.version}"
         + ("" if found.threshold is None else f", referred from a score of {found.threshold:.1f} on")
     )
     click.echo(

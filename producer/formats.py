@@ -93,7 +93,7 @@ def print_table(
     """Print `columns`, or what a person wants to see of each row; paths are shortened. Returns the number of
     rows."""
     rows = list(read_predictions(ledger, wanted))
-    title = f"run {run.id}: {run.root}\noverlays in {run.output}"
+    title = f"run {run.id}: {run.asked}\noverlays in {run.output}"
     if columns is not None:
         numbers = {
             name for name in columns if any(isinstance(value_of(row, name), int | float) for row in rows)

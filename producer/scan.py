@@ -43,6 +43,9 @@ class Folder:
     root: Path | RemoteFolder
     only: str | None = None
 
+    def __str__(self) -> str:
+        return str(self.root) if self.only is None else f"{str(self.root).rstrip('/')}/{self.only}"
+
 
 def resolve_folder(given: Path | RemoteFolder) -> Folder:
     """The folder, or the file, that was named. Raises XraycamError when there is none, or where it holds

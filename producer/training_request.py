@@ -188,7 +188,9 @@ def check_version(ledger: Ledger, settings: Settings, version: str) -> None:
             f"--version {version}: use small letters, digits, '.', '_' and '-', 64 at most"
         ) from None
     if is_taken(ledger, store_of(settings), version):
-        raise TrainingRefused(f"--version {version}: there is a model of this name already; choose another")
+        raise TrainingRefused(
+            f"--version {version}: there is or was a model of this name already; choose another"
+        )
 
 
 def _refuse_small(folder: Path, counts: dict[str, int], recipe: Recipe) -> None:

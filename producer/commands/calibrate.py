@@ -112,6 +112,7 @@ def calibrate_command(
             save_site_threshold,
             site=site,
             model_version=chosen.version,
+            digest=chosen.digest,
             threshold=found.point.threshold,
             figures=found.figures,
         )

@@ -201,6 +201,7 @@ def _import_keras(
 
 
 def _register(folder: Path, source: str, *, promote: bool) -> None:
+    from db.model_names import refuse_name_of_another
     from db.models import add_model, get_model, promote_model
     from producer.session import open_session
     from worker.errors import ModelError
@@ -209,9 +210,10 @@ def _register(folder: Path, source: str, *, promote: bool) -> None:
     from worker.queue.reload import broadcast_reload
 
     session = open_session()
-    description = check_folder(folder)
+    description, digest = check_folder(folder), digest_of(folder)
+    with session.ledger.read() as connection:  # before the store has it
+        refuse_name_of_another(connection, description.version, digest)
     version = store_of(session.settings).publish(folder)
-    digest = digest_of(folder)
     session.ledger.write(
         add_model,
         version=version,
@@ -235,9 +237,10 @@ def _register(folder: Path, source: str, *, promote: bool) -> None:
 @click.argument("version")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def delete(version: str, yes: bool) -> None:
-    """Delete VERSION from the ledger and the model store; results made by it stay.
+    """Delete VERSION from the ledger and the model store, with its thresholds; results made by it stay.
 
-    Refused for the current version, and for one that an unfinished run or training needs.
+    Refused for the current version, and for one that an unfinished run or training needs. As long as a run
+    or a training bears its name, no other model can have it.
     """
     from producer.deletion import delete_model_of
     from producer.session import open_session

@@ -68,7 +68,7 @@ def _list(limit: int) -> None:
         state = "complete" if run.state in ("open", "stopped") and found.is_complete else run.state
         table.add_row(
             str(run.id),
-            run.root,
+            run.asked,
             state,
             str(found.images),
             str(found.done),
@@ -137,15 +137,16 @@ def resume_command(run: int | None) -> None:
     session = open_session()
     if run is None:
         chosen = _latest(session, (OPEN, STOPPED, CANCELLED, SCANNING), "unfinished")
-        click.echo(f"run {chosen.id}: {chosen.root}", err=True)
+        click.echo(f"run {chosen.id}: {chosen.asked}", err=True)
     else:
         chosen = session.run(run)
     if chosen.state == SCANNING:
         raise XraycamError(
             f"run {chosen.id} does not know all its files: {chosen.root} is being scanned, or was "
-            f"not scanned to the end; 'xraycam run {chosen.root}' or 'enqueue' with the same options "
+            f"not scanned to the end; 'xraycam run {chosen.place}' or 'enqueue' with the same options "
             "continues it"
         )
+    _require_pinned_model(session, chosen)
     session.ledger.write(set_state, chosen.id, OPEN)
     raise SystemExit(send_or_run_here(session, chosen))
 
@@ -167,6 +168,7 @@ def retry_command(run: int | None, reasons: tuple[str, ...]) -> None:
 
     session = open_session()
     chosen = session.run(run)
+    _require_pinned_model(session, chosen)
     count = session.ledger.write(requeue_failed, chosen, reasons)
     if not count:
         found = session.ledger.query(failures_by_reason, chosen.id)
@@ -209,9 +211,28 @@ def cancel_command(run: int | None, training: int | None) -> None:
     session.ledger.write(set_state, chosen.id, CANCELLED)
     found = session.ledger.query(progress, chosen.id)
     click.echo(
-        f"run {chosen.id} ({chosen.root}) cancelled: {counted(found.pending, 'image')} without a result; "
+        f"run {chosen.id} ({chosen.asked}) cancelled: {counted(found.pending, 'image')} without a result; "
         f"'xraycam resume {chosen.id}' continues it"
     )
+
+
+def _require_pinned_model(session: Session, run: Run) -> None:
+    """Raises XraycamError where the run is not done and to be explained by a version that was deleted."""
+    from db.errors import ModelNotFound
+    from db.models import get_model
+    from db.runs import progress
+    from worker.errors import XraycamError
+
+    found = session.ledger.query(progress, run.id)
+    if run.pinned_model is None or found.done == found.images:
+        return
+    try:
+        session.ledger.query(get_model, run.pinned_model)
+    except ModelNotFound as error:
+        raise XraycamError(
+            f"run {run.id} is to be explained by model {run.pinned_model}, which was deleted; import that "
+            "again, or begin another run with --model VERSION"
+        ) from error
 
 
 def _latest(session: Session, states: Sequence[str], what: str) -> Run:

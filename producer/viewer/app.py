@@ -129,7 +129,7 @@ class Viewer:
             counts = {"images": found.images, "done": found.done, "failed": found.failed}
             created = run.created_at.isoformat(timespec="seconds")
             shown.append(
-                counts | {"id": run.id, "root": printable(run.root), "state": run.state, "created": created}
+                counts | {"id": run.id, "root": printable(run.asked), "state": run.state, "created": created}
             )
         workers = [
             {"name": one.name, "device": one.device, "model": one.model_version, "live": one.is_live,

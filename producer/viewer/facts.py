@@ -41,7 +41,7 @@ def run_facts(session: Session, run: Run) -> dict[str, Any]:
     return {
         "run": {
             "id": run.id,
-            "root": printable(run.root),
+            "root": printable(run.asked),
             "output": printable(run.output),
             "state": run.state,
             "created": run.created_at.isoformat(timespec="seconds"),
@@ -73,7 +73,9 @@ def classes_of(ledger: Ledger, versions: list[str], counts: RunCounts) -> list[s
 
 def command_of(run: Run) -> str:
     """The command that asks for what the run was asked for, defaults left out."""
-    words = ["xraycam", "run", run.root]
+    words = ["xraycam", "run", run.place]
+    for glob in run.globs:
+        words += ["--glob", glob]
     default = ExplainOptions()
     for name, value in run.options.items():
         if name == "masks_digest":
@@ -81,6 +83,10 @@ def command_of(run: Run) -> str:
         if name in _LISTS:
             for one in value or ():
                 words += [] if one == AUTO else [_LISTS[name], str(one)]
+        elif name == "caption":
+            words += [] if value else ["--no-caption"]
+        elif name == "threshold" and run.options.get("site") is not None:
+            continue  # it is the site's
         elif value is True:
             words.append(f"--{name.replace('_', '-')}")
         elif value not in (None, False) and value != getattr(default, name, None):

@@ -67,6 +67,25 @@ def test_image_that_is_gone_or_changed_fails_alone_with_its_reason(
     assert len(list((tmp_path / "out").iterdir())) == 2
 
 
+def test_of_one_file_or_a_pattern_nothing_else_of_the_folder_is_explained_or_sent(
+    installation: Installation, tmp_path: Path
+) -> None:
+    folder = archive(tmp_path / "xrays")
+    installation.xraycam("run", folder, "--no-report")
+    (folder / "late.png").write_bytes(next(folder.glob("*.png")).read_bytes())
+    one = installation.xraycam("run", folder / "1.dcm", "--no-report", "--dicom-results", tmp_path / "one")
+    assert "run 2: 1 image, 1 new" in one.stderr
+    assert "run 2 to " in one.stdout
+    assert "2 objects sent" in one.stdout
+    assert len(digests(tmp_path / "one")) == 2
+    some = installation.xraycam(
+        "run", folder, "--glob", "[02].dcm", "--no-report", "--dicom-results", tmp_path / "some"
+    )
+    assert "run 3: 2 images, 2 new" in some.stderr
+    assert "4 objects sent" in some.stdout
+    assert installation.counts(1) == {"images": 5, "done": 5}
+
+
 def test_enqueued_run_is_exported_when_the_workers_are_done(
     distributed: Installation, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from db.leases import lease_chunk, record_results, release_lease
 from db.ledger import Ledger
 from db.migrate import migrate
 from db.models import Model, add_model, get_model, promote_model
+from db.operating_points import save_site_threshold, site_threshold
 from db.runs import get_run, open_run
 from db.schema import chunks, images, results, runs
 from db.trainings import add_training
@@ -25,6 +27,7 @@ from tests.support.made_runs import finish, lease, open_some_run, some_files, ta
 from worker.model.store import store_of
 from worker.our_folders import RUN_MARKER
 from worker.settings import Settings, load_settings
+from worker.train.options import is_taken
 
 
 @pytest.fixture
@@ -186,17 +189,70 @@ def test_a_version_that_is_current_or_needed_is_not_deleted(ours: Ledger) -> Non
     assert ours.query(get_model, "other").version == "other"
 
 
-def test_models_shows_when_a_model_was_made(ours: Ledger, settings: Settings, tmp_path: Path) -> None:
-    folder = store_of(settings).fetch("small", ours.query(get_model, "small").digest)
-    text = (folder / "model.json").read_text()
-    made = tmp_path / "brought"
-    made.mkdir()
-    for file in folder.iterdir():
-        (made / file.name).write_bytes(file.read_bytes())
-    import json
+def test_thresholds_of_a_version_go_with_it_and_are_named(ours: Ledger) -> None:
+    add(ours, "other")
+    ours.write(promote_model, "other")
+    digest = ours.query(get_model, "small").digest
+    for site in ("south", "north"):
+        ours.write(
+            save_site_threshold, site=site, model_version="small", digest=digest, threshold=40.0, figures={}
+        )
+    said = command("models", "delete", "small", "--yes")
+    assert "its thresholds go, too: those of north, south" in said.stderr
+    assert said.stdout == "model small deleted, and its thresholds of north, south\n"
+    with ours.read() as connection:
+        assert site_threshold(connection, "north", "small") is None
 
-    metadata = json.loads(text) | {"version": "brought", "created": "2021-03-04T05:06:07+01:00"}
-    (made / "model.json").write_text(json.dumps(metadata))
+
+def brought(settings: Settings, digest: str, place: Path, **changed: str) -> Path:
+    """A model folder like `small`, with other content."""
+    folder = store_of(settings).fetch("small", digest)
+    place.mkdir()
+    for file in folder.iterdir():
+        (place / file.name).write_bytes(file.read_bytes())
+    metadata = json.loads((place / "model.json").read_text()) | changed
+    (place / "model.json").write_text(json.dumps(metadata))
+    return place
+
+
+def test_a_deleted_version_s_name_is_not_given_to_another_model_while_its_results_are_there(
+    ours: Ledger, settings: Settings, tmp_path: Path
+) -> None:
+    digest = ours.query(get_model, "small").digest
+    retrained = brought(settings, digest, tmp_path / "retrained", created="2021-03-04T05:06:07+01:00")
+    same = brought(settings, digest, tmp_path / "same")
+    (same / "model.json").write_bytes((store_of(settings).fetch("small", digest) / "model.json").read_bytes())
+    add(ours, "other")
+    ours.write(promote_model, "other")
+    run, _ = take(ours, some_files(4), model_version="small", pinned=True)
+    finish(ours, lease(ours, run, 1), model_version="small")
+    assert command("models", "delete", "small", "--yes").exit_code == 0
+    refused = command("models", "import", retrained, "--promote")
+    assert "small is the name of another model, deleted since, that run 1 bears" in str(refused.exception)
+    assert not store_of(settings).exists("small")
+    assert is_taken(ours, store_of(settings), "small")  # for a training
+    assert command("models", "import", same).exit_code == 0
+    assert ours.query(get_model, "small").digest == digest
+
+
+def test_a_run_of_a_deleted_version_is_not_taken_up(ours: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(ours, "other")
+    run, _ = take(ours, some_files(8), model_version="other", pinned=True)
+    finish(ours, lease(ours, run, 1), "failed", reason="unreadable", model_version="other")
+    assert command("cancel", run.id).exit_code == 0
+    assert command("models", "delete", "other", "--yes").exit_code == 0
+    monkeypatch.setattr("producer.commands.run.send_or_run_here", lambda *_: pytest.fail("taken up"))
+    for words in (("resume", run.id), ("resume",), ("retry", run.id)):
+        refusal = str(command(*words).exception)
+        assert f"run {run.id} is to be explained by model other, which was deleted; import that" in refusal
+        assert "\n" not in refusal
+        assert ours.query(get_run, run.id).state == "cancelled"
+
+
+def test_models_shows_when_a_model_was_made(ours: Ledger, settings: Settings, tmp_path: Path) -> None:
+    digest = ours.query(get_model, "small").digest
+    created = "2021-03-04T05:06:07+01:00"
+    made = brought(settings, digest, tmp_path / "brought", version="brought", created=created)
     assert command("models", "import", made).exit_code == 0
     assert f"{ours.query(get_model, 'brought').created_at:%Y-%m-%d %H:%M}" == "2021-03-04 04:06"
     assert "2021-03-04 04:06" in command("models").stdout

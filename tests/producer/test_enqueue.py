@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,10 +15,13 @@ from click.testing import CliRunner
 from db.ingest import IngestStats
 from db.ledger import Ledger
 from db.migrate import migrate
-from db.models import Model
+from db.models import Model, add_model, promote_model
 from db.runs import count_images, list_runs, progress
 from producer.cli import cli
-from producer.enqueue import Request, check_request, enqueue
+from producer.commands.run import request_from, run_command
+from producer.enqueue import Request, check_request, enqueue, preview
+from producer.viewer.facts import command_of
+from tests.support.made_runs import lease, paths
 from worker.errors import ModelError, XraycamError
 from worker.explain.options import ExplainOptions
 from worker.settings import Settings, SettingsError, load_settings
@@ -222,3 +227,94 @@ def test_two_ledgers_with_one_output_folder_do_not_share_a_run_s_folder(
     assert [run.id for run in ledger.query(list_runs)] == [2]
     again = enqueue(ledger, settings, Request(archive, output=shared))
     assert (again.run.id, again.is_new) == (2, False)
+
+
+@pytest.mark.usefixtures("model")
+def test_one_file_or_a_pattern_is_a_run_of_its_own_which_the_same_command_continues(
+    ledger: Ledger, settings: Settings, archive: Path
+) -> None:
+    with zipfile.ZipFile(archive / "more.zip", "w") as made:
+        made.writestr("y1.png", b"y")
+        made.writestr("y2.png", b"y")
+    asked = {
+        "all": Request(archive),
+        "a file": Request(archive / "ward0" / "x0.png"),
+        "another": Request(archive / "ward0" / "x2.png"),
+        "its folder": Request(archive / "ward0"),
+        "an archive": Request(archive / "more.zip"),
+        "of the archive": Request(archive / "more.zip", globs=("*1.png",)),
+        "a pattern": Request(archive, globs=("x1*",)),
+        "two patterns": Request(archive, globs=("x3*", "x1*")),
+    }
+    found = {}
+    for name, request in asked.items():
+        assert preview(ledger, settings, request).run is None, name
+        enqueued = enqueue(ledger, settings, request)
+        assert enqueued.is_new, name
+        found[name] = enqueued.run
+    held = {name: [path.rpartition("/")[2] for path in paths(ledger, run)] for name, run in found.items()}
+    assert [len(held[name]) for name in ("all", "its folder")] == [11, 5]
+    assert {name: held[name] for name in asked if name not in ("all", "its folder")} == {
+        "a file": ["x0.png"],
+        "another": ["x2.png"],
+        "an archive": ["y1.png", "y2.png"],
+        "of the archive": ["y1.png"],
+        "a pattern": ["x1.png"],
+        "two patterns": ["x1.png", "x3.png"],
+    }
+    for name, request in asked.items():
+        continued = preview(ledger, settings, request).run
+        assert continued is not None, name
+        again = enqueue(ledger, settings, request)
+        assert (again.run.id, again.ingested.new) == (continued.id, 0) == (found[name].id, 0), name
+    other_order = Request(archive, globs=("x1*", "x3*", "x1*"))
+    assert enqueue(ledger, settings, other_order).run.id == found["two patterns"].id
+
+
+def test_a_run_of_a_part_is_told_as_such(
+    settings: Settings, archive: Path, model_store: Callable[[Ledger, Path], Model], home: Path
+) -> None:
+    ledger = Ledger(settings.database)
+    migrate(ledger)
+    model_store(ledger, home)
+    file = archive / "ward0" / "x0.png"
+    run = enqueue(ledger, settings, Request(file)).run
+    assert (run.root, run.asked, command_of(run)) == (str(file.parent), str(file), f"xraycam run {file}")
+    run = enqueue(ledger, settings, Request(archive, globs=("x1*",))).run
+    assert command_of(run) == f"xraycam run {archive} --glob 'x1*'"
+    options = ExplainOptions(
+        caption=False, heatmaps=True, accept=("lateral",), layers=("out_relu",), overlay_side="full"
+    )
+    run = enqueue(ledger, settings, Request(archive, options, "small", globs=("x3*", "x1*"))).run
+    _, name, *words = shlex.split(command_of(run))
+    asked = request_from(run_command.make_context(name, words).params)
+    assert enqueue(ledger, settings, asked).run.id == run.id
+    said = CliRunner(env={"COLUMNS": "400"}).invoke(cli, ["runs"], catch_exceptions=False)
+    assert f"{archive} (x1*)" in said.stdout
+    assert str(file) in said.stdout
+    said = CliRunner().invoke(cli, ["enqueue", str(file), "--dry-run"], catch_exceptions=False)
+    assert f"would enqueue 1 image of {file} in 1 chunk: run 1, continued" in said.stdout
+
+
+def test_a_run_of_a_named_model_is_explained_by_no_other(
+    ledger: Ledger, settings: Settings, archive: Path, model: Model
+) -> None:
+    unnamed, named = Request(archive), Request(archive, model=model.version)
+    first = enqueue(ledger, settings, unnamed).run
+    ledger.write(
+        add_model, version="other", digest="0" * 64, classes=model.classes, source="a test", metrics={}
+    )
+    ledger.write(promote_model, "other")
+    (archive / "late.png").touch()
+    assert preview(ledger, settings, named).run is None
+    second = enqueue(ledger, settings, named)
+    assert second.is_new
+    assert (first.pinned_model, second.run.pinned_model) == (None, model.version)
+    explained_by = lease(ledger, second.run, 1).model
+    assert explained_by is not None
+    assert explained_by.version == model.version
+    continued = preview(ledger, settings, named).run
+    assert continued is not None
+    assert continued.id == second.run.id == enqueue(ledger, settings, named).run.id
+    ledger.write(promote_model, model.version)
+    assert enqueue(ledger, settings, unnamed).run.id == first.id

@@ -17,7 +17,7 @@ from db.models import Model
 from db.results import Filter, read_predictions
 from db.runs import list_runs
 from producer.cli import cli
-from producer.enqueue import Request, enqueue
+from producer.enqueue import Request, enqueue, preview
 from worker.settings import Settings, load_settings
 
 
@@ -78,9 +78,26 @@ def test_files_left_out_by_a_pattern_or_by_naming_one_file_are_not_gone(
     enqueue(ours, settings, Request(archive))
     assert enqueue(ours, settings, Request(archive, globs=("x1*",))).gone == 0
     assert enqueue(ours, settings, Request(archive / "ward0")).gone == 0
+    assert enqueue(ours, settings, Request(archive / "ward0" / "x0.png")).gone == 0
     (archive / "ward1" / "x1.png").unlink()
-    assert enqueue(ours, settings, Request(archive, globs=("x2*",))).gone == 1
-    assert gone(ours) == ["x1.png"]
+    (archive / "ward0" / "x0.png").unlink()
+    (archive / "ward1" / "x1-b.png").touch()
+    assert enqueue(ours, settings, Request(archive, globs=("x1*",))).gone == 1
+    assert gone(ours) == []
+    assert enqueue(ours, settings, Request(archive)).gone == 2
+    assert gone(ours) == ["x0.png", "x1.png"]
+
+
+def test_members_removed_from_an_archive_that_was_named_are_gone(
+    ours: Ledger, settings: Settings, archive: Path
+) -> None:
+    zipped(archive / "a.zip", "m1.png", "m2.png")
+    request = Request(archive / "a.zip")
+    assert enqueue(ours, settings, request).ingested.new == 2
+    zipped(archive / "a.zip", "m2.png")
+    assert preview(ours, settings, request).gone == 1
+    assert enqueue(ours, settings, request).gone == 1
+    assert gone(ours) == ["m1.png"]
 
 
 def zipped(file: Path, *names: str) -> None:
@@ -95,7 +112,6 @@ def test_members_are_gone_when_removed_or_with_their_archive_and_not_when_it_can
     zipped(archive / "a.zip", "in/m1.png", "in/m2.png")
     zipped(archive / "ward0" / "b.zip", "m3.png")
     assert enqueue(ours, settings, Request(archive)).ingested.new == 12
-    assert enqueue(ours, settings, Request(archive, globs=("x1*",))).gone == 0
 
     whole = (archive / "a.zip").read_bytes()
     (archive / "a.zip").write_bytes(whole[:60])
@@ -103,7 +119,7 @@ def test_members_are_gone_when_removed_or_with_their_archive_and_not_when_it_can
     assert (cut.ingested.new, cut.gone) == (1, 0)  # new: the archive itself, to fail with its reason
 
     zipped(archive / "a.zip", "in/m2.png")
-    assert enqueue(ours, settings, Request(archive, globs=("x1*",))).gone == 1
+    assert enqueue(ours, settings, Request(archive)).gone == 1
     assert gone(ours) == ["m1.png"]
     (archive / "ward0" / "b.zip").unlink()
     enqueue(ours, settings, Request(archive))

@@ -184,7 +184,19 @@ def reviewed(ledger: Ledger) -> tuple[int, int]:
     return run, image
 
 
-THRESHOLD: dict[str, Any] = {"site": "here", "model_version": "v", "threshold": 40.0, "figures": {}}
+THRESHOLD: dict[str, Any] = {
+    "site": "here", "model_version": "third", "digest": "0" * 64, "threshold": 40.0, "figures": {},
+}  # fmt: skip
+
+
+def calibrated(ledger: Ledger) -> None:
+    two_models(ledger)
+    ledger.write(save_site_threshold, **THRESHOLD)
+
+
+def deleted(ledger: Ledger) -> None:
+    two_models(ledger)
+    ledger.write(delete_model, "third")
 
 
 def export_of(held: Lease) -> dict[str, Any]:
@@ -198,6 +210,7 @@ def export_of(held: Lease) -> dict[str, Any]:
 # What was there before, and the call; the name begins with the function's.
 WRITES: dict[str, tuple[Callable[[Ledger], Any], Callable[[Ledger, Any], Any]]] = {
     "add_model": (nothing, lambda ledger, _: model(ledger, "v", promote=True)),
+    "add_model, deleted before": (deleted, lambda ledger, _: model(ledger, "third")),
     "add_training": (nothing, lambda ledger, _: training_of(ledger)),
     "cancel_training": (started_training, lambda ledger, held: ledger.write(cancel_training, held.id)),
     "claim_unpublished": (run_of_six, lambda ledger, _: claim_unpublished(ledger, -1.0)),
@@ -206,11 +219,11 @@ WRITES: dict[str, tuple[Callable[[Ledger], Any], Callable[[Ledger, Any], Any]]] 
         lambda ledger, _: ledger.write(claim_unpublished_trainings, -1.0),
     ),
     "cancel_for_deletion": (run_of_six, lambda ledger, run: ledger.write(cancel_for_deletion, run.id)),
-    "delete_model": (two_models, lambda ledger, _: ledger.write(delete_model, "third")),
+    "delete_model": (calibrated, lambda ledger, _: ledger.write(delete_model, "third")),
     "delete_run": (cancelled_run, lambda ledger, run: ledger.write(delete_run, run.id)),
     "mark_found": (with_gone_images, lambda ledger, keys: ledger.write(mark_found, keys)),
     "mark_gone": (keys_of_six, lambda ledger, keys: ledger.write(mark_gone, keys)),
-    "save_site_threshold": (nothing, lambda ledger, _: ledger.write(save_site_threshold, **THRESHOLD)),
+    "save_site_threshold": (two_models, lambda ledger, _: ledger.write(save_site_threshold, **THRESHOLD)),
     "upsert_exports": (leased, lambda ledger, held: ledger.write(upsert_exports, [export_of(held)])),
     "fail_training": (started_training, lambda ledger, held: ledger.write(fail_training, held, "why")),
     "finish_training": (

@@ -62,7 +62,7 @@ def test_a_folder_without_two_classes_is_refused(
         ({"init_weights": "nothing"}, "--init-weights nothing .*no such file.*known: older-1"),
         ({"group_by": "("}, "--group-by '\\(' is not a regular expression"),
         ({"version": "Older"}, "--version Older: use small letters"),
-        ({"version": "older-1"}, "--version older-1: there is a model of this name already"),
+        ({"version": "older-1"}, "--version older-1: there is or was a model of this name already"),
         ({"test": Path("nowhere")}, "--test .*nowhere: there is no such folder"),
         ({"recipe": "refrence"}, "no recipe 'refrence'.*did you mean reference"),
         ({"recipe": "missing.json"}, "--recipe missing.json: there is no such file"),
@@ -122,7 +122,7 @@ def test_a_version_folder_without_a_row_takes_its_name_too(known: Ledger, settin
     folder.mkdir(parents=True)
     check_version(known, settings, "left-over")
     (folder / "model.json").write_text("{}")
-    with pytest.raises(TrainingRefused, match="left-over: there is a model"):
+    with pytest.raises(TrainingRefused, match="left-over: there is or was a model"):
         check_version(known, settings, "left-over")
 
 

@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from db.errors import ModelNotFound
+from db.errors import ModelNameTaken, ModelNotFound
 from db.ledger import Ledger
+from db.model_names import refuse_name_of_another
 from db.models import get_model
 from db.trainings import Training
 from worker.errors import ModelError
@@ -54,7 +55,7 @@ def version_name(ledger: Ledger, store: ModelStore, training: Training, options:
     if options.version is not None:
         if is_taken(ledger, store, options.version):
             raise ModelError(
-                f"there is a model {options.version} already; 'xraycam train --resume {training.id} "
+                f"there is or was a model {options.version} already; 'xraycam train --resume {training.id} "
                 "--version NAME' publishes this one under another name"
             )
         return options.version
@@ -68,9 +69,13 @@ def version_name(ledger: Ledger, store: ModelStore, training: Training, options:
 
 
 def is_taken(ledger: Ledger, store: ModelStore, version: str) -> bool:
-    """Whether the ledger or the store has a model of this name."""
+    """Whether the ledger or the store has a model of this name, or something bears that of a deleted one."""
     try:
         ledger.query(get_model, version)
     except ModelNotFound:
+        try:
+            ledger.query(refuse_name_of_another, version)
+        except ModelNameTaken:
+            return True
         return store.exists(version)
     return True
