@@ -157,13 +157,14 @@ def watch_run(session: Session, watched: Run, *, once: bool = False) -> int:
 
         with ProgressDisplay(session.err, session.ledger, watched, look) as display:
             found = wait_for_run(display, session.ledger, watched, lambda: None)
-        if found.is_complete:
-            return summarize(session, watched)
-    state = session.ledger.query(get_run, watched.id).state
-    if state == SCANNING:
+    stands = session.ledger.query(get_run, watched.id)
+    is_whole = found.is_complete and stands.is_scanned
+    if is_whole and not once:
+        return summarize(session, watched)
+    if stands.state == SCANNING:
         ended = "being scanned"
     else:
-        ended = "complete" if found.is_complete else state if state in HALTED else "in progress"
+        ended = "complete" if is_whole else stands.state if stands.state in HALTED else "in progress"
     click.echo(f"run {watched.id}: {ended}, {found.done} of {found.images} done, {found.failed} failed")
     for reason, count in session.ledger.query(runs.failures_by_reason, watched.id).items():
         click.echo(f"  {count} {reason}")
@@ -177,6 +178,6 @@ def watch_run(session: Session, watched: Run, *, once: bool = False) -> int:
             click.echo(f"  {last_error}")
         if (line := stall_reason(session, watched.id, found, workers)) is not None:
             click.echo(f"  {line}")
-        if not once:
-            return INTERRUPTED
+    if not once:
+        return INTERRUPTED
     return SOME_FAILED if found.failed else 0

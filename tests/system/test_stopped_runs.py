@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from db.ingest import RunIngest
 from db.leases import LeaseDenied, claim_unpublished, lease_chunk, reclaim_expired
 from db.ledger import Ledger
 from db.runs import CANCELLED, STOPPED, get_run, list_runs, open_progress, set_state, stop_run
@@ -15,7 +16,8 @@ from db.workers import list_workers
 from producer.enqueue import Request, enqueue
 from producer.local_run import run_locally
 from producer.session import open_session
-from tests.support.installation import Installation, draw_many
+from tests.support.installation import Installation, draw_many, refused
+from tests.support.made_runs import finish, lease
 from tests.support.servers import wait_until
 from worker.queue.broker import queue_length
 from worker.queue.messages import EXPLAIN_QUEUE
@@ -156,6 +158,38 @@ def test_a_run_that_is_cancelled_while_it_is_scanned_begins_nothing(
 
     assert "run 1 was cancelled: 3 images without a result" in capsys.readouterr().err
     assert not (installation.home / "logs").exists()
+
+
+def test_a_run_ends_though_the_same_command_beside_it_was_broken_off_in_its_scan(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    xrays = draw_many(installation.folder / "xrays", 60)
+    installation.set(chunk_size=4)
+    installation.without_tensorflow(0.05)
+    process = installation.start("run", xrays, "--no-report")
+    installation.wait_done(4)
+    # The other command dies with its first batch taken in.
+    monkeypatch.setattr(RunIngest, "close", lambda _: None)
+    enqueue(installation.ledger, Settings(home=installation.home), Request(xrays))
+
+    assert process.wait(60) == 0
+    assert installation.counts() == {"images": 60, "done": 60}
+    assert "complete" in installation.xraycam("watch", 1, "--once").stdout
+
+
+def test_a_run_cancelled_in_its_first_scan_is_not_shown_as_complete(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    xrays = draw_many(installation.folder / "xrays", 3)
+    with monkeypatch.context() as broken_off:
+        broken_off.setattr(RunIngest, "close", lambda _: None)
+        run = enqueue(installation.ledger, Settings(home=installation.home), Request(xrays)).run
+    finish(installation.ledger, lease(installation.ledger, run, 1), "failed", reason="missing")
+    installation.ledger.write(set_state, run.id, CANCELLED)
+
+    for command in ("resume", "retry"):
+        assert "does not know all its files" in refused(installation, command, 1)
+    assert "run 1: cancelled, 0 of 3 done" in installation.xraycam("watch", 1, status=130).stdout
 
 
 def test_a_training_of_a_command_that_failed_is_not_taken_up(installation: Installation) -> None:
