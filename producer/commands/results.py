@@ -97,6 +97,7 @@ def results_command(
 
     from db.results import COLUMNS, Filter, count_predictions
     from producer import formats
+    from producer.result_filters import check_filters
     from producer.run_findings import findings_of
     from producer.session import ensure_output_file, open_session
     from worker.counted_words import counted
@@ -106,6 +107,7 @@ def results_command(
     if per != "image":
         _write_per(session, chosen_run, per, output_format, limit, output, wanted | {"columns": columns})
         return
+    check_filters(wanted)
     _check_sort(wanted["sort"])
     names = None if columns is None else _columns(session, chosen_run, columns)
     if output_format == "table" and limit is None:

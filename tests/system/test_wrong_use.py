@@ -128,6 +128,13 @@ def test_a_class_or_reason_that_the_run_does_not_have_is_refused(installation: I
     assert "--reason late" in refused(installation, "results", "--reason", "late")
 
 
+def test_filters_that_no_image_can_meet_together_are_refused(installation: Installation) -> None:
+    draw_many(installation.folder / "xrays", 2)
+    known_run(installation)
+    for arguments in (["--status", "pending", "--min-score", "3"], ["--status", "done", "--reason", "empty"]):
+        assert "goes with no --status" in installation.xraycam("results", *arguments, status=2).stderr
+
+
 def test_a_run_whose_scan_was_interrupted_is_not_taken_for_complete(installation: Installation) -> None:
     draw_many(installation.folder / "xrays", 1)
     known_run(installation)
