@@ -31,7 +31,7 @@ def report_rows(connection: Connection, run_id: int, most: int) -> Iterator[dict
     """The results of a run for a report, `most` of them, streamed; each has `id`, `path` and `SHOWN`.
 
     Failures come first, at most half of them all where there are more results than `most`; then those nearest
-    the threshold by their score, or without scores the least probable ones.
+    the threshold by their score, or without scores the least probable ones; those without a value last.
     """
     ended = results.c.run_id == run_id
     total = connection.execute(
@@ -56,7 +56,11 @@ def _least_certain(
     scored = select(results.c.threshold).where(results.c.run_id == run_id, score.is_not(None)).limit(1)
     first = connection.execute(scored).first()
     if first is None:
-        yield from _stream(connection, done.order_by(probability, key).limit(most))
+        # One after the other, since the databases put those without a value first, or last.
+        yield from _stream(
+            connection, done.where(probability.is_not(None)).order_by(probability, key).limit(most)
+        )
+        yield from _stream(connection, done.where(probability.is_(None)).order_by(key).limit(most))
         return
     middle = UNDECIDED_SCORE if first[0] is None else float(first[0])
     above = done.where(score >= middle).order_by(score, key).limit(most)
@@ -66,6 +70,7 @@ def _least_certain(
         _stream(connection, below),
         key=lambda row: (abs(row["score"] - middle), row["id"]),
     )
+    yield from _stream(connection, done.where(score.is_(None)).order_by(key).limit(most))
 
 
 def find_result(connection: Connection, run_id: int, image_id: int) -> dict[str, Any] | None:

@@ -19,6 +19,10 @@ class RunNotFound(LedgerError):
     """Raised when no run has the number that was asked for."""
 
 
+class RunNotScanned(LedgerError):
+    """Raised when work is to go on with a run of which not all files are known."""
+
+
 class ModelNotFound(LedgerError):
     """Raised when no model has the version that was asked for."""
 

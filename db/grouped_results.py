@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, case, func, select
 
 from db.results import probability_of
+from db.runs import CANCELLED, get_run, progress
 from db.schema import results
 
 GROUP_COLUMNS = ("images", "done", "failed", "class", "highest_probability", "highest_score", "decision",
@@ -17,11 +18,13 @@ GROUP_COLUMNS = ("images", "done", "failed", "class", "highest_probability", "hi
 def read_groups(
     connection: Connection, run_id: int, by: str, class_name: str | None
 ) -> Iterator[dict[str, Any]]:
-    """One row for each value of `by`, `patient` or `study`, the one with the highest probability first.
+    """One row for each value of `by`, `patient` or `study`, the one with the highest probability first, those
+    without any last.
 
     `highest_probability` is of `class_name`, or without it of the predicted class of each image; `status` is
     `failed` where one image failed; `decision` is `refer` where one image is to be referred. Images without
     that hash, other formats and files whose header cannot be read, are one last row, of which `by` is None.
+    Images without a result are another, with `status` as each of them has it: nobody knows whose they are.
     """
     key = results.c[by]
     probability = results.c.probability if class_name is None else probability_of(class_name)
@@ -43,7 +46,7 @@ def read_groups(
         )
         .where(results.c.run_id == run_id)
         .group_by(key)
-        .order_by(key.is_(None), highest.desc(), key)
+        .order_by(key.is_(None), highest.is_(None), highest.desc(), key)
     )  # fmt: skip
     decisions = {None: None, 0: "do-not-refer", 1: "not-decided", 2: "refer"}
     for row in connection.execute(statement):
@@ -60,6 +63,11 @@ def read_groups(
             "burned_in": found["burned_in"],
             "status": "failed" if found["failed"] else "done",
         }
+    if pending := progress(connection, run_id).pending:
+        status = "cancelled" if get_run(connection, run_id).state == CANCELLED else "pending"
+        nothing = dict.fromkeys((by, *GROUP_COLUMNS))
+        counts = {"images": pending, "done": 0, "failed": 0, "burned_in": 0}
+        yield nothing | counts | {"class": class_name, "status": status}
 
 
 def hash_keys(connection: Connection, run_id: int) -> list[str]:

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, case, delete, func, select, update
+from sqlalchemy import Connection, bindparam, case, delete, func, or_, select, update
 
 from db.chunk_counters import delete_empty_chunks, last_chunk, lock_chunks, lock_run, refresh_counters
 from db.dialect import in_array, insert_rows, now
 from db.errors import RunNotFound
 from db.gone_files import IdSet, last_image, mark_found
 from db.ledger import Ledger
-from db.runs import OPEN, SCANNING, Run
-from db.schema import images, results, runs
+from db.runs import OPEN, SCANNING, STOPPED, Run, get_run, require_scanned
+from db.schema import chunks, images, results, runs
 
 
 class ScannedFile(NamedTuple):
@@ -75,7 +75,7 @@ class RunIngest:
         self.counts.pending += found.pending
 
     def close(self) -> None:
-        """End the scan: the run is open for workers, unless it was cancelled meanwhile."""
+        """End the scan, as `end_scan` does."""
         self.ledger.write(end_scan, self.run.id)
 
     def _add(
@@ -102,9 +102,12 @@ class RunIngest:
                 mark_found(connection, found.returned)
         if not (new_files or to_requeue):
             return counts, filling, seen
+        lock_chunks(connection, run_id, sorted({filling.number, *left}))
+        if _is_begun(connection, run_id, filling.number):
+            # Its worker would leave what we add, and hold it until the lease ends.
+            filling = replace(filling, number=0)
         numbers, filling = self._assign(filling, len(to_requeue) + len(new_files))
         touched = sorted({*numbers, *left})
-        lock_chunks(connection, run_id, touched)
         if to_requeue:
             _move(connection, to_requeue, numbers)
         if new_files:
@@ -134,9 +137,23 @@ class RunIngest:
         return numbers, replace(filling, number=numbers[-1], filled=filled, last=numbers[-1])
 
 
+def _is_begun(connection: Connection, run_id: int, number: int) -> bool:
+    """Whether a chunk was sent to the workers, or leased by one."""
+    return (
+        connection.execute(
+            select(chunks.c.number).where(
+                chunks.c.run_id == run_id,
+                chunks.c.number == number,
+                or_(chunks.c.published_at.is_not(None), chunks.c.leases > 0),
+            )
+        ).first()
+        is not None
+    )
+
+
 def end_scan(connection: Connection, run_id: int) -> None:
-    """Open a run for workers, unless it was cancelled meanwhile."""
-    state = case((runs.c.state == SCANNING, OPEN), else_=runs.c.state)
+    """Open a run for workers whose folder was scanned to the end, unless it was cancelled meanwhile."""
+    state = case((runs.c.state.in_((SCANNING, STOPPED)), OPEN), else_=runs.c.state)
     connection.execute(update(runs).where(runs.c.id == run_id).values(state=state, scanned_at=now()))
 
 
@@ -198,12 +215,16 @@ def compare_files(connection: Connection, run_id: int, files: Sequence[ScannedFi
 
 
 def requeue_failed(connection: Connection, run: Run, reasons: Sequence[str] = ()) -> int:
-    """Make a run's failed images (of `reasons`, or all) pending again; returns how many."""
+    """Make a run's failed images (of `reasons`, or all) pending again; returns how many.
+
+    Raises RunNotScanned for a run that may have other images: it would be opened, and be taken for whole.
+    """
     is_wanted = (images.c.run_id == run.id) & (results.c.status == "failed")
     if reasons:
         is_wanted &= results.c.reason.in_(reasons)
     joined = images.join(results, results.c.image_id == images.c.id)
     lock_run(connection, run.id)
+    require_scanned(get_run(connection, run.id))
     left = list(
         connection.execute(select(images.c.chunk).select_from(joined).where(is_wanted).distinct()).scalars()
     )

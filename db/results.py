@@ -110,6 +110,7 @@ def _sqlite_upsert() -> tuple[str, dict[str, Any]]:
 
 
 COLUMNS = tuple(PREDICTION_COLUMNS)
+WITHOUT_RESULT = ("pending", "cancelled")  # statuses of images
 FINDING_FROM = 0.5  # a finding of at least this probability is one that an image has
 
 
@@ -193,7 +194,7 @@ def _with_value(
     conditions = [value.is_not(None), *_of_result(wanted)]
     if wanted.run is not None:
         conditions.append(results.c.run_id == wanted.run)
-    if wanted.status in ("pending", "cancelled"):
+    if wanted.status in WITHOUT_RESULT:
         conditions.append(false())
     return select_predictions(source).where(*conditions).order_by(*order)
 
@@ -210,7 +211,7 @@ def statement_for(wanted: Filter) -> Select[*tuple[Any, ...]]:
             results.join(images, _IS_RESULT).join(runs, runs.c.id == images.c.run_id)
         )
         run_id, order = results.c.run_id, (results.c.image_id,)
-    elif wanted.status in ("pending", "cancelled"):
+    elif wanted.status in WITHOUT_RESULT:
         statement = select_predictions(_OF_CHUNKS)
         run_id, order = chunks.c.run_id, (chunks.c.run_id, chunks.c.number, images.c.id)
         is_cancelled = runs.c.state == CANCELLED
@@ -230,6 +231,14 @@ def statement_for(wanted: Filter) -> Select[*tuple[Any, ...]]:
 
 
 def _of_result(wanted: Filter) -> Iterator[ColumnElement[bool]]:
+    """Conditions on the result; of an image without one none is met."""
+    conditions = list(_of_any_result(wanted))
+    if conditions and wanted.status in WITHOUT_RESULT:
+        yield false()
+    yield from conditions
+
+
+def _of_any_result(wanted: Filter) -> Iterator[ColumnElement[bool]]:
     if wanted.status == "done" or wanted.min_probability is not None or wanted.min_score is not None:
         yield results.c.status == "done"
     if wanted.status == "failed" or wanted.reason is not None:

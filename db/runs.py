@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, and_, case, func, or_, select, update
 
 from db.dialect import insert_of, now
-from db.errors import RunNotFound
+from db.errors import RunNotFound, RunNotScanned
 from db.schema import chunks, images, results, runs
 
 SCANNING, OPEN, CANCELLED = "scanning", "open", "cancelled"
@@ -52,6 +52,11 @@ class Run:
     def asked(self) -> str:
         """Place and patterns, for people."""
         return f"{self.place} ({', '.join(self.globs)})" if self.globs else self.place
+
+    @property
+    def is_scanned(self) -> bool:
+        """Whether its folder was scanned to the end, once at least: else it may have other images, too."""
+        return self.scanned_at is not None and self.state != SCANNING
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,10 @@ def open_run(
     who enqueue one folder at once share one run; `force` starts another. `output` is the folder below
     which the run's own folder is named. `pinned`: no other version may take over; such a request never
     continues a run that is not, nor one of a part of the folder (`selection`, as in `Run`) that of another.
+
+    The run is `scanning` until its folder has been scanned once. Later scans only add to it: whoever waits
+    for an open run goes on, and is not held up by one that is broken off. A halted run waits for `end_scan`,
+    as one that is stopped: cancelled is what is cancelled while it is scanned.
     """
     signature = request_hash(root, output, model_version, options, pinned=pinned, selection=selection)
     insert = insert_of(connection.dialect.name)
@@ -119,7 +128,10 @@ def open_run(
         select(runs).where(runs.c.signature == signature).order_by(runs.c.repeat.desc()).limit(1)
     ).first()
     if newest is not None and not force:
-        connection.execute(update(runs).where(runs.c.id == newest.id).values(state=SCANNING))
+        during = case(
+            (runs.c.scanned_at.is_(None), SCANNING), (runs.c.state.in_(HALTED), STOPPED), else_=runs.c.state
+        )
+        connection.execute(update(runs).where(runs.c.id == newest.id).values(state=during))
         return _run(newest), False
     values = {
         "root": root,
@@ -158,6 +170,15 @@ def get_run(connection: Connection, run_id: int) -> Run:
     if row is None:
         raise RunNotFound(f"there is no run {run_id}; 'xraycam runs' lists them")
     return _run(row)
+
+
+def require_scanned(run: Run) -> None:
+    """Raises RunNotScanned for a run that may have images which nobody has found yet."""
+    if not run.is_scanned:
+        raise RunNotScanned(
+            f"run {run.id} does not know all its files: {run.root} is being scanned, or was not scanned to "
+            f"the end; 'xraycam run {run.place}' or 'enqueue' with the same options continues it"
+        )
 
 
 def latest_run(connection: Connection) -> Run:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from db.grouped_results import GROUP_COLUMNS, hash_keys, read_groups
+from producer.result_notes import unfinished_note
 from producer.tables import Column, Table
 
 if TYPE_CHECKING:
@@ -25,7 +26,10 @@ def write_groups(
     stream: TextIO,
     limit: int | None,
 ) -> None:
-    """Write one row for each `by`, `study` or `patient`; says on standard error where keys differ."""
+    """Write one row for each `by`, `study` or `patient`; says on standard error how many images have no
+    result, and where keys differ."""
+    if (note := unfinished_note(session, run, by)) is not None:
+        session.tell(note)
     with session.ledger.read() as connection:
         rows = list(read_groups(connection, run.id, by, class_name))[:limit]
         keys = hash_keys(connection, run.id)

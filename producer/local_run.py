@@ -22,7 +22,7 @@ from producer.interrupts import interrupt_once
 from producer.private_broker import PrivateBroker
 from producer.progress import ProgressDisplay, wait_for_run
 from producer.publish import publish_chunks
-from producer.run_summary import summarize
+from producer.run_summary import halted_status, summarize, unfinished_status
 from producer.session import Session
 from producer.status_line import doing, duration
 from producer.training_progress import TrainingDisplay, report_training, wait_for_training
@@ -182,11 +182,15 @@ def run_locally(
 ) -> int:
     """Start workers, wait until the run is complete, stop them, print a summary; the exit status.
 
+    A run that is cancelled or stopped elsewhere ends it, too, with the exit status of an interruption.
+
     `with_report`: write the report that opens from disk, too. `early`, `keep_warm`: as for `workers_for_run`.
 
     Whatever ends it before leaves the run stopped: nobody takes it up but `resume` or the same command.
     """
     if not session.ledger.query(runs.progress, run.id).is_complete:
+        if (status := halted_status(session, run)) != 0:
+            return status
         try:
             with (
                 interrupt_once(),
@@ -208,6 +212,9 @@ def run_locally(
                 f"'xraycam resume {run.id}' does the rest"
             )
             return INTERRUPTED
+        # Asked once more: workers that were told to end have finished their chunks, which may be all.
+        if not found.is_complete and (status := unfinished_status(session, run)) != 0:
+            return status
     report = _report(session, run) if with_report else None
     return summarize(session, run, report)
 

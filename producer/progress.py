@@ -14,7 +14,7 @@ from rich.text import Text
 
 from db import runs
 from db.ledger import Ledger
-from db.runs import HALTED, OPEN, SCANNING, STOPPED, Progress, Run, get_run
+from db.runs import HALTED, OPEN, SCANNING, Progress, Run, get_run
 from db.workers import Worker
 from producer.interrupts import raise_if_interrupted
 from producer.known_workers import live_workers
@@ -35,8 +35,8 @@ def stall_reason(session: Session, run_id: int, found: Progress, workers: int) -
     state = session.ledger.query(get_run, run_id).state
     if state == SCANNING:
         return "its folder is being scanned; if that was interrupted, the same command continues it"
-    if state == STOPPED and not found.is_complete:
-        return f"it was stopped: 'xraycam resume {run_id}' does the rest"
+    if state in HALTED and not found.is_complete:
+        return f"it was {state}: 'xraycam resume {run_id}' does the rest"
     if found.is_complete or state != OPEN:
         return None
     broker = session.settings.broker

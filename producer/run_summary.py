@@ -14,9 +14,9 @@ from db import runs
 from db.gone_files import count_gone
 from db.grouped_results import count_burned_in
 from db.results import Filter, count_findings
-from db.runs import HALTED, SCANNING, get_run
+from db.runs import CANCELLED, HALTED, SCANNING, get_run
 from producer.attribution_report import attribution_report
-from producer.cli import SOME_FAILED
+from producer.cli import INTERRUPTED, SOME_FAILED
 from producer.formats import write_csv
 from producer.known_workers import live_workers
 from producer.progress import ProgressDisplay, inference_workers, stall_reason, wait_for_run
@@ -125,8 +125,29 @@ def _upload_table(session: Session, run: Run, folder: RemoteFolder) -> str:
     return str(file)
 
 
+def unfinished_status(session: Session, run: Run) -> int:
+    """Say that a run was cancelled or stopped before all its images had a result; the exit status, which is
+    0 without a word where all have one."""
+    found = session.ledger.query(runs.progress, run.id)
+    if found.is_complete:
+        return 0
+    word = "cancelled" if session.ledger.query(get_run, run.id).state == CANCELLED else "stopped"
+    session.tell(
+        f"run {run.id} was {word}: {counted(found.pending, 'image')} without a result; "
+        f"'xraycam resume {run.id}' does the rest"
+    )
+    return INTERRUPTED
+
+
+def halted_status(session: Session, run: Run) -> int:
+    """As `unfinished_status`, and 0 where workers go on with the run."""
+    is_halted = session.ledger.query(get_run, run.id).state in HALTED
+    return unfinished_status(session, run) if is_halted else 0
+
+
 def watch_run(session: Session, watched: Run, *, once: bool = False) -> int:
-    """Show a run until it is complete or halted, then how it stands; the exit status."""
+    """Show a run until it is complete or halted, then how it stands; the exit status, that of an interruption
+    where it was halted before its end."""
     if once:
         found = session.ledger.query(runs.progress, watched.id)
     else:
@@ -136,13 +157,14 @@ def watch_run(session: Session, watched: Run, *, once: bool = False) -> int:
 
         with ProgressDisplay(session.err, session.ledger, watched, look) as display:
             found = wait_for_run(display, session.ledger, watched, lambda: None)
-        if found.is_complete:
-            return summarize(session, watched)
-    state = session.ledger.query(get_run, watched.id).state
-    if state == SCANNING:
+    stands = session.ledger.query(get_run, watched.id)
+    is_whole = found.is_complete and stands.is_scanned
+    if is_whole and not once:
+        return summarize(session, watched)
+    if stands.state == SCANNING:
         ended = "being scanned"
     else:
-        ended = "complete" if found.is_complete else state if state in HALTED else "in progress"
+        ended = "complete" if is_whole else stands.state if stands.state in HALTED else "in progress"
     click.echo(f"run {watched.id}: {ended}, {found.done} of {found.images} done, {found.failed} failed")
     for reason, count in session.ledger.query(runs.failures_by_reason, watched.id).items():
         click.echo(f"  {count} {reason}")
@@ -156,4 +178,6 @@ def watch_run(session: Session, watched: Run, *, once: bool = False) -> int:
             click.echo(f"  {last_error}")
         if (line := stall_reason(session, watched.id, found, workers)) is not None:
             click.echo(f"  {line}")
+    if not once:
+        return INTERRUPTED
     return SOME_FAILED if found.failed else 0

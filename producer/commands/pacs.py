@@ -60,6 +60,8 @@ def export_and_report(session: Session, run: Run, output: str, options: ExportOp
 
     target = open_target(output, session.settings)
     found = session.ledger.query(progress, run.id)
+    if found.pending:
+        session.tell(f"{counted(found.pending, 'image')} of run {run.id} without a result: not exported")
     with Progress(console=session.err, disable=not session.err.is_terminal) as display:
         bar = display.add_task("exporting", total=found.done)
         try:

@@ -97,6 +97,8 @@ def results_command(
 
     from db.results import COLUMNS, Filter, count_predictions
     from producer import formats
+    from producer.result_filters import check_filters
+    from producer.result_notes import gone_note, unfinished_note
     from producer.run_findings import findings_of
     from producer.session import ensure_output_file, open_session
     from worker.counted_words import counted
@@ -106,6 +108,7 @@ def results_command(
     if per != "image":
         _write_per(session, chosen_run, per, output_format, limit, output, wanted | {"columns": columns})
         return
+    check_filters(wanted)
     _check_sort(wanted["sort"])
     names = None if columns is None else _columns(session, chosen_run, columns)
     if output_format == "table" and limit is None:
@@ -114,7 +117,10 @@ def results_command(
     chosen = Filter(run=chosen_run.id, limit=limit, is_finding=is_finding, **wanted)
     _check_known(session, chosen)
     output = None if output is None else ensure_output_file(output)
-    if (note := _gone_note(session, chosen_run)) is not None:
+    notes = [gone_note(session, chosen_run)]
+    if chosen.status not in ("pending", "cancelled"):
+        notes.append(unfinished_note(session, chosen_run))
+    for note in filter(None, notes):
         session.tell(note)
     if output_format == "table" and output is None:
         from producer.agreement import agreement_lines
@@ -173,20 +179,6 @@ def _unknown(option: str, name: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1)
     return f"{option}: there is no column {name!r}; " + (
         f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-    )
-
-
-def _gone_note(session: Session, run: Run) -> str | None:
-    """What to say beside a run's results of files deleted since; None where there is none."""
-    from db.gone_files import count_gone
-    from worker.counted_words import counted
-
-    count = sum(session.ledger.query(count_gone, run.id).values())
-    if not count:
-        return None
-    return (
-        f"{counted(count, 'image')} of run {run.id} {'is' if count == 1 else 'are'} no longer in "
-        f"{run.root}: their rows have gone_at set"
     )
 
 

@@ -161,6 +161,7 @@ def send_or_run_here(session: Session, run: Run) -> int:
     from producer.cli import SOME_FAILED
     from producer.local_run import run_locally, stopped_on_error
     from producer.publish import publish_chunks
+    from producer.run_summary import halted_status
 
     found = session.ledger.query(runs.progress, run.id)
     if found.is_complete:
@@ -173,7 +174,7 @@ def send_or_run_here(session: Session, run: Run) -> int:
         sent = publish_chunks(session.settings, session.ledger, run, found.chunks)
     what = f"{counted(found.pending, 'image')} in {counted(sent, 'chunk')}"
     click.echo(f"run {run.id}: {what} sent to the workers", err=True)
-    return 0
+    return halted_status(session, run)
 
 
 @click.command("run")
@@ -293,6 +294,7 @@ def enqueue_command(dry_run: bool, wait: bool, dicom_results: str | None, **give
     from producer.enqueue import enqueue
     from producer.local_run import stopped_on_error
     from producer.publish import publish_chunks
+    from producer.run_summary import halted_status, watch_run
     from producer.session import open_session
     from producer.status_line import doing
 
@@ -316,6 +318,8 @@ def enqueue_command(dry_run: bool, wait: bool, dicom_results: str | None, **give
             )
             then = f"'xraycam resume {enqueued.run.id}' sends the rest to the workers"
             report_enqueued(enqueued)
+            if (halted := halted_status(session, enqueued.run)) != 0:
+                raise SystemExit(halted)
             chunks = session.ledger.query(runs.progress, enqueued.run.id).chunks
             with stopped_on_error(session.ledger, enqueued.run):
                 waiting = _WaitingToSend(session, enqueued.run, tell)
@@ -325,12 +329,11 @@ def enqueue_command(dry_run: bool, wait: bool, dicom_results: str | None, **give
         raise SystemExit(INTERRUPTED) from None
     ended = SOME_FAILED if missing else 0
     if wait or dicom_results is not None:
-        from producer.run_summary import watch_run
-
         ended = max(ended, watch_run(session, enqueued.run))
         if dicom_results is not None and ended != INTERRUPTED:
             ended = max(ended, send_results(session, enqueued.run, dicom_results))
     else:
+        ended = max(ended, halted_status(session, enqueued.run))
         click.echo(enqueued.run.id)
     raise SystemExit(ended)
 

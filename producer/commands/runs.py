@@ -129,10 +129,9 @@ def resume_command(run: int | None) -> None:
     Example:
       xraycam resume 3
     """
-    from db.runs import CANCELLED, OPEN, SCANNING, STOPPED, set_state
+    from db.runs import CANCELLED, OPEN, SCANNING, STOPPED, require_scanned, set_state
     from producer.commands.run import send_or_run_here
     from producer.session import open_session
-    from worker.errors import XraycamError
 
     session = open_session()
     if run is None:
@@ -140,12 +139,7 @@ def resume_command(run: int | None) -> None:
         click.echo(f"run {chosen.id}: {chosen.asked}", err=True)
     else:
         chosen = session.run(run)
-    if chosen.state == SCANNING:
-        raise XraycamError(
-            f"run {chosen.id} does not know all its files: {chosen.root} is being scanned, or was "
-            f"not scanned to the end; 'xraycam run {chosen.place}' or 'enqueue' with the same options "
-            "continues it"
-        )
+    require_scanned(chosen)
     _require_pinned_model(session, chosen)
     session.ledger.write(set_state, chosen.id, OPEN)
     raise SystemExit(send_or_run_here(session, chosen))

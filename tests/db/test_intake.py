@@ -8,10 +8,18 @@ from itertools import product
 import pytest
 from sqlalchemy import event
 
+from db.errors import RunNotScanned
 from db.ingest import IngestStats, RunIngest, ScannedFile, requeue_failed
-from db.leases import LeaseDenied, lease_chunk, record_results, unfinished_chunks
+from db.leases import (
+    LeaseDenied,
+    claim_unpublished,
+    lease_chunk,
+    mark_published,
+    record_results,
+    unfinished_chunks,
+)
 from db.ledger import Ledger
-from db.runs import CANCELLED, OPEN, SCANNING, Run, get_run, progress, set_state
+from db.runs import CANCELLED, OPEN, SCANNING, STOPPED, Run, get_run, progress, set_state
 from tests.support.concurrency import at_once
 from tests.support.made_runs import (
     counts_by_rows,
@@ -69,6 +77,84 @@ def test_run_cancelled_during_its_scan_stays_cancelled(ledger: Ledger) -> None:
     ledger.write(set_state, run.id, CANCELLED)
     RunIngest(ledger, run, is_new=is_new).close()
     assert ledger.query(get_run, run.id).state == CANCELLED
+
+
+def test_an_open_run_stays_open_while_a_later_scan_adds_to_it(ledger: Ledger) -> None:
+    run, _ = take(ledger, some_files(4))
+    ledger.write(mark_published, run.id, [1])
+    finish(ledger, lease(ledger, run, 1))
+    again, is_new = open_some_run(ledger)
+    assert not is_new
+    broken_off = RunIngest(ledger, again, is_new=False)
+    broken_off.add(some_files(7))
+    assert ledger.query(get_run, run.id).state == OPEN
+    assert not ledger.query(progress, run.id).is_complete
+    # Whoever waits for the run has what was added sent to the workers, though its scan never ends.
+    assert [part.numbers for part in claim_unpublished(ledger, -1.0)] == [(2,)]
+    finish(ledger, lease(ledger, run, 2))
+    assert ledger.query(progress, run.id).is_complete
+    ledger.write(requeue_failed, run)
+
+
+@pytest.mark.parametrize("state", [CANCELLED, STOPPED])
+def test_a_halted_run_is_open_after_the_scan_that_takes_it_up_and_not_before(
+    ledger: Ledger, state: str
+) -> None:
+    run, _ = take(ledger, some_files(4))
+    ledger.write(set_state, run.id, state)
+    again, _ = open_some_run(ledger)
+    intake = RunIngest(ledger, again, is_new=False)
+    intake.add(some_files(7))
+    assert ledger.query(get_run, run.id).state == STOPPED
+    assert ledger.write(lease_chunk, run.id, 2, "one", 60.0) is LeaseDenied.STOPPED
+    assert claim_unpublished(ledger, -1.0) == []
+    intake.close()
+    assert ledger.query(get_run, run.id).state == OPEN
+
+    ledger.write(set_state, run.id, state)
+    again, _ = open_some_run(ledger)
+    ledger.write(set_state, run.id, CANCELLED)
+    RunIngest(ledger, again, is_new=False).close()
+    assert ledger.query(get_run, run.id).state == CANCELLED
+
+
+@pytest.mark.parametrize("state", [SCANNING, CANCELLED])
+def test_a_run_whose_first_scan_was_broken_off_is_not_taken_for_whole(ledger: Ledger, state: str) -> None:
+    run, is_new = open_some_run(ledger)
+    RunIngest(ledger, run, is_new=is_new).add(some_files(4))
+    finish(ledger, lease(ledger, run, 1), "failed", reason="missing")
+    ledger.write(set_state, run.id, state)
+    with pytest.raises(RunNotScanned, match="does not know all its files"):
+        ledger.write(requeue_failed, run)
+    found = ledger.query(get_run, run.id)
+    assert (found.state, found.is_scanned) == (state, False)
+    assert ledger.query(progress, run.id).failed == 4
+
+    again, is_new = open_some_run(ledger)
+    assert ledger.query(get_run, run.id).state == SCANNING
+    other, is_new = open_some_run(ledger)  # a second one at the same time
+    RunIngest(ledger, other, is_new=is_new).close()
+    assert ledger.query(get_run, run.id).is_scanned
+    RunIngest(ledger, again, is_new=False).close()
+    assert ledger.query(get_run, run.id).state == OPEN
+    assert ledger.write(requeue_failed, run) == 4
+
+
+@pytest.mark.parametrize("how", ["sent", "leased"])
+def test_a_chunk_that_was_begun_is_not_filled_further(ledger: Ledger, how: str) -> None:
+    run, is_new = open_some_run(ledger)
+    intake = RunIngest(ledger, run, is_new=is_new)
+    intake.add(some_files(2))
+    held = None
+    if how == "sent":
+        ledger.write(mark_published, run.id, [1])
+    else:
+        held = lease(ledger, run, 1)
+    intake.add(some_files(5, first=2))
+    assert sorted(counts_of_chunks(ledger, run).values()) == [(1, 0, 0), (2, 0, 0), (4, 0, 0)]
+    if held is not None:
+        finish(ledger, held)
+        assert counts_of_chunks(ledger, run)[1] == (2, 2, 0)
 
 
 def test_same_request_continues_its_run(ledger: Ledger) -> None:

@@ -101,6 +101,11 @@ class Installation:
         files = [*self.home.glob("logs/*.log"), self.folder / "stderr.txt"]
         return "\n".join(f"--- {file}\n{file.read_text()[-3000:]}" for file in files if file.exists())
 
+    def told(self) -> str:
+        """What the commands that were left running said on standard error."""
+        file = self.folder / "stderr.txt"
+        return file.read_text() if file.exists() else ""
+
     def counts(self, run: int = 1) -> dict[str, int]:
         """Rows of a run counted one by one: images, and results by status."""
         with self.ledger.read() as connection:

@@ -81,7 +81,7 @@ def test_cancelled_run_stops_and_resume_completes_it(distributed: Installation) 
 
     assert "images without a result" in distributed.xraycam("cancel", 1).stdout
 
-    assert "cancelled" in distributed.xraycam("watch", 1).stdout
+    assert "cancelled" in distributed.xraycam("watch", 1, status=130).stdout
     wait_until(lambda: "doing" not in distributed.xraycam("runs").stdout, 5)
     stopped = distributed.counts()["done"]
     assert stopped < 150

@@ -5,13 +5,19 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
+import pytest
+
+from db.ingest import RunIngest
 from db.leases import LeaseDenied, claim_unpublished, lease_chunk, reclaim_expired
 from db.ledger import Ledger
-from db.runs import STOPPED, get_run, list_runs, open_progress, stop_run
-from db.trainings import CANCELLED, list_trainings
+from db.runs import CANCELLED, STOPPED, get_run, list_runs, open_progress, set_state, stop_run
+from db.trainings import list_trainings
 from db.workers import list_workers
 from producer.enqueue import Request, enqueue
-from tests.support.installation import Installation, draw_many
+from producer.local_run import run_locally
+from producer.session import open_session
+from tests.support.installation import Installation, draw_many, refused
+from tests.support.made_runs import finish, lease
 from tests.support.servers import wait_until
 from worker.queue.broker import queue_length
 from worker.queue.messages import EXPLAIN_QUEUE
@@ -88,6 +94,102 @@ def test_a_stopped_enqueue_sends_nothing_more(distributed: Installation) -> None
     assert process.wait(30) == 130
     assert states(distributed) == [STOPPED]
     assert claim_unpublished(distributed.ledger, -1.0) == []
+
+
+@pytest.mark.parametrize("how", ["cancelled", "stopped"])
+def test_a_run_that_is_halted_elsewhere_is_not_taken_for_done(installation: Installation, how: str) -> None:
+    xrays = draw_many(installation.folder / "xrays", 100)
+    sent = installation.folder / "sent"
+    installation.set(chunk_size=4)
+    installation.without_tensorflow(0.05)
+    warm = ["--keep-warm", "1h"] if how == "stopped" else []
+    process = installation.start("run", xrays, "--dicom-results", sent, *warm)
+    installation.wait_done(4)
+    if how == "cancelled":
+        installation.xraycam("cancel")
+    else:
+        second = installation.start("run", xrays)
+        wait_until(lambda: "continues run 1" in installation.told(), 60, "the second command at work")
+        second.send_signal(signal.SIGINT)
+        assert second.wait(60) == 130
+
+    output, _ = process.communicate(timeout=60)
+
+    assert process.returncode == 130
+    left = 100 - installation.counts()["done"]
+    assert left > 0
+    assert f"run 1 was {how}: {left} images without a result; 'xraycam resume 1' does" in installation.told()
+    assert output == ""
+    assert list(sent.glob("*")) == []
+    assert "without a result: not exported" in installation.xraycam("export-dicom", "--output", sent).stderr
+    installation.xraycam("resume", 1)
+    assert installation.counts() == {"images": 100, "done": 100}
+
+
+def test_whoever_waits_for_workers_elsewhere_is_told_of_a_run_that_was_cancelled(
+    distributed: Installation,
+) -> None:
+    xrays = draw_many(distributed.folder / "xrays", 3)
+    sent = distributed.folder / "sent"
+    process = distributed.start("enqueue", xrays, "--dicom-results", sent)
+    wait_until(lambda: "waiting for a worker" in distributed.told(), 60, "the command at its wait")
+    watching = distributed.start("watch", 1)
+    distributed.xraycam("cancel", 1)
+
+    for each in (process, watching):
+        output, _ = each.communicate(timeout=60)
+        assert each.returncode == 130
+        assert "run 1: cancelled, 0 of 3 done" in output
+        assert "it was cancelled: 'xraycam resume 1' does the rest" in output
+    assert list(sent.glob("*")) == []
+    assert "run 1: cancelled" in distributed.xraycam("watch", 1, "--once").stdout
+
+
+def test_a_run_that_is_cancelled_while_it_is_scanned_begins_nothing(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in installation.environment.items():
+        monkeypatch.setenv(name, value)
+    xrays = draw_many(installation.folder / "xrays", 3)
+    begun = enqueue(installation.ledger, Settings(home=installation.home), Request(xrays)).run
+    installation.ledger.write(set_state, begun.id, CANCELLED)
+
+    assert run_locally(open_session(), begun) == 130
+
+    assert "run 1 was cancelled: 3 images without a result" in capsys.readouterr().err
+    assert not (installation.home / "logs").exists()
+
+
+def test_a_run_ends_though_the_same_command_beside_it_was_broken_off_in_its_scan(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    xrays = draw_many(installation.folder / "xrays", 60)
+    installation.set(chunk_size=4)
+    installation.without_tensorflow(0.05)
+    process = installation.start("run", xrays, "--no-report")
+    installation.wait_done(4)
+    # The other command dies with its first batch taken in.
+    monkeypatch.setattr(RunIngest, "close", lambda _: None)
+    enqueue(installation.ledger, Settings(home=installation.home), Request(xrays))
+
+    assert process.wait(60) == 0
+    assert installation.counts() == {"images": 60, "done": 60}
+    assert "complete" in installation.xraycam("watch", 1, "--once").stdout
+
+
+def test_a_run_cancelled_in_its_first_scan_is_not_shown_as_complete(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    xrays = draw_many(installation.folder / "xrays", 3)
+    with monkeypatch.context() as broken_off:
+        broken_off.setattr(RunIngest, "close", lambda _: None)
+        run = enqueue(installation.ledger, Settings(home=installation.home), Request(xrays)).run
+    finish(installation.ledger, lease(installation.ledger, run, 1), "failed", reason="missing")
+    installation.ledger.write(set_state, run.id, CANCELLED)
+
+    for command in ("resume", "retry"):
+        assert "does not know all its files" in refused(installation, command, 1)
+    assert "run 1: cancelled, 0 of 3 done" in installation.xraycam("watch", 1, status=130).stdout
 
 
 def test_a_training_of_a_command_that_failed_is_not_taken_up(installation: Installation) -> None:

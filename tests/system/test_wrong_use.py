@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from db.runs import SCANNING, set_state
+from db.runs import CANCELLED, SCANNING, set_state
 from producer.enqueue import Request, enqueue
 from tests.support.installation import Installation, draw_many, refused
 from worker.settings import Settings
@@ -126,6 +126,31 @@ def test_a_class_or_reason_that_the_run_does_not_have_is_refused(installation: I
     known_run(installation)
     assert "none yet" in refused(installation, "results", "--class", "TB")
     assert "--reason late" in refused(installation, "results", "--reason", "late")
+
+
+def test_filters_that_no_image_can_meet_together_are_refused(installation: Installation) -> None:
+    draw_many(installation.folder / "xrays", 2)
+    known_run(installation)
+    for arguments in (["--status", "pending", "--min-score", "3"], ["--status", "done", "--reason", "empty"]):
+        assert "goes with no --status" in installation.xraycam("results", *arguments, status=2).stderr
+
+
+def test_results_say_that_images_have_none_yet(installation: Installation) -> None:
+    draw_many(installation.folder / "xrays", 2)
+    known_run(installation)
+    note = "2 images of run 1 have no result"
+    assert f"{note} yet\n" in installation.xraycam("results", "--sort", "-score").stderr
+    assert note not in installation.xraycam("results", "--status", "pending").stderr
+    studies = installation.xraycam("results", "--per", "study", "--format", "csv")
+    assert f"{note} yet; a study may change" in studies.stderr
+    assert ",2,0,0,,,,,0,pending" in studies.stdout
+    installation.ledger.write(set_state, 1, CANCELLED)
+    said = installation.xraycam("results", "--per", "patient").stderr
+    assert f"{note}, it was cancelled: 'xraycam resume 1' does the rest; a patient may change" in " ".join(
+        said.split()
+    )
+    installation.ledger.write(set_state, 1, SCANNING)
+    assert "does not know all its files" in installation.xraycam("results").stderr
 
 
 def test_a_run_whose_scan_was_interrupted_is_not_taken_for_complete(installation: Installation) -> None:

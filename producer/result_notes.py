@@ -1,0 +1,41 @@
+"""What is said on standard error beside a run's results: why they are not all, or not of what is there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from worker.counted_words import counted
+
+if TYPE_CHECKING:
+    from db.runs import Run
+    from producer.session import Session
+
+
+def unfinished_note(session: Session, run: Run, per: str = "image") -> str | None:
+    """Of images without a result; None where the run is whole. `per`: what the results are rows of."""
+    from db.runs import HALTED, get_run, progress
+
+    stands = session.ledger.query(get_run, run.id)
+    pending = session.ledger.query(progress, run.id).pending
+    changes = "" if per == "image" else f"; a {per} may change"
+    if not stands.is_scanned:
+        return f"run {run.id} does not know all its files: {run.root} was not scanned to the end{changes}"
+    if not pending:
+        return None
+    has = f"{counted(pending, 'image')} of run {run.id} {'has' if pending == 1 else 'have'} no result"
+    if stands.state in HALTED:
+        return f"{has}, it was {stands.state}: 'xraycam resume {run.id}' does the rest{changes}"
+    return f"{has} yet{changes}"
+
+
+def gone_note(session: Session, run: Run) -> str | None:
+    """Of files deleted since; None where there is none."""
+    from db.gone_files import count_gone
+
+    count = sum(session.ledger.query(count_gone, run.id).values())
+    if not count:
+        return None
+    return (
+        f"{counted(count, 'image')} of run {run.id} {'is' if count == 1 else 'are'} no longer in "
+        f"{run.root}: their rows have gone_at set"
+    )
