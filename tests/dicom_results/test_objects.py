@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,7 @@ def objects(
     kinds: frozenset[str] = frozenset(KINDS),
     predecessor: Predecessor | None = None,
     options: Mapping[str, Any] | None = None,
+    labels: Sequence[str] = ("block_12_add gradcam",),
     **how: Any,
 ) -> dict[str, ResultObject]:
     overlay = folder / "overlay.jpg"
@@ -81,7 +82,7 @@ def objects(
     heat = np.linspace(0, 1, 49, dtype=np.float32).reshape(7, 7)
     save_heatmaps(
         folder / "maps.npz",
-        [("block_12_add", heat)],
+        [(label, heat) for label in labels],  # named as the pipeline names them
         preprocessing=Preprocessing(margin=0.05),
         image_sha256="5" * 64,
     )
@@ -89,7 +90,10 @@ def objects(
         Result.from_row(row), options or {"colormap": "inferno"}, overlay, folder / "maps.npz", "5" * 64
     )
     made = list(make_objects(source, image, kinds, lambda _uid: predecessor, **how))
-    assert [found.kind for found in made] == [kind for kind in ("capture", "map", "report") if kind in kinds]
+    expected = {"capture": 1, "map": len(labels), "report": 1}
+    assert [found.kind for found in made] == [
+        kind for kind, count in expected.items() for _ in range(count) if kind in kinds
+    ]
     return {found.kind: found for found in made}
 
 
@@ -231,6 +235,46 @@ def test_map_holds_the_heatmap_where_it_lies_on_the_source(tmp_path: Path) -> No
     assert mapping.RealWorldValueSlope == 2.5
     quantity = mapping.QuantityDefinitionSequence[0].ConceptCodeSequence[0]
     assert (quantity.CodeValue, quantity.CodingSchemeDesignator) == ("130403", "DCM")
+
+
+@pytest.mark.parametrize(
+    ("label", "maxima"),
+    [
+        ("block_12_add gradcam", {"block_12_add": 2.5}),
+        ("block_12_add gradcam", {"out_relu": 7.0, "block_12_add": 2.5}),
+        ("block_12_add gradcam", {"block_12_add gradcam": 2.5, "block_12_add scorecam": 7.0}),
+        (
+            "block_12_add gradcam Pleural effusion",
+            {"block_12_add Pleural effusion": 2.5, "block_12_add Normal": 7.0},
+        ),
+        (
+            "block_12_add gradcam Normal",
+            {"block_12_add gradcam Normal": 2.5, "block_12_add scorecam Normal": 7.0},
+        ),
+    ],
+    ids=["one", "layers", "methods", "classes", "methods-and-classes"],
+)
+def test_map_has_the_maximum_of_its_own_layer_method_and_class(
+    tmp_path: Path, label: str, maxima: dict[str, float]
+) -> None:
+    row = ROW | {"heatmap_max": maxima}
+    assert slope_of(objects(source_of(tmp_path), tmp_path, row, labels=[label])["map"]) == 2.5
+
+
+def slope_of(found: ResultObject) -> float:
+    (mapping,) = found.made.dataset.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence
+    return float(mapping.RealWorldValueSlope)
+
+
+def test_map_without_its_maximum_states_no_values_before_scaling(tmp_path: Path) -> None:
+    source = source_of(tmp_path)
+    with pytest.raises(ExportError, match="block_12_add gradcam") as caught:
+        objects(source, tmp_path, ROW | {"heatmap_max": {"out_relu": 2.5}})
+    assert caught.value.reason == "no-map"
+    unknown = objects(source, tmp_path, ROW | {"heatmap_max": None})["map"]
+    said = unknown.made.dataset.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence[0]
+    assert said.LUTExplanation.endswith("scaled to 1 at its maximum")
+    assert unknown.made.uid != objects(source, tmp_path)["map"].made.uid
 
 
 def test_names_of_every_alphabet_arrive(tmp_path: Path) -> None:

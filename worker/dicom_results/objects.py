@@ -13,9 +13,10 @@ from worker.dicom_results.common import Made
 from worker.dicom_results.equipment import uid_of
 from worker.dicom_results.parametric_map import laid_over, make_map
 from worker.dicom_results.report import Predecessor, make_report
-from worker.dicom_results.result import Result
+from worker.dicom_results.result import Result, rounded
 from worker.dicom_results.source import ExportError, Source
 from worker.errors import XraycamError
+from worker.explain.caption import maximum_of
 from worker.explain.overlay import read_heatmaps
 from worker.remote.folder import RemotePath
 
@@ -119,16 +120,25 @@ def _heatmaps(source: Source, image: ExplainedImage) -> tuple[dict[str, Any], fl
         raise ExportError(
             "no-map", "its heatmaps are of another image, or it has changed since; run it again"
         )
+    maxima = image.result.maxima
+    unknown = [name for name in arrays if maxima and maximum_of(name, maxima) is None]
+    if unknown:
+        raise ExportError(
+            "no-map",
+            f"its result has no maximum of {', '.join(unknown)}: its heatmaps are of another result; run its "
+            "folder again with --heatmaps --force",
+        )
     return arrays, margin
 
 
 def _maps(source: Source, image: ExplainedImage) -> Iterator[Made]:
     arrays, margin = _heatmaps(source, image)
     for number, (name, heatmap) in enumerate(arrays.items(), start=1):
-        said = {"name": name, "values": hashlib.sha256(heatmap.tobytes()).hexdigest()}
+        maximum = rounded(maximum_of(name, image.result.maxima))
+        said = {"name": name, "values": hashlib.sha256(heatmap.tobytes()).hexdigest(), "maximum": maximum}
         uids = _uids(source, image, MAP, said)
         values = laid_over(heatmap, margin, source.rows, source.columns)
-        yield make_map(source, image.result, uids, number, name, values)
+        yield make_map(source, image.result, uids, number, name, values, maximum)
 
 
 def _uids(source: Source, image: ExplainedImage, kind: str, said: Mapping[str, Any]) -> tuple[str, str]:

@@ -64,10 +64,10 @@ class Result:
         several = {"findings": [name for name, _ in self.predicted]} if len(self.predicted) > 1 else {}
         return several | {
             "class": self.class_name,
-            "probability": _rounded(self.probability),
-            "probabilities": {name: _rounded(value) for name, value in self.probabilities.items()},
-            "score": _rounded(self.score),
-            "threshold": _rounded(self.threshold),
+            "probability": rounded(self.probability),
+            "probabilities": {name: rounded(value) for name, value in self.probabilities.items()},
+            "score": rounded(self.score),
+            "threshold": rounded(self.threshold),
             "decision": self.decision,
             "odd": None if self.odd is None else list(self.odd),
             "target": self.target_class,
@@ -102,6 +102,6 @@ class Result:
         return lines
 
 
-def _rounded(value: float | None) -> float | None:
+def rounded(value: float | None) -> float | None:
     """To six digits: what two databases give back of one float may differ in its last bit."""
     return None if value is None else float(f"{value:.6g}")

@@ -159,14 +159,20 @@ def findings_by_probability(model: Any, probabilities: Mapping[str, float]) -> t
 def map_facts(
     labels: Sequence[str], maxima: Mapping[str, float], scales: Mapping[str, float]
 ) -> tuple[MapFacts, ...]:
-    """`maxima` by the explainer's names, which leave the method out where there is but one; `scales` by
-    layer and method."""
+    """`maxima` as for `maximum_of`; `scales` by layer and method."""
     found = []
     for label in labels:
-        layer, method, *of = label.split(" ", 2)
-        maximum = maxima.get(label, maxima.get(" ".join((layer, *of)), 0.0))
-        found.append(MapFacts(label, float(maximum), scales.get(f"{layer} {method}")))
+        layer, method, *_ = label.split(" ", 2)
+        found.append(MapFacts(label, maximum_of(label, maxima) or 0.0, scales.get(f"{layer} {method}")))
     return tuple(found)
+
+
+def maximum_of(label: str, maxima: Mapping[str, float]) -> float | None:
+    """The maximum of the map of this label before scaling, None if it is not there. `maxima` are by the
+    explainer's names, which leave the method out where there is but one."""
+    layer, *rest = label.split(" ", 2)
+    found = maxima.get(label, maxima.get(" ".join((layer, *rest[1:]))))
+    return None if found is None else float(found)
 
 
 def facts_of_row(row: Mapping[str, Any], labels: Sequence[str], model: Any, options: Any) -> OverlayFacts:
