@@ -20,7 +20,7 @@ from pydicom.dataset import Dataset
 from tests.dicom_results.validators import dciodvfy_errors, dicom_validator_errors
 from tests.pacs.orthanc import studies
 from tests.support.made_dicom import BIG_ENDIAN, DEFLATED, EXPLICIT, IMPLICIT, dicom, picture, written
-from worker.dicom_results.objects import KINDS, ExplainedImage, ResultObject, make_objects
+from worker.dicom_results.objects import KINDS, ExplainedImage, NoHistory, ResultObject, make_objects
 from worker.dicom_results.report import Predecessor
 from worker.dicom_results.result import Result
 from worker.dicom_results.source import ExportError, Source, read_source
@@ -89,12 +89,20 @@ def objects(
     image = ExplainedImage(
         Result.from_row(row), options or {"colormap": "inferno"}, overlay, folder / "maps.npz", "5" * 64
     )
-    made = list(make_objects(source, image, kinds, lambda _uid: predecessor, **how))
+    made = list(make_objects(source, image, kinds, _Revises(predecessor), **how))
     expected = {"capture": 1, "map": len(labels), "report": 1}
     assert [found.kind for found in made] == [
         kind for kind, count in expected.items() for _ in range(count) if kind in kinds
     ]
     return {found.kind: found for found in made}
+
+
+class _Revises(NoHistory):
+    def __init__(self, predecessor: Predecessor | None) -> None:
+        self._predecessor = predecessor
+
+    def predecessor_of(self, uid: str) -> Predecessor | None:
+        return self._predecessor
 
 
 def assert_valid(made: dict[str, ResultObject], folder: Path) -> None:
@@ -170,6 +178,17 @@ def test_repeat_is_the_same_object_to_the_byte(tmp_path: Path) -> None:
     first, second = objects(source, tmp_path), objects(source_of(tmp_path), tmp_path)
     for kind in KINDS:
         assert first[kind].made.content() == second[kind].made.content()
+
+
+@pytest.mark.parametrize("keyword", ["PatientID", "PatientBirthDate", "StudyInstanceUID", "AccessionNumber"])
+def test_objects_of_another_patient_or_study_are_other_objects(tmp_path: Path, keyword: str) -> None:
+    first = objects(source_of(tmp_path), tmp_path)
+    dataset = dcmread(tmp_path / "a.dcm")
+    dataset[keyword].value = "19000101" if "Date" in keyword else "1.2.3.4"
+    corrected = objects(source_of(tmp_path, written(dataset)), tmp_path)
+    for kind in KINDS:
+        assert corrected[kind].made.dataset[keyword].value == dataset[keyword].value
+        assert corrected[kind].made.uid != first[kind].made.uid
 
 
 def test_series_are_of_kind_and_model_version_and_objects_of_what_they_say(tmp_path: Path) -> None:
