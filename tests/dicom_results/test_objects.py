@@ -344,6 +344,11 @@ def test_own_captures_are_no_sources(tmp_path: Path) -> None:
     assert caught.value.reason == "not-radiograph"
 
 
+def test_caption_of_a_score_just_below_its_threshold_does_not_contradict_its_decision() -> None:
+    near = Result.from_row(ROW | {"score": 27.97, "threshold": 28.0, "decision": "do-not-refer"})
+    assert "score 27.97 of 100, operating point 28.00, decision: do-not-refer" in near.caption()[1]
+
+
 def test_each_finding_that_is_seen_is_named_in_report_and_caption(tmp_path: Path) -> None:
     source = source_of(tmp_path)
     two = ROW | {

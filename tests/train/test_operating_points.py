@@ -34,6 +34,15 @@ def test_the_threshold_is_the_highest_that_refers_enough_of_the_ill() -> None:
     assert rates(ILL, SCORES, 35.0) == (0.8, 0.6)
 
 
+def test_the_threshold_has_as_few_decimals_as_tell_the_scores_beside_it_apart() -> None:
+    for gap, expected in ((20.0, 28.1), (0.4, 28.1), (0.04, 28.12), (0.0004, 28.1235)):
+        scores = np.array([28.12346 + gap / 2, 28.12346 - gap / 2, 5.0])
+        found = threshold_for(np.array([True, False, False]), scores, ("sensitivity", 1.0))
+        assert found == expected
+        # As far from both as rounding by others can be.
+        assert scores[1] + gap / 4 <= found <= scores[0] - gap / 4
+
+
 def test_an_operating_point_gives_what_was_aimed_at_within_its_intervals() -> None:
     point = operating_point(ILL, SCORES, ("sensitivity", 0.8))
     assert (point.name, point.threshold, point.sensitivity, point.specificity) == (

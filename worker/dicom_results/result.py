@@ -9,6 +9,7 @@ from typing import Any
 
 from worker.dicom_results.equipment import MANUFACTURER, NOT_FOR_DIAGNOSIS, software_version
 from worker.explain.decision import findings_seen
+from worker.score_words import score_and_threshold
 
 
 @dataclass(frozen=True)
@@ -84,10 +85,11 @@ class Result:
         words = []
         for name, probability in self.predicted:
             words += [name] if probability is None else [f"{name} {probability:.1%}"]
-        if self.score is not None:
-            words.append(f"score {self.score:.1f} of 100")
-        if self.threshold is not None:
-            words.append(f"operating point {self.threshold:.1f}")
+        score, threshold = score_and_threshold(self.score, self.threshold)
+        if score:
+            words.append(f"score {score} of 100")
+        if threshold:
+            words.append(f"operating point {threshold}")
         if self.decision is not None:
             words.append(f"decision: {self.decision}")
         lines.append(", ".join(word for word in words if word))

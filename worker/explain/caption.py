@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from worker.explain.decision import FINDING_FROM
+from worker.score_words import score_and_threshold
 
 NOT_FOR_DIAGNOSIS = "not for diagnosis"
 # A band is at least so wide, pixels, however narrow the picture: narrower lines cannot be read.
@@ -68,15 +69,16 @@ class OverlayFacts:
         """The lines that differ from image to image."""
         lines = self._findings() if self.findings else [_stated(self.predicted, self.probability)]
         told = {name for name, value in self.findings if value >= FINDING_FROM} or {self.predicted}
-        if self.score is not None:
-            lines.append(f"score of {self.positive_class or 'the positive class'}: {self.score:.1f} of 100")
+        score, threshold = score_and_threshold(self.score, self.threshold)
+        if score:
+            lines.append(f"score of {self.positive_class or 'the positive class'}: {score} of 100")
         elif self.positive_probability is not None and self.positive_class not in told:
             lines.append(_stated(str(self.positive_class), self.positive_probability))
         if self.decision:
-            limit = "" if self.threshold is None else f" (threshold {self.threshold:.1f})"
+            limit = f" (threshold {threshold})" if threshold else ""
             lines.append(f"decision: {self.decision}{limit}")
-        elif self.threshold is not None:
-            lines.append(f"threshold: {self.threshold:.1f}")
+        elif threshold:
+            lines.append(f"threshold: {threshold}")
         if self.odd:
             lines.append(f"odd: {self.odd.replace(',', ', ')}")
         blank = [one.label for one in self.maps if one.maximum <= 0]
