@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from producer.commands.calibrate import _by_subgroup, _lines, _over_thresholds
 from worker.train.calibration import CalibrationError, measure, read_groups
 from worker.train.dataset import LabelledDataset
 from worker.train.metrics import fit_temperature
@@ -165,3 +168,13 @@ def test_a_distribution_has_a_tenth_of_its_own_values_in_each_bin() -> None:
     assert found is not None
     assert found.shares == pytest.approx([0.1] * 10)
     assert distribution(np.ones(50)) is None
+
+
+def test_what_calibrate_prints_can_be_typed_back() -> None:
+    found = measure(ILL, SCORES, ("sensitivity", 0.8), 0.05, {("sex", "F"): ILL}, threshold=34.9731)
+    stream = io.StringIO()
+    for table in (_over_thresholds(found, "tb-3"), _by_subgroup(found)):
+        table.print(Console(file=stream, width=200))
+    assert "* 34.9731" in stream.getvalue()
+    assert "at 34.9731, by subgroup" in stream.getvalue()
+    assert _lines(found, is_check=True, has_prevalence=True)[0] == "the saved threshold: 34.9731"
