@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, case, func, select
 
 from db.dialect import insert_of, now
 from db.schema import exports, images, results
@@ -83,6 +83,34 @@ def select_predecessor(
     )
     row = connection.execute(statement).first()
     return None if row is None else (row.series_uid, row.instance_uid)
+
+
+def select_later_reports(
+    connection: Connection, source_sha256: str, model_version: str, instance_uid: str, target: str
+) -> list[tuple[str, str]]:
+    """Series and instance UIDs of the reports that `target` has about the same image by the same model and
+    that were recorded first, anywhere, after the one of `instance_uid`, in that order. Empty if that one was
+    not recorded.
+    """
+    made_first = func.min(exports.c.id)
+    is_there = (exports.c.target == target) & (exports.c.state == SENT)
+    statement = (
+        select(exports.c.series_uid, exports.c.instance_uid, func.max(case((is_there, 1), else_=0)))
+        .where(
+            exports.c.source_sha256 == source_sha256,
+            exports.c.model_version == model_version,
+            exports.c.kind == "report",
+        )
+        .group_by(exports.c.series_uid, exports.c.instance_uid)
+        .order_by(made_first)
+    )
+    later: list[tuple[str, str]] | None = None
+    for series_uid, uid, sent in connection.execute(statement):
+        if uid == instance_uid:
+            later = []
+        elif later is not None and sent:
+            later.append((series_uid, uid))
+    return later or []
 
 
 def count_exports(connection: Connection, run_id: int, target: str) -> dict[str, int]:

@@ -8,6 +8,7 @@ import click
 
 from worker.counted_words import counted
 from worker.file_names import printable
+from worker.score_words import threshold_words
 
 if TYPE_CHECKING:
     from db.ingest import IngestStats
@@ -28,7 +29,11 @@ def report_dry_run(session: Session, request: Request) -> None:
     click.echo(
         f"would enqueue {counted(todo, 'image')} of {printable(str(found.folder))} in "
         f"{counted(found.chunks, 'chunk')}: {what}, model {found.version}"
-        + ("" if found.threshold is None else f", referred from a score of {found.threshold:.1f} on")
+        + (
+            ""
+            if found.threshold is None
+            else f", referred from a score of {threshold_words(found.threshold)} on"
+        )
     )
     click.echo(
         f"of {counted(found.scanned.found, 'image')} found ({found.size / 1e6:.1f} MB): "

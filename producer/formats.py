@@ -16,6 +16,7 @@ from db.results import COLUMNS, Filter, read_predictions
 from db.runs import Run
 from producer.tables import Column, Table
 from worker.explain.decision import findings_seen
+from worker.score_words import score_and_threshold
 
 PARQUET_ROWS = 10_000
 
@@ -100,7 +101,9 @@ def print_table(
         }
         table = Table([Column(name, right=name in numbers, breaks=True) for name in columns], title)
         for row in rows:
-            table.add_row(*(_shown(value_of(row, name), run) for name in columns))
+            score, threshold = score_and_threshold(row["score"], row["threshold"], 3)
+            cells = row | {"score": score, "threshold": threshold}
+            table.add_row(*(_shown(value_of(cells, name), run) for name in columns))
     else:
         table = _usual_table(rows, run, title)
     table.print(console)
@@ -132,7 +135,7 @@ def _usual_table(rows: Sequence[dict[str, Any]], run: Run, title: str) -> Table:
         cells = row | {
             "odd": "not checked" if row["odd"] is None and row["status"] == "done" else row["odd"],
             "layer": _origin(row) if row["status"] == "done" else "",
-            "score": None if row["score"] is None else f"{row['score']:.1f}",
+            "score": score_and_threshold(row["score"], row["threshold"])[0],
         }
         table.add_row(
             row["path"].removeprefix(run.root.rstrip("/") + "/"),

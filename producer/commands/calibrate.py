@@ -138,13 +138,14 @@ def _saved_threshold(session: Session, site: str, version: str) -> float:
 def _lines(found: Calibration, is_check: bool, has_prevalence: bool) -> list[str]:
     from worker.counted_words import counted
     from worker.interval_words import with_interval
+    from worker.score_words import threshold_words
 
     point, at = found.point, found.at_point
     low, high = point.threshold_interval
     chosen = "the saved threshold" if is_check else f"threshold for {point.name.replace('-', ' ')}%"
     between = "" if is_check else f" (95% interval {low:.1f} to {high:.1f})"
     lines = [
-        f"{chosen}: {point.threshold:.1f}{between}",
+        f"{chosen}: {threshold_words(point.threshold)}{between}",
         f"sensitivity {with_interval(point.sensitivity, point.sensitivity_interval)} on "
         f"{counted(point.positive_images, 'positive image')}, specificity "
         f"{with_interval(point.specificity, point.specificity_interval)} on "
@@ -164,6 +165,7 @@ def _lines(found: Calibration, is_check: bool, has_prevalence: bool) -> list[str
 
 def _over_thresholds(found: Calibration, version: str) -> Table:
     from producer.tables import Column, Table
+    from worker.score_words import threshold_words
     from worker.train.calibration import nearest
 
     names = ("score from", "sensitivity", "specificity", "PPV", "NPV", "missed/1,000", "referred/1,000")
@@ -176,7 +178,7 @@ def _over_thresholds(found: Calibration, version: str) -> Table:
     for threshold, row in rows:
         mark = "* " if row is found.at_point else ""
         table.add_row(
-            f"{mark}{threshold:.1f}",
+            f"{mark}{threshold_words(threshold)}",
             _share(row.sensitivity),
             _share(row.specificity),
             _share(row.ppv),
@@ -190,6 +192,7 @@ def _over_thresholds(found: Calibration, version: str) -> Table:
 def _by_subgroup(found: Calibration) -> Table:
     from producer.tables import Column, Table
     from worker.interval_words import with_interval
+    from worker.score_words import threshold_words
 
     columns = (
         Column("subgroup"),
@@ -198,7 +201,7 @@ def _by_subgroup(found: Calibration) -> Table:
         Column("sensitivity", right=True),
         Column("specificity", right=True),
     )
-    table = Table(columns, title=f"at {found.point.threshold:.1f}, by subgroup (95% intervals)")
+    table = Table(columns, title=f"at {threshold_words(found.point.threshold)}, by subgroup (95% intervals)")
     for group in found.subgroups:
         table.add_row(
             f"{group.column} {group.value}",

@@ -11,6 +11,7 @@ from db.exports import (
     RETRY,
     SENT,
     select_exportable,
+    select_later_reports,
     select_predecessor,
     select_sent,
     upsert_exports,
@@ -57,6 +58,24 @@ class ExportOptions:
     again: bool = False
 
 
+@dataclass(frozen=True)
+class _History:
+    """What the ledger has of earlier reports about an image, see `worker.dicom_results.objects.History`."""
+
+    ledger: Ledger
+    sha256: str
+    model_version: str
+    target: str
+
+    def predecessor_of(self, uid: str) -> Predecessor | None:
+        found = self.ledger.query(select_predecessor, self.sha256, self.model_version, uid)
+        return None if found is None else Predecessor(*found)
+
+    def later_than(self, uid: str) -> list[Predecessor]:
+        found = self.ledger.query(select_later_reports, self.sha256, self.model_version, uid, self.target)
+        return [Predecessor(*one) for one in found]
+
+
 def export_run(
     ledger: Ledger,
     settings: Settings,
@@ -74,7 +93,7 @@ def export_run(
     counts = ExportCounts()
     batch: list[tuple[dict[str, Any], Outgoing]] = []
     size = 0
-    for row, found in _objects(ledger, settings, run, options, counts, tell, on_image):
+    for row, found in _objects(ledger, settings, run, target, options, counts, tell, on_image):
         record, outgoing = _record(run, row, found, target), _outgoing(found)
         batch.append((record, outgoing))
         size += len(outgoing.content)
@@ -89,6 +108,7 @@ def _objects(
     ledger: Ledger,
     settings: Settings,
     run: Run,
+    target: Target,
     options: ExportOptions,
     counts: ExportCounts,
     tell: Callable[[str], object],
@@ -105,10 +125,6 @@ def _objects(
                 counts.not_dicom += 1
                 continue
 
-            def predecessor_of(uid: str, row: dict[str, Any] = row) -> Predecessor | None:
-                found = ledger.query(select_predecessor, row["sha256"], row["model_version"], uid)
-                return None if found is None else Predecessor(*found)
-
             image = ExplainedImage(
                 result=Result.from_row(row),
                 options=run.options,
@@ -122,7 +138,8 @@ def _objects(
                 counts.failed[why.reason] += 1
                 tell(f"{printable(row['path'])}: {why.reason}: {why}")
                 kinds -= {MAP}
-            made = list(make_objects(source, image, kinds, predecessor_of, options.rle))
+            history = _History(ledger, row["sha256"], row["model_version"], target.name)
+            made = list(make_objects(source, image, kinds, history, options.rle))
         except ExportError as error:
             counts.failed[error.reason] += 1
             tell(f"{printable(row['path'])}: {error.reason}: {error}")

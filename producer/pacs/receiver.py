@@ -83,8 +83,11 @@ class Receiver:
             server.shutdown()
 
     def studies(self) -> list[Path]:
-        """The folders of all studies, by name."""
-        return sorted(folder for folder in self.spool.root.iterdir() if folder.is_dir())
+        """The folders of all studies, by name; none where somebody deleted all."""
+        try:
+            return sorted(folder for folder in self.spool.root.iterdir() if folder.is_dir())
+        except FileNotFoundError:
+            return []
 
     def _store(self, event: Any) -> int:
         try:
@@ -147,12 +150,14 @@ class StudyState:
 
 
 def state_of(folder: Path) -> StudyState:
+    """Raises FileNotFoundError for a study that is being deleted."""
     times = [file.stat().st_mtime_ns for file in folder.glob(f"*{SUFFIX}")]
     return StudyState(len(times), max(times, default=0))
 
 
 def mark_done(folder: Path, state: StudyState) -> None:
-    """Remember that all that a study had is explained, and sent where it was to be."""
+    """Remember that all that a study had is explained, and sent where it was to be. Raises FileNotFoundError
+    where it was deleted."""
     (folder / _DONE).write_text(f"{state.files} {state.newest}")
 
 

@@ -29,7 +29,8 @@ class Spool:
         self._lock = threading.Lock()
         root.mkdir(parents=True, exist_ok=True)
         self._key = _kept_key(root / _KEY)
-        self._size = sum(file.stat().st_size for file in root.rglob(f"*{SUFFIX}"))
+        self._size = self._counted()  # with what is being written
+        self._in_progress = 0
 
     def name_of(self, uid: str) -> str:
         """A name for what has this UID, the same each time."""
@@ -43,30 +44,57 @@ class Spool:
 
         Raises SpoolFull, OSError where it cannot be written.
         """
+        replaced = 0
         with suppress(FileNotFoundError):
-            if file.stat().st_size == len(content) and file.read_bytes() == content:
+            replaced = file.stat().st_size
+            if replaced == len(content) and file.read_bytes() == content:
                 return False
-        with self._lock:
-            if self._size + len(content) > self._limit:
-                raise SpoolFull(
-                    f"{self.root} would hold more than {self._limit:,} bytes, the limit; delete folders of "
-                    "studies that are done, or raise XRAYCAM_SPOOL_BYTES"
-                )
-            self._size += len(content)
-        file.parent.mkdir(parents=True, exist_ok=True)
+        more = len(content) - replaced
+        self._reserve(more)
+        is_kept = False
         unfinished = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
         try:
+            file.parent.mkdir(parents=True, exist_ok=True)
             with unfinished.open("wb") as stream:
                 stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())
             unfinished.replace(file)
+            is_kept = True
             _sync(file.parent)
         except BaseException:
             with suppress(OSError):
                 unfinished.unlink()
             raise
+        finally:
+            with self._lock:
+                self._in_progress -= more
+                self._size -= 0 if is_kept else more
         return True
+
+    def _reserve(self, more: int) -> None:
+        """Make room for so many bytes more. What people deleted is found when there is none: the files are
+        counted again. Raises SpoolFull."""
+        with self._lock:
+            if self._size + more > self._limit:
+                self._size = self._counted() + self._in_progress
+            if self._size + more > self._limit:
+                raise SpoolFull(
+                    f"{self.root} would hold more than {self._limit:,} bytes, the limit; delete folders of "
+                    "studies that are done, or raise XRAYCAM_SPOOL_BYTES"
+                )
+            self._size += more
+            self._in_progress += more
+
+    def _counted(self) -> int:
+        """Bytes of all files; of those that are deleted meanwhile none."""
+        size = 0
+        for folder, _, names in os.walk(self.root):
+            for name in names:
+                if name.endswith(SUFFIX):
+                    with suppress(FileNotFoundError):
+                        size += Path(folder, name).stat().st_size
+        return size
 
 
 def _sync(folder: Path) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from db import runs
-from db.runs import Run
+from db.runs import Run, stop_run
 from producer.enqueue import Request, enqueue
 from producer.interrupts import interrupt_once
 from producer.local_run import LocalWorkers, local_workers
@@ -80,15 +80,22 @@ class Station:
         for folder in self._receiver.studies():
             self._look_at(folder)
         for folder, study in list(self._open.items()):
-            if time.monotonic() >= max(study.not_before, self._not_before) and self._is_complete(study.run):
+            if not folder.is_dir():
+                self._forget(folder, study)
+            elif time.monotonic() >= max(study.not_before, self._not_before) and self._is_complete(study.run):
                 self._finish(folder, study)
 
     def _look_at(self, folder: Path) -> None:
         """Explain a study that is quiet and holds something new."""
-        changed = folder.stat().st_mtime_ns  # asked before the files are: what comes later changes it again
-        if self._done.get(folder) == changed:
+        try:
+            changed = (
+                folder.stat().st_mtime_ns
+            )  # asked before the files are: what comes later changes it again
+            if self._done.get(folder) == changed:
+                return
+            state = state_of(folder)
+        except FileNotFoundError:  # deleted since it was listed
             return
-        state = state_of(folder)
         if is_done(folder, state):
             self._done[folder] = changed
             return
@@ -135,8 +142,20 @@ class Station:
                 study.not_before = time.monotonic() + 10 * _PAUSE
                 self._session.tell(words)
                 return
+        try:
+            mark_done(folder, study.state)
+        except FileNotFoundError:
+            self._forget(folder, study, words)
+            return
         self._session.tell(words)
-        mark_done(folder, study.state)
+        del self._open[folder]
+
+    def _forget(self, folder: Path, study: _Explained, words: str | None = None) -> None:
+        """Give up a study whose folder was deleted, and what is left of its run: its images can be neither
+        read nor sent. `words`: what came of it so far."""
+        self._session.ledger.write(stop_run, study.run.id)
+        begun = f"run {study.run.id}" if words is None else words
+        self._session.tell(f"{begun}: its study was deleted, {folder}; send it again for its results")
         del self._open[folder]
 
 

@@ -38,6 +38,9 @@ _DIGITS = 5
 def shown_row(row: dict[str, Any]) -> dict[str, Any]:
     """A row of `db.browse` for the pages: `name` and `error` are printable, `odd` a list or absent."""
     shown = {new: _short(row[old]) for old, new in _NAMES.items() if row.get(old) is not None}
+    score, threshold = row.get("score"), row.get("threshold")
+    if None not in (score, threshold) and shown["score"] == shown["threshold"]:
+        shown |= {"score": score, "threshold": threshold}  # which of them is higher is the decision
     shown["name"] = printable(row["path"])
     if row.get("error") is not None:
         shown["error"] = printable(row["error"])

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from pydicom.dataset import Dataset
 from tests.dicom_results.validators import dciodvfy_errors, dicom_validator_errors
 from tests.pacs.orthanc import studies
 from tests.support.made_dicom import BIG_ENDIAN, DEFLATED, EXPLICIT, IMPLICIT, dicom, picture, written
-from worker.dicom_results.objects import KINDS, ExplainedImage, ResultObject, make_objects
+from worker.dicom_results.objects import KINDS, ExplainedImage, NoHistory, ResultObject, make_objects
 from worker.dicom_results.report import Predecessor
 from worker.dicom_results.result import Result
 from worker.dicom_results.source import ExportError, Source, read_source
@@ -74,6 +74,7 @@ def objects(
     kinds: frozenset[str] = frozenset(KINDS),
     predecessor: Predecessor | None = None,
     options: Mapping[str, Any] | None = None,
+    labels: Sequence[str] = ("block_12_add gradcam",),
     **how: Any,
 ) -> dict[str, ResultObject]:
     overlay = folder / "overlay.jpg"
@@ -81,16 +82,27 @@ def objects(
     heat = np.linspace(0, 1, 49, dtype=np.float32).reshape(7, 7)
     save_heatmaps(
         folder / "maps.npz",
-        [("block_12_add", heat)],
+        [(label, heat) for label in labels],  # named as the pipeline names them
         preprocessing=Preprocessing(margin=0.05),
         image_sha256="5" * 64,
     )
     image = ExplainedImage(
         Result.from_row(row), options or {"colormap": "inferno"}, overlay, folder / "maps.npz", "5" * 64
     )
-    made = list(make_objects(source, image, kinds, lambda _uid: predecessor, **how))
-    assert [found.kind for found in made] == [kind for kind in ("capture", "map", "report") if kind in kinds]
+    made = list(make_objects(source, image, kinds, _Revises(predecessor), **how))
+    expected = {"capture": 1, "map": len(labels), "report": 1}
+    assert [found.kind for found in made] == [
+        kind for kind, count in expected.items() for _ in range(count) if kind in kinds
+    ]
     return {found.kind: found for found in made}
+
+
+class _Revises(NoHistory):
+    def __init__(self, predecessor: Predecessor | None) -> None:
+        self._predecessor = predecessor
+
+    def predecessor_of(self, uid: str) -> Predecessor | None:
+        return self._predecessor
 
 
 def assert_valid(made: dict[str, ResultObject], folder: Path) -> None:
@@ -168,6 +180,17 @@ def test_repeat_is_the_same_object_to_the_byte(tmp_path: Path) -> None:
         assert first[kind].made.content() == second[kind].made.content()
 
 
+@pytest.mark.parametrize("keyword", ["PatientID", "PatientBirthDate", "StudyInstanceUID", "AccessionNumber"])
+def test_objects_of_another_patient_or_study_are_other_objects(tmp_path: Path, keyword: str) -> None:
+    first = objects(source_of(tmp_path), tmp_path)
+    dataset = dcmread(tmp_path / "a.dcm")
+    dataset[keyword].value = "19000101" if "Date" in keyword else "1.2.3.4"
+    corrected = objects(source_of(tmp_path, written(dataset)), tmp_path)
+    for kind in KINDS:
+        assert corrected[kind].made.dataset[keyword].value == dataset[keyword].value
+        assert corrected[kind].made.uid != first[kind].made.uid
+
+
 def test_series_are_of_kind_and_model_version_and_objects_of_what_they_say(tmp_path: Path) -> None:
     source = source_of(tmp_path)
     first = objects(source, tmp_path)
@@ -233,6 +256,46 @@ def test_map_holds_the_heatmap_where_it_lies_on_the_source(tmp_path: Path) -> No
     assert (quantity.CodeValue, quantity.CodingSchemeDesignator) == ("130403", "DCM")
 
 
+@pytest.mark.parametrize(
+    ("label", "maxima"),
+    [
+        ("block_12_add gradcam", {"block_12_add": 2.5}),
+        ("block_12_add gradcam", {"out_relu": 7.0, "block_12_add": 2.5}),
+        ("block_12_add gradcam", {"block_12_add gradcam": 2.5, "block_12_add scorecam": 7.0}),
+        (
+            "block_12_add gradcam Pleural effusion",
+            {"block_12_add Pleural effusion": 2.5, "block_12_add Normal": 7.0},
+        ),
+        (
+            "block_12_add gradcam Normal",
+            {"block_12_add gradcam Normal": 2.5, "block_12_add scorecam Normal": 7.0},
+        ),
+    ],
+    ids=["one", "layers", "methods", "classes", "methods-and-classes"],
+)
+def test_map_has_the_maximum_of_its_own_layer_method_and_class(
+    tmp_path: Path, label: str, maxima: dict[str, float]
+) -> None:
+    row = ROW | {"heatmap_max": maxima}
+    assert slope_of(objects(source_of(tmp_path), tmp_path, row, labels=[label])["map"]) == 2.5
+
+
+def slope_of(found: ResultObject) -> float:
+    (mapping,) = found.made.dataset.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence
+    return float(mapping.RealWorldValueSlope)
+
+
+def test_map_without_its_maximum_states_no_values_before_scaling(tmp_path: Path) -> None:
+    source = source_of(tmp_path)
+    with pytest.raises(ExportError, match="block_12_add gradcam") as caught:
+        objects(source, tmp_path, ROW | {"heatmap_max": {"out_relu": 2.5}})
+    assert caught.value.reason == "no-map"
+    unknown = objects(source, tmp_path, ROW | {"heatmap_max": None})["map"]
+    said = unknown.made.dataset.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence[0]
+    assert said.LUTExplanation.endswith("scaled to 1 at its maximum")
+    assert unknown.made.uid != objects(source, tmp_path)["map"].made.uid
+
+
 def test_names_of_every_alphabet_arrive(tmp_path: Path) -> None:
     content = written_with_names("ISO_IR 192", "山田^太郎=やまだ^たろう")
     source = source_of(tmp_path, content)
@@ -279,6 +342,11 @@ def test_own_captures_are_no_sources(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="result of xraycam") as caught:
         read_radiograph(tmp_path / "capture.dcm", Limits())
     assert caught.value.reason == "not-radiograph"
+
+
+def test_caption_of_a_score_just_below_its_threshold_does_not_contradict_its_decision() -> None:
+    near = Result.from_row(ROW | {"score": 27.97, "threshold": 28.0, "decision": "do-not-refer"})
+    assert "score 27.97 of 100, operating point 28.00, decision: do-not-refer" in near.caption()[1]
 
 
 def test_each_finding_that_is_seen_is_named_in_report_and_caption(tmp_path: Path) -> None:

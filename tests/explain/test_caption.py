@@ -67,6 +67,12 @@ def test_version_without_a_scale_falls_back_to_the_images_own_and_says_so() -> N
     assert "colours end at this image's own maximum, 0.001" in told.text()
 
 
+def test_caption_of_a_score_just_below_its_threshold_does_not_contradict_its_decision() -> None:
+    text = facts(score=27.97, threshold=28.0, decision="do-not-refer", positive_class="Tuberculosis").text()
+    assert "score of Tuberculosis: 27.97 of 100" in text
+    assert "decision: do-not-refer (threshold 28.00)" in text
+
+
 def test_caption_tells_class_score_decision_oddness_map_and_purpose() -> None:
     text = facts(
         score=96.24, threshold=50.0, decision="refer", odd="inverted,rotated", positive_class="Tuberculosis"

@@ -58,8 +58,21 @@ def test_eight_bits_stored_in_sixteen_are_gray_already() -> None:
     assert gray(np.array([[3, 100], [200, 250]], np.uint16), BitsStored=8) == [3, 100, 200, 250]
 
 
-def test_constant_picture_is_black() -> None:
-    assert gray(np.full((2, 2), 700, np.uint16)) == [0, 0, 0, 0]
+@pytest.mark.parametrize(
+    ("values", "tags"),
+    [
+        (np.full((2, 2), 700, np.uint16), {}),
+        (FOUR, {"WindowCenter": 60000, "WindowWidth": 100}),
+        (FOUR, {"WindowCenter": 60000, "WindowWidth": 100, "PhotometricInterpretation": "MONOCHROME1"}),
+        (FOUR, {"VOILUTSequence": [lut([0] * 300, 0, 8)]}),
+    ],
+    ids=["constant", "window-above", "window-above-inverted", "empty-lut"],
+)
+def test_picture_of_one_gray_is_refused_with_its_facts(values: Any, tags: dict[str, Any]) -> None:
+    error = refused(dicom(values, **tags, ViewPosition="PA"))
+    assert error.reason == "no-contrast"
+    assert error.dicom is not None
+    assert error.dicom.view == "PA"
 
 
 def test_window_that_is_no_number_is_left_out_and_told() -> None:
@@ -112,6 +125,18 @@ def test_voi_lut_of_zero_entries_has_65536() -> None:
     entries = [value // 4 for value in range(65536)]
     found = gray(np.array([[0, 16384], [32768, 65535]], np.uint16), VOILUTSequence=[lut(entries, 0, 14)])
     assert found == [0, 63, 127, 255]
+
+
+@pytest.mark.parametrize("declared", [10, 12, 16])
+def test_voi_lut_is_scaled_by_the_bits_that_it_holds(declared: int) -> None:
+    values = np.array([[0, 1024], [2048, 4095]], np.uint16)
+    image = decode(values, VOILUTSequence=[lut(list(range(4096)), 0, declared)])
+    assert list(np.asarray(image.pixels).ravel()) == [0, 63, 127, 255]
+    assert image.facts.rendering == "VOI LUT of 4096 entries, 12 bits"
+    told = (
+        [] if declared == 12 else [f"its VOI LUT says {declared} bits and holds 12: scaled by those it holds"]
+    )
+    assert list(image.facts.notes) == told
 
 
 def test_voi_lut_of_eight_bit_entries_is_read() -> None:

@@ -37,7 +37,7 @@ pytestmark = pytest.mark.slow
 
 REASONS = {
     "truncated", "not-an-image", "too-small", "too-large", "unsupported", "not-radiograph", "not-chest",
-    "not-frontal", "for-processing", "multi-frame", "no-pixels", "not-dicom",
+    "not-frontal", "for-processing", "multi-frame", "no-pixels", "not-dicom", "no-contrast",
 }  # fmt: skip
 MUTATED = 240
 MORE_BYTES = 1_500_000_000

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import pytest
 from pydicom import dcmread
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from db.schema import results
 from tests.pacs.orthanc import studies
@@ -38,6 +39,30 @@ def test_results_become_files_and_a_repeat_the_same_files(installation: Installa
     # The same images in another run with the same options: the same objects, not a second copy.
     installation.xraycam("run", folder, "--heatmaps", "--force", "--dicom-results", tmp_path / "third")
     assert set(digests(tmp_path / "third")) == set(first)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        ("--layer", "block_12_add", "--layer", "out_relu"),
+        ("--method", "gradcam", "--method", "eigencam", "--target", "all"),
+    ],
+    ids=["usual", "layers", "methods-of-every-class"],
+)
+def test_values_of_maps_are_those_before_scaling(
+    installation: Installation, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    installation.xraycam("run", archive(tmp_path / "xrays", 1), "--heatmaps", *options)
+    installation.xraycam("export-dicom", 1, "--map", "--output", tmp_path / "maps")
+    with installation.ledger.read() as connection:
+        found = connection.execute(select(results.c.heatmap_max)).scalars().all()
+    made = [dcmread(file) for file in (tmp_path / "maps").iterdir()]
+    slopes = sorted(
+        one.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence[0].RealWorldValueSlope
+        for one in made
+    )
+    assert any(slopes == pytest.approx(sorted(maxima.values()), rel=1e-5) for maxima in found)
 
 
 def test_revised_report_names_its_predecessor(installation: Installation, tmp_path: Path) -> None:

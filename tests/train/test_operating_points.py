@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from producer.commands.calibrate import _by_subgroup, _lines, _over_thresholds
 from worker.train.calibration import CalibrationError, measure, read_groups
 from worker.train.dataset import LabelledDataset
 from worker.train.metrics import fit_temperature
@@ -32,6 +35,15 @@ def test_the_threshold_is_the_highest_that_refers_enough_of_the_ill() -> None:
     assert threshold_for(ILL, SCORES, ("specificity", 0.6)) == 35.0
     assert threshold_for(ILL, SCORES, ("specificity", 0.8)) == 50.0
     assert rates(ILL, SCORES, 35.0) == (0.8, 0.6)
+
+
+def test_the_threshold_has_as_few_decimals_as_tell_the_scores_beside_it_apart() -> None:
+    for gap, expected in ((20.0, 28.1), (0.4, 28.1), (0.04, 28.12), (0.0004, 28.1235)):
+        scores = np.array([28.12346 + gap / 2, 28.12346 - gap / 2, 5.0])
+        found = threshold_for(np.array([True, False, False]), scores, ("sensitivity", 1.0))
+        assert found == expected
+        # As far from both as rounding by others can be.
+        assert scores[1] + gap / 4 <= found <= scores[0] - gap / 4
 
 
 def test_an_operating_point_gives_what_was_aimed_at_within_its_intervals() -> None:
@@ -156,3 +168,13 @@ def test_a_distribution_has_a_tenth_of_its_own_values_in_each_bin() -> None:
     assert found is not None
     assert found.shares == pytest.approx([0.1] * 10)
     assert distribution(np.ones(50)) is None
+
+
+def test_what_calibrate_prints_can_be_typed_back() -> None:
+    found = measure(ILL, SCORES, ("sensitivity", 0.8), 0.05, {("sex", "F"): ILL}, threshold=34.9731)
+    stream = io.StringIO()
+    for table in (_over_thresholds(found, "tb-3"), _by_subgroup(found)):
+        table.print(Console(file=stream, width=200))
+    assert "* 34.9731" in stream.getvalue()
+    assert "at 34.9731, by subgroup" in stream.getvalue()
+    assert _lines(found, is_check=True, has_prevalence=True)[0] == "the saved threshold: 34.9731"

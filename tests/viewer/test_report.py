@@ -108,6 +108,20 @@ def test_the_overlay_lies_upon_its_radiograph_without_its_caption(
     assert sizes == [[64, 64], [64, 64]]
 
 
+def test_a_score_just_below_its_threshold_does_not_contradict_its_decision(
+    session: Session, tmp_path: Path, page: Any
+) -> None:
+    run = made_run(session.ledger, tmp_path)
+    near = {"score": 27.9999972, "threshold": 28.0, "decision": "do-not-refer"}
+    with session.ledger.engine.begin() as connection:
+        connection.execute(update(results).where(results.c.status == "done").values(**near))
+    opened(page, write_report(session, run, tmp_path / "report").index)
+    assert "27.999997 < 28.000000" in page.inner_text("#list")
+    facts = page.inner_text(".detail")
+    assert "27.999997" in facts
+    assert "28.000000" in facts
+
+
 def test_everything_is_reached_without_a_mouse(session: Session, tmp_path: Path, page: Any) -> None:
     made = write_report(session, made_run(session.ledger, tmp_path), tmp_path / "report")
     opened(page, made.index)

@@ -33,11 +33,18 @@ def laid_over(heatmap: Floats, margin: float, rows: int, columns: int) -> Floats
 
 
 def make_map(
-    source: Source, result: Result, uids: tuple[str, str], number: int, name: str, values: Floats
+    source: Source,
+    result: Result,
+    uids: tuple[str, str],
+    number: int,
+    name: str,
+    values: Floats,
+    maximum: float | None,
 ) -> Made:
     """A map of `values`, float32 (rows, columns) of the source in 0..1, as the `number`th of its series.
 
-    Its real world values are those before scaling to 1, where the ledger holds the maximum.
+    Its real world values are those before scaling to 1, by their `maximum`; without one they are `values`,
+    and it says so.
     """
     from highdicom.content import VOILUTTransformation
     from highdicom.pm import ParametricMap, RealWorldValueMapping
@@ -52,7 +59,8 @@ def make_map(
     reference.ImageOrientationPatient = [1, 0, 0, 0, 0, -1]
     reference.PixelSpacing = [1, 1]
     reference.SliceThickness = 1
-    slope = float(result.maxima.get(name, 1.0) or 1.0)
+    slope = maximum or 1.0  # of a blank map, which is 0 everywhere, a slope of 0 would be no mapping
+    scaled = "scaled to 1 at its maximum" if maximum is None else "before scaling"
     value, scheme, meaning = map_code(result.method)
     dataset = ParametricMap(
         source_images=[reference],
@@ -69,7 +77,7 @@ def make_map(
         real_world_value_mappings=[
             RealWorldValueMapping(
                 lut_label="HEAT",
-                lut_explanation=f"{meaning} before scaling"[:64],
+                lut_explanation=f"{meaning} {scaled}"[:64],
                 unit=Code("1", "UCUM", "no units"),
                 value_range=(0.0, 1.0),
                 slope=slope,

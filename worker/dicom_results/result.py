@@ -9,6 +9,7 @@ from typing import Any
 
 from worker.dicom_results.equipment import MANUFACTURER, NOT_FOR_DIAGNOSIS, software_version
 from worker.explain.decision import findings_seen
+from worker.score_words import score_and_threshold
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,10 @@ class Result:
         several = {"findings": [name for name, _ in self.predicted]} if len(self.predicted) > 1 else {}
         return several | {
             "class": self.class_name,
-            "probability": _rounded(self.probability),
-            "probabilities": {name: _rounded(value) for name, value in self.probabilities.items()},
-            "score": _rounded(self.score),
-            "threshold": _rounded(self.threshold),
+            "probability": rounded(self.probability),
+            "probabilities": {name: rounded(value) for name, value in self.probabilities.items()},
+            "score": rounded(self.score),
+            "threshold": rounded(self.threshold),
             "decision": self.decision,
             "odd": None if self.odd is None else list(self.odd),
             "target": self.target_class,
@@ -84,10 +85,11 @@ class Result:
         words = []
         for name, probability in self.predicted:
             words += [name] if probability is None else [f"{name} {probability:.1%}"]
-        if self.score is not None:
-            words.append(f"score {self.score:.1f} of 100")
-        if self.threshold is not None:
-            words.append(f"operating point {self.threshold:.1f}")
+        score, threshold = score_and_threshold(self.score, self.threshold)
+        if score:
+            words.append(f"score {score} of 100")
+        if threshold:
+            words.append(f"operating point {threshold}")
         if self.decision is not None:
             words.append(f"decision: {self.decision}")
         lines.append(", ".join(word for word in words if word))
@@ -102,6 +104,6 @@ class Result:
         return lines
 
 
-def _rounded(value: float | None) -> float | None:
+def rounded(value: float | None) -> float | None:
     """To six digits: what two databases give back of one float may differ in its last bit."""
     return None if value is None else float(f"{value:.6g}")

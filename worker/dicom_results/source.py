@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import re
 from dataclasses import dataclass, field
@@ -77,6 +78,13 @@ class Source:
     @property
     def study_uid(self) -> str:
         return str(self.identity.StudyInstanceUID)
+
+    @property
+    def identity_digest(self) -> str:
+        """SHA-256 of all that our objects repeat of patient and study: another patient, or another study, of
+        the same image is another source."""
+        told = sorted((element.keyword, str(element.value)) for element in self.identity)
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
     def local_time(self, moment: datetime) -> datetime:
         """`moment` in the time zone that the source's times are in: its own, or that of this machine."""

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from worker.explain.decision import FINDING_FROM
+from worker.score_words import score_and_threshold
 
 NOT_FOR_DIAGNOSIS = "not for diagnosis"
 # A band is at least so wide, pixels, however narrow the picture: narrower lines cannot be read.
@@ -68,15 +69,16 @@ class OverlayFacts:
         """The lines that differ from image to image."""
         lines = self._findings() if self.findings else [_stated(self.predicted, self.probability)]
         told = {name for name, value in self.findings if value >= FINDING_FROM} or {self.predicted}
-        if self.score is not None:
-            lines.append(f"score of {self.positive_class or 'the positive class'}: {self.score:.1f} of 100")
+        score, threshold = score_and_threshold(self.score, self.threshold)
+        if score:
+            lines.append(f"score of {self.positive_class or 'the positive class'}: {score} of 100")
         elif self.positive_probability is not None and self.positive_class not in told:
             lines.append(_stated(str(self.positive_class), self.positive_probability))
         if self.decision:
-            limit = "" if self.threshold is None else f" (threshold {self.threshold:.1f})"
+            limit = f" (threshold {threshold})" if threshold else ""
             lines.append(f"decision: {self.decision}{limit}")
-        elif self.threshold is not None:
-            lines.append(f"threshold: {self.threshold:.1f}")
+        elif threshold:
+            lines.append(f"threshold: {threshold}")
         if self.odd:
             lines.append(f"odd: {self.odd.replace(',', ', ')}")
         blank = [one.label for one in self.maps if one.maximum <= 0]
@@ -159,14 +161,20 @@ def findings_by_probability(model: Any, probabilities: Mapping[str, float]) -> t
 def map_facts(
     labels: Sequence[str], maxima: Mapping[str, float], scales: Mapping[str, float]
 ) -> tuple[MapFacts, ...]:
-    """`maxima` by the explainer's names, which leave the method out where there is but one; `scales` by
-    layer and method."""
+    """`maxima` as for `maximum_of`; `scales` by layer and method."""
     found = []
     for label in labels:
-        layer, method, *of = label.split(" ", 2)
-        maximum = maxima.get(label, maxima.get(" ".join((layer, *of)), 0.0))
-        found.append(MapFacts(label, float(maximum), scales.get(f"{layer} {method}")))
+        layer, method, *_ = label.split(" ", 2)
+        found.append(MapFacts(label, maximum_of(label, maxima) or 0.0, scales.get(f"{layer} {method}")))
     return tuple(found)
+
+
+def maximum_of(label: str, maxima: Mapping[str, float]) -> float | None:
+    """The maximum of the map of this label before scaling, None if it is not there. `maxima` are by the
+    explainer's names, which leave the method out where there is but one."""
+    layer, *rest = label.split(" ", 2)
+    found = maxima.get(label, maxima.get(" ".join((layer, *rest[1:]))))
+    return None if found is None else float(found)
 
 
 def facts_of_row(row: Mapping[str, Any], labels: Sequence[str], model: Any, options: Any) -> OverlayFacts:

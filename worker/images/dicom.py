@@ -81,12 +81,14 @@ def decode_dicom(
     with `multi-frame`, the first frame is taken. Tags that are missing are not held against a file.
     Stored values go through the modality LUT or rescale, the VOI LUT or window, and are inverted for
     MONOCHROME1 (PS3.3, C.11.1, C.11.2 and C.7.6.3.1.2); pixels that are not square are made square, and the
-    picture is turned to how a chest is looked at where PatientOrientation says that it is not.
+    picture is turned to how a chest is looked at where PatientOrientation says that it is not. A window that
+    leaves nothing to be seen is refused as `no-contrast`, see `depth.require_contrast`.
     Raises ImageError and nothing else, with its `dicom` set where the header was read; no message holds a
     value of the header other than a code word.
     """
     # Imported here, for they take a tenth of a second that a program without DICOM files need not spend.
     from worker.images import dicom_checks, dicom_display, dicom_frames, dicom_header, dicom_rendering
+    from worker.images.depth import require_contrast
 
     header: Header | None = None
     try:
@@ -105,6 +107,7 @@ def decode_dicom(
             rendering,
             (*notes, *display_notes),
         )
+        require_contrast(pixels, shown)
     except ImageError as error:
         _with_facts(error, header)
         raise

@@ -149,7 +149,12 @@ def _voi(elements: Elements, values: Floats, notes: list[str]) -> tuple[Floats |
     if elements.holds("VOILUTSequence"):
         lut = _read_lut(elements.items("VOILUTSequence"), bool(values.min() < 0))
         if lut is not None:
-            data, first, bits = lut
+            data, first, declared = lut
+            # By the bits that its values take, as Cornerstone does: descriptors that name too few are met,
+            # and 16 for curves that end at 4095, of which 16 levels of gray would be left.
+            bits = max(int(data.max()).bit_length(), 1)
+            if bits != declared:
+                notes.append(f"its VOI LUT says {declared} bits and holds {bits}: scaled by those it holds")
             at = np.clip(np.rint(values).astype(np.int64) - first, 0, len(data) - 1)
             return data[at] / ((1 << bits) - 1) * 255.0, f"VOI LUT of {len(data)} entries, {bits} bits"
         notes.append("its VOI LUT cannot be read and was left out")
@@ -182,7 +187,8 @@ def window(values: Floats, center: float, width: float, function: str) -> Floats
 
 
 def _read_lut(items: list[Elements], is_signed: bool) -> tuple[Values, int, int] | None:
-    """Entries, first value mapped and bits of the first LUT (PS3.3, C.11.1.1); None if it cannot be read."""
+    """Entries, first value mapped and bits, as its descriptor has them, of the first LUT (PS3.3, C.11.1.1);
+    None if it cannot be read."""
     if not items:
         return None
     item = items[0]
@@ -197,9 +203,7 @@ def _read_lut(items: list[Elements], is_signed: bool) -> tuple[Values, int, int]
         data = np.frombuffer(item.content("LUTData"), np.uint8)
     if len(data) < entries:
         return None
-    data = data[:entries].astype(np.int64)
-    # Descriptors that name too few bits are met; so are 16 of bits that only hold 12.
-    return data, first, max(min(bits, 16), int(data.max()).bit_length(), 1)
+    return data[:entries].astype(np.int64), first, bits
 
 
 def _is_signed_short(item: Elements) -> bool:

@@ -43,8 +43,9 @@ def known_positive(dataset: LabelledDataset, indices: Sequence[int], label: int)
 def threshold_for(positive: NDArray[np.bool_], scores: Floats, aim: Aim) -> float:
     """The highest threshold of at least the sensitivity aimed at, or the lowest of at least the specificity.
 
-    Half-way to the next lower score, so that rounding does not put an image on its other side. `positive`
-    (N,) says which images are; `scores` (N,) are 0 to 100, and an image is referred from the threshold on.
+    About half-way to the next lower score, so that rounding does not put an image on its other side, and with
+    as few decimals as that leaves, so that people can repeat it. `positive` (N,) says which images are;
+    `scores` (N,) are 0 to 100, and an image is referred from the threshold on.
     """
     what, wanted = aim
     false_alarms, hits, thresholds = roc_curve(positive, scores, drop_intermediate=False)
@@ -54,7 +55,12 @@ def threshold_for(positive: NDArray[np.bool_], scores: Floats, aim: Aim) -> floa
         index = int(np.flatnonzero(1.0 - false_alarms >= wanted - 1e-12)[-1])
     upper = min(float(thresholds[index]), 100.0)
     lower = float(thresholds[index + 1]) if index + 1 < len(thresholds) else 0.0
-    return (upper + lower) / 2.0
+    middle = (upper + lower) / 2.0
+    for places in range(1, 16):
+        short = round(middle, places)
+        if abs(short - middle) <= (upper - lower) / 4:
+            return short
+    return middle
 
 
 def rates(positive: NDArray[np.bool_], scores: Floats, threshold: float) -> tuple[float, float]:

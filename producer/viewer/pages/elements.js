@@ -54,7 +54,14 @@ window.xraycam = window.xraycam || {};
   xraycam.images = (count) => `${xraycam.number(count)} ${count === 1 ? "image" : "images"}`;
   xraycam.percent = (value) => (value === undefined ? "" : `${(100 * value).toFixed(0)}%`);
   xraycam.probability = (value) => (value === undefined ? "" : value.toFixed(3));
-  xraycam.score = (value) => (value === undefined ? "" : value.toFixed(1));
+
+  // The score and the threshold of a row, with one decimal, or so many more that a score below its threshold
+  // reads as such; as score_and_threshold of worker/score_words.py.
+  xraycam.scoreAndThreshold = function ({ score, threshold }) {
+    let places = 1;
+    if (score < threshold) while (places < 15 && score.toFixed(places) === threshold.toFixed(places)) places += 1;
+    return [score, threshold].map((value) => (value === undefined ? "" : value.toFixed(places)));
+  };
 
   const DECISIONS = { refer: "Refer", "do-not-refer": "Do not refer", "not-decided": "Not decided" };
   xraycam.decision = (value) => DECISIONS[value] || value;

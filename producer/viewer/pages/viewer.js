@@ -218,9 +218,9 @@
 
   // With its threshold, as short as fits beside the name of a class.
   function scoreOf(row) {
-    const score = `score ${xraycam.score(row.score)}`;
-    if (row.threshold === undefined) return score;
-    return `${score} ${row.score >= row.threshold ? "≥" : "<"} ${xraycam.score(row.threshold)}`;
+    const [score, threshold] = xraycam.scoreAndThreshold(row);
+    if (row.threshold === undefined) return `score ${score}`;
+    return `score ${score} ${row.score >= row.threshold ? "≥" : "<"} ${threshold}`;
   }
 
   // The end of a long path tells more than its beginning.
@@ -246,8 +246,8 @@
     };
     line("result", (one) => (one.status === "failed" ? `failed: ${xraycam.words(one.reason || "")}` : xraycam.predicted(one)));
     line("decision", (one) => one.decision && xraycam.decision(one.decision));
-    line("score", (one) => xraycam.score(one.score));
-    line("threshold", (one) => xraycam.score(one.threshold));
+    line("score", (one) => xraycam.scoreAndThreshold(one)[0]);
+    line("threshold", (one) => xraycam.scoreAndThreshold(one)[1]);
     const chance = (name) => (row.probabilities || {})[name] ?? -1;
     // Of two classes the order is always the same; of many findings the most probable is looked for.
     const names = facts.classes.length > 2 ? [...facts.classes].sort((a, b) => chance(b) - chance(a)) : facts.classes;
