@@ -15,7 +15,6 @@ from worker.images.archive import (
     ArchiveBytes,
     Member,
     archive_kind,
-    archive_stamp,
     has_archive_name,
     list_members,
     member_head,
@@ -88,7 +87,12 @@ def scan_archive(
 def _identity(member: Member, archive: int | ArchiveBytes) -> int:
     """Exports write constant names, sizes and times. A zip has a checksum of each member; of a tar that was
     written anew, any may be another."""
-    content = archive_stamp(archive) if member.checksum is None else (member.checksum, member.mtime_ns)
+    content: tuple[object, ...] = (member.checksum, member.mtime_ns)
+    if member.checksum is None and isinstance(archive, int):
+        status = os.fstat(archive)
+        content = (status.st_size, status.st_mtime_ns)
+    elif member.checksum is None and not isinstance(archive, int):
+        content = archive.key[1:]
     return int.from_bytes(hashlib.sha256(repr(content).encode()).digest()[:8], "big") >> 1
 
 

@@ -107,14 +107,6 @@ def list_members(descriptor: int | ArchiveBytes, shown: str) -> Iterator[Member]
     yield from _opened(descriptor, shown).members()
 
 
-def archive_stamp(descriptor: int | ArchiveBytes) -> tuple[Any, ...]:
-    """What is another once the archive has been written anew. Raises OSError."""
-    if isinstance(descriptor, int):
-        status = os.fstat(descriptor)
-        return status.st_size, status.st_mtime_ns
-    return descriptor.key[1:]
-
-
 def read_member(descriptor: int | ArchiveBytes, member: str, shown: str, limits: Limits) -> bytes:
     """The content of `member` of the archive opened as `descriptor`; no other member is read.
 
