@@ -87,11 +87,13 @@ def scan_archive(
 def _identity(member: Member, archive: int | ArchiveBytes) -> int:
     """Exports write constant names, sizes and times. A zip has a checksum of each member; of a tar that was
     written anew, any may be another."""
-    content: tuple[object, ...] = (member.checksum, member.mtime_ns)
-    if member.checksum is None and isinstance(archive, int):
+    content: tuple[object, ...]
+    if member.checksum is not None:
+        content = (member.checksum, member.mtime_ns)
+    elif isinstance(archive, int):
         status = os.fstat(archive)
         content = (status.st_size, status.st_mtime_ns)
-    elif member.checksum is None and not isinstance(archive, int):
+    else:
         content = archive.key[1:]
     return int.from_bytes(hashlib.sha256(repr(content).encode()).digest()[:8], "big") >> 1
 
