@@ -98,6 +98,7 @@ def results_command(
     from db.results import COLUMNS, Filter, count_predictions
     from producer import formats
     from producer.run_findings import findings_of
+    from producer.scores_asked import check_scores
     from producer.session import ensure_output_file, open_session
     from worker.counted_words import counted
 
@@ -113,6 +114,7 @@ def results_command(
     is_finding = wanted["class_name"] is not None and wanted["class_name"] in findings_of(session, chosen_run)
     chosen = Filter(run=chosen_run.id, limit=limit, is_finding=is_finding, **wanted)
     _check_known(session, chosen)
+    check_scores(session, chosen_run, chosen)
     output = None if output is None else ensure_output_file(output)
     if (note := _gone_note(session, chosen_run)) is not None:
         session.tell(note)
