@@ -263,7 +263,8 @@ def describe_maps(figures: dict[str, Any]) -> Iterator[str]:
 
 def describe(figures: dict[str, Any]) -> str:
     """The leading figures of a version's metrics in a line."""
-    named = {"auc": "AUC", "sensitivity": "sensitivity", "specificity": "specificity"}
+    of = f" for {figures['leading']}" if figures.get("leading") else ""
+    named = {"auc": "AUC", "sensitivity": f"sensitivity{of}", "specificity": f"specificity{of}"}
     shown = ", ".join(f"{name} {figure_with_interval(figures, key)}" for key, name in named.items())
     text = f"{shown} on the validation part"
     return text + (f", AUC {figures['test_auc']:.3f} on the test folder" if "test_auc" in figures else "")

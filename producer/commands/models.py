@@ -308,6 +308,7 @@ def _list() -> None:
     from db.models import current_model, list_models
     from producer.session import open_session
     from producer.tables import Column, Table
+    from worker.interval_words import leading_of
     from worker.model.store import ensure_current_model, store_of
 
     session = open_session()
@@ -324,6 +325,7 @@ def _list() -> None:
         Column("AUC", right=True),
         Column("sensitivity", 1, right=True),
         Column("specificity", 1, right=True),
+        Column("of class", 1, breaks=True),
     )
     table = Table(columns)
     for model in session.ledger.query(list_models):
@@ -336,6 +338,7 @@ def _list() -> None:
             model.source,
             _size(store, model.version),
             *("" if figure is None else f"{figure:.3f}" for figure in figures),
+            "" if None in figures else leading_of(model.metrics, model.classes) or "mean",
         )
     table.print(session.out)
 

@@ -98,7 +98,9 @@ class TrainingJob:
             )
             trained = replace(trained, scores=scores)
             version = version_name(self.ledger, self.store, self.training, self.options)
-            validation = measured(dataset, parts.validation, trained.scores)
+            validation = measured(
+                dataset, parts.validation, trained.scores, positive_class=self.options.positive
+            )
             for doubt in doubts(validation.figures):
                 log.warning("training %d: %s", self.training.id, doubt)
             tested = self._tested(test, trained, validation)
@@ -295,4 +297,10 @@ class TrainingJob:
             return None
         folder, unseen = test
         scores = predict_logits(trained.network, self.recipe.preprocessing, folder, unseen)
-        return measured(folder, unseen, scores, validation.metrics.temperature)
+        return measured(
+            folder,
+            unseen,
+            scores,
+            validation.metrics.temperature,
+            positive_class=self.options.positive,
+        )

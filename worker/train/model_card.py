@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from worker.interval_words import figure_with_interval, with_interval
+from worker.interval_words import figure_with_interval, of_class, with_interval
 from worker.map_evaluation.reports import BLANK_ALLOWED
 from worker.model.architectures import ARCHITECTURES
 from worker.model.doubts import doubts
@@ -135,15 +135,16 @@ def _kind(data: dict[str, Any]) -> str:
 def _validation(figures: dict[str, Any]) -> str:
     if figures.get("output") == "sigmoid":
         return validation_of_findings(figures, _table)
+    of = of_class(figures)
     rows = [
         ["AUC (95% interval)", figure_with_interval(figures, "auc")],
-        ["sensitivity at 0.5", figure_with_interval(figures, "sensitivity")],
-        ["specificity at 0.5", figure_with_interval(figures, "specificity")],
-        ["specificity at 90% sensitivity", f"{figures['specificity_at_sensitivity_90']:.3f}"],
+        [f"sensitivity{of} at 0.5", figure_with_interval(figures, "sensitivity")],
+        [f"specificity{of} at 0.5", figure_with_interval(figures, "specificity")],
+        [f"specificity{of} at 90% sensitivity", f"{figures['specificity_at_sensitivity_90']:.3f}"],
         ["accuracy", figure_with_interval(figures, "accuracy")],
         ["Brier score", f"{figures['brier']:.3f}"],
-        ["calibration error", f"{figures['expected_calibration_error']:.3f}"],
         ["Brier score, calibrated", f"{figures['brier_with_temperature']:.3f}"],
+        ["calibration error, calibrated", f"{figures['expected_calibration_error']:.3f}"],
         ["temperature that calibrates the probabilities", f"{figures['temperature']:.2f}"],
     ]
     return _table(["figure", "value"], rows)

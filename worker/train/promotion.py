@@ -17,7 +17,7 @@ from worker.model.store import ModelStore, ensure_current_model
 from worker.train.dataset import LabelledDataset
 from worker.train.evaluation import predict_logits
 from worker.train.held_out import trained_on
-from worker.train.metrics import probabilities_from, roc_auc
+from worker.train.metrics import leading_index, probabilities_from, roc_auc
 from worker.train.options import TrainOptions
 
 # Images of each class that neither version has seen, for a comparison of the two.
@@ -126,7 +126,7 @@ def _current(ledger: Ledger, store: ModelStore) -> Model | None:
 def _said_lost(ledger: Ledger, store: ModelStore, candidate: Path) -> str:
     """What to add to the sentence of a promotion that loses scores."""
     try:
-        current = _current(ledger, store)
+        current = ledger.query(current_model)
         if current is None:
             return ""
         before = read_metadata(store.fetch(current.version, current.digest))
@@ -139,4 +139,6 @@ def _said_lost(ledger: Ledger, store: ModelStore, candidate: Path) -> str:
 def _auc_of(folder: Path, dataset: LabelledDataset, indices: Sequence[int]) -> float:
     metadata, network = load_model(folder)
     scores = predict_logits(network, metadata.preprocessing, dataset, indices)
-    return roc_auc(dataset.truth(indices), probabilities_from(scores, metadata.output))
+    probabilities = probabilities_from(scores, metadata.output, metadata.temperature)
+    lead = leading_index(metadata.classes, metadata.positive_class)
+    return roc_auc(dataset.truth(indices), probabilities, lead)

@@ -57,7 +57,9 @@ def save_version(
     """Write a training's result as the model folder `folder`, with its card. `figures` go into the record
     beside those of the validation part; `source` says where the images are from, whom to cite. Raises
     ModelError if `folder` exists."""
-    validation = compute_metrics(dataset.truth(parts.validation), trained.scores, dataset.classes)
+    validation = compute_metrics(
+        dataset.truth(parts.validation), trained.scores, dataset.classes, positive_class=positive_class
+    )
     record = training_record(
         dataset,
         parts,
