@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -111,7 +112,8 @@ def results_command(
     names = None if columns is None else _columns(session, chosen_run, columns)
     if output_format == "table" and limit is None:
         limit = TABLE_ROWS
-    is_finding = wanted["class_name"] is not None and wanted["class_name"] in findings_of(session, chosen_run)
+    findings = partial(findings_of, session, chosen_run)
+    is_finding = wanted["class_name"] is not None and wanted["class_name"] in findings()
     chosen = Filter(run=chosen_run.id, limit=limit, is_finding=is_finding, **wanted)
     _check_known(session, chosen)
     check_scores(session, chosen_run, chosen)
@@ -122,7 +124,7 @@ def results_command(
         from producer.agreement import agreement_lines
         from producer.attribution_report import attribution_report
 
-        rows = formats.print_table(session.ledger, chosen, chosen_run, session.out, names)
+        rows = formats.print_table(session.ledger, chosen, chosen_run, session.out, names, findings)
         for line in (*attribution_report(session, chosen_run), *agreement_lines(session, chosen_run)):
             session.say(line)
         if rows == limit and (total := session.ledger.query(count_predictions, chosen)) > rows:

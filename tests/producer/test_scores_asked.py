@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +11,11 @@ from click.testing import CliRunner, Result
 from db.leases import record_results
 from db.ledger import Ledger
 from db.migrate import migrate
-from db.models import add_model, promote_model
+from db.models import promote_model
 from producer.cli import cli
 from tests.support.made_runs import lease, some_files, take
+from tests.support.starter_versions import add_version
 from worker.errors import XraycamError
-from worker.model.metadata import METADATA_FILE, digest_of
-from worker.model.store import STARTER, store_of
 from worker.settings import load_settings
 
 
@@ -29,24 +26,6 @@ def ours(home: Path) -> Ledger:
     ledger = Ledger(load_settings().database)
     migrate(ledger)
     return ledger
-
-
-def add_version(ledger: Ledger, folder: Path, version: str, positive: str | None) -> None:
-    shutil.copytree(STARTER, folder)
-    file = folder / METADATA_FILE
-    said = json.loads(file.read_text()) | {"version": version, "positive_class": positive}
-    if positive is None:
-        said |= {"operating_points": []}
-    file.write_text(json.dumps(said))
-    store_of(load_settings()).publish(folder)
-    ledger.write(
-        add_model,
-        version=version,
-        digest=digest_of(folder),
-        classes=("Normal", "Tuberculosis"),
-        source="a test",
-        metrics={},
-    )
 
 
 def record(ledger: Ledger, number: int, run: Any, version: str, **columns: Any) -> None:
@@ -87,8 +66,8 @@ def test_a_run_with_scores_gives_none_above_the_highest_and_has_decisions_only_w
 
 def test_versions_of_one_run_that_score_differently_are_named(ours: Ledger, tmp_path: Path) -> None:
     run, _ = take(ours, some_files(8))
-    add_version(ours, tmp_path / "a", "scored-1", "Tuberculosis")
-    add_version(ours, tmp_path / "b", "plain-1", None)
+    add_version(ours, tmp_path / "a", "scored-1")
+    add_version(ours, tmp_path / "b", "plain-1", positive_class=None, operating_points=())
     record(ours, 1, run, "scored-1", score=80.0)
     record(ours, 2, run, "plain-1")
     found = results("--min-score", "50")
@@ -98,8 +77,8 @@ def test_versions_of_one_run_that_score_differently_are_named(ours: Ledger, tmp_
 
 
 def test_the_promotion_of_a_version_without_scores_says_what_is_lost(ours: Ledger, tmp_path: Path) -> None:
-    add_version(ours, tmp_path / "a", "scored-1", "Tuberculosis")
-    add_version(ours, tmp_path / "b", "plain-1", None)
+    add_version(ours, tmp_path / "a", "scored-1")
+    add_version(ours, tmp_path / "b", "plain-1", positive_class=None, operating_points=())
     ours.write(promote_model, "scored-1")
     lost = "scored-1 has scores of Tuberculosis, plain-1 has none"
     for command, said in ((("promote", "plain-1"), True), (("rollback",), False)):

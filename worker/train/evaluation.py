@@ -97,9 +97,7 @@ class EvaluationResult:
             plot_confusion_matrix(self.metrics, folder / f"{prefix}confusion.png")
         plot_reliability(self.metrics, folder / f"{prefix}reliability.png")
         worst = folder / f"{prefix}worst_mistakes.png"
-        plot_worst_mistakes(
-            self.dataset, self.indices, calibrated, worst, output=self.output
-        )
+        plot_worst_mistakes(self.dataset, self.indices, calibrated, worst, output=self.output)
 
 
 def measured(

@@ -2,8 +2,8 @@
 
 Of two classes sensitivity is that for the positive one; where none was named, for the second in the order of
 the names. For more, each class against the rest, and the mean over classes. Where classes are findings, which
-do not exclude each other, each on the images on which it is known, and the mean over findings: labels are then
-(N, classes) of 1, 0 and NaN, see `worker.train.findings_metrics`.
+do not exclude each other, each on the images on which it is known, and the mean over findings: labels are
+then (N, classes) of 1, 0 and NaN, see `worker.train.findings_metrics`.
 """
 
 from __future__ import annotations
@@ -365,9 +365,7 @@ def _brier(labels: Labels, probabilities: Floats) -> float:
     return float(((probabilities - truth) ** 2).sum(1).mean() / 2)
 
 
-def _reliability(
-    labels: Labels, probabilities: Floats, lead: int | None
-) -> tuple[tuple[Bin, ...], float]:
+def _reliability(labels: Labels, probabilities: Floats, lead: int | None) -> tuple[tuple[Bin, ...], float]:
     """Tenths of the probability of the class at index `lead`, or without of the predicted one; and the mean
     distance of predicted and observed over images."""
     if lead is not None:
