@@ -32,7 +32,11 @@ def trained_on(training: dict[str, object], digests: Iterable[str]) -> list[bool
 
     None where the record does not say.
     """
-    packed = training.get("training_images")
+    return in_digests(training.get("training_images"), digests)
+
+
+def in_digests(packed: object, digests: Iterable[str]) -> list[bool] | None:
+    """For each of `digests` whether it is among those that `pack_digests` packed; None of what is no text."""
     if not isinstance(packed, str):
         return None
     whole = base64.b64decode(packed)
