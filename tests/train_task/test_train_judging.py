@@ -19,8 +19,9 @@ from worker.errors import ModelError
 from worker.model.network import load_model
 from worker.model.store import ModelStore
 from worker.settings import Settings
-from worker.train.dataset import LabelledDataset
+from worker.train.dataset import DatasetError, LabelledDataset
 from worker.train.evaluation import evaluate_model
+from worker.train.job import TrainingJob
 from worker.train.metrics import compute_metrics
 from worker.train.options import TrainOptions, version_name
 from worker.train.publish import find_finished_build, publish
@@ -200,3 +201,42 @@ def test_a_training_that_diverges_publishes_nothing(
     assert failed.state == "failed"
     assert re.search("diverged|NaN", failed.error or "")
     assert not store.exists("data-1")
+
+
+def test_the_test_folder_is_judged_without_patients_of_the_training_folder(
+    known: Ledger, settings: Settings, tiny_recipe: Recipe, make_folder: MakeFolder
+) -> None:
+    folder, test = make_folder("data", Clear=5, Opaque=5), make_folder("test", seed=2, Clear=3, Opaque=3)
+    (test / "Clear" / "copy-003.png").write_bytes((folder / "Clear" / "clear-003.png").read_bytes())
+    for name in ("Clear/clear-001.png", "Opaque/opaque-001.png"):
+        (test / name).rename(test / name.replace("001", "901"))
+
+    def unseen(group_by: str) -> list[str]:
+        training = ask(known, folder, tiny_recipe, test=str(test), group_by=group_by)
+        job = TrainingJob(settings, known, "trainer", training, None)  # type: ignore[arg-type]
+        found = job._test_part(job._scan(str(folder)))
+        assert found is not None
+        return sorted(found[0].files[index].name for index in found[1])
+
+    assert len(unseen("none")) == 6, "the copy alone is known"
+    assert unseen(r"\d+") == ["clear-901.png", "opaque-901.png"]
+    for name in ("Clear/clear-901.png", "Opaque/opaque-901.png"):
+        (test / name).unlink()
+    with pytest.raises(DatasetError, match=r"images of Clear, Opaque, or others of their patients, are in"):
+        unseen(r"\d+")
+
+
+def test_a_test_folder_whose_names_tell_no_patient_is_judged_by_content(
+    known: Ledger, settings: Settings, tiny_recipe: Recipe, make_folder: MakeFolder, caplog: Any
+) -> None:
+    folder, test = make_folder("data", Clear=5, Opaque=5), make_folder("test", seed=2, Clear=3, Opaque=3)
+    for file in (folder / "Clear").iterdir():
+        file.rename(file.with_name("p" + file.name))
+    for file in (folder / "Opaque").iterdir():
+        file.rename(file.with_name("p" + file.name))
+    training = ask(known, folder, tiny_recipe, test=str(test), group_by=r"^p.*")
+    job = TrainingJob(settings, known, "trainer", training, None)  # type: ignore[arg-type]
+    found = job._test_part(job._scan(str(folder)))
+    assert found is not None
+    assert len(found[1]) == 6
+    assert "of patients in the training folder only equal files are left out" in caplog.text

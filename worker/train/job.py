@@ -29,7 +29,7 @@ from worker.settings import Settings
 from worker.train.annotations import FindingAnnotations, find_annotations
 from worker.train.cam_evaluation import evaluate_cams, unsaved_metadata
 from worker.train.check_fitting import fit_check
-from worker.train.dataset import DatasetError, LabelledDataset
+from worker.train.dataset import NO_GROUPS, DatasetError, LabelledDataset, PatientUnknown
 from worker.train.evaluation import EvaluationResult, measured, predict_logits
 from worker.train.labels import LabelSource, left_out_lines, load_labels
 from worker.train.options import TrainOptions, version_name
@@ -206,25 +206,46 @@ class TrainingJob:
         return load_labels(LabelSource(Path(folder), images, findings), limits=limits, **given | more)
 
     def _test_part(self, dataset: LabelledDataset) -> tuple[LabelledDataset, list[int]] | None:
-        """The folder to measure on at the end, and which of its images were not in the dataset."""
+        """The folder to measure on at the end, and which of its images were not in the dataset, nor others of
+        their patients."""
         if self.options.test is None:
             return None
-        test = self._scan(
-            self.options.test,
-            findings=dataset.findings is not None,
-            classes=dataset.classes,
-            min_per_class=0 if dataset.findings is not None else 1,
-            group_by=None,
-            memory=0,
-            samples=True,
-        )
-        known = set(dataset.sha256)
-        unseen = [index for index, sha256 in enumerate(test.sha256) if sha256 not in known]
+        asked = {
+            "findings": dataset.findings is not None,
+            "classes": dataset.classes,
+            "min_per_class": 0 if dataset.findings is not None else 1,
+            "memory": 0,
+            "samples": True,
+        }
+        try:
+            test = self._scan(self.options.test, **asked)
+        except PatientUnknown as error:
+            log.warning(
+                "training %d: --test: %s; of patients in the training folder only equal files are left out",
+                self.training.id,
+                error,
+            )
+            test = self._scan(self.options.test, group_by=NO_GROUPS, **asked)
+        known, patients = set(dataset.sha256), set(dataset.patients) - {None}
+        whose = test.patients or (None,) * len(test)
+        unseen = [
+            index
+            for index, (sha256, patient) in enumerate(zip(test.sha256, whose, strict=True))
+            if sha256 not in known and patient not in patients
+        ]
+        if len(unseen) < len(test):
+            log.warning(
+                "training %d: --test: %d of %d images, or others of their patients, are in %s too, left out",
+                self.training.id,
+                len(test) - len(unseen),
+                len(test),
+                dataset.root,
+            )
         missing = [name for name, count in test.counts(unseen).items() if count == 0]
         if missing and (dataset.findings is None or len(missing) == len(dataset.classes)):
             raise DatasetError(
-                f"--test {test.root}: all its images of {', '.join(missing)} are in {dataset.root} too; "
-                "give images that are not trained on"
+                f"--test {test.root}: all its images of {', '.join(missing)}, or others of their "
+                f"patients, are in {dataset.root} too; give images of people that are not trained on"
             )
         return test, unseen
 

@@ -131,7 +131,7 @@ def write_version(
 
     Whole or not at all.
     """
-    figures = maps.figures | ({} if test is None else {"test": _of_test(test)})
+    figures = maps.figures | ({} if test is None else {"test": _of_test(test, validation.dataset)})
     if regions is not None:
         figures["findings"] = {
             "file": regions.source.name,
@@ -173,11 +173,14 @@ def write_version(
     return building.rename(ready)
 
 
-def _of_test(test: EvaluationResult) -> dict[str, Any]:
+def _of_test(test: EvaluationResult, dataset: LabelledDataset) -> dict[str, Any]:
+    known = set(dataset.sha256)
+    also = sum(sha256 in known for sha256 in test.dataset.sha256)
     return test.figures | {
         "folder": str(test.dataset.root),
         "skipped": test.skipped,
-        "also_in_dataset": len(test.dataset) - len(test.indices),
+        "also_in_dataset": also,
+        "of_patients_in_dataset": len(test.dataset) - len(test.indices) - also,
     }
 
 
