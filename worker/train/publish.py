@@ -69,6 +69,7 @@ def save_version(
         history=[asdict(epoch) for epoch in trained.history],
         best_epoch=trained.best_epoch,
         validation=validation,
+        earlier=trained.earlier,
     )
     metadata = save_model(
         trained.network,
@@ -174,13 +175,15 @@ def write_version(
 
 
 def _of_test(test: EvaluationResult, dataset: LabelledDataset) -> dict[str, Any]:
+    """With how many images were left out: those of the dataset; and others of its patients, or that the
+    version to start from had learned from."""
     known = set(dataset.sha256)
     also = sum(sha256 in known for sha256 in test.dataset.sha256)
     return test.figures | {
         "folder": str(test.dataset.root),
         "skipped": test.skipped,
         "also_in_dataset": also,
-        "of_patients_in_dataset": len(test.dataset) - len(test.indices) - also,
+        "known_otherwise": len(test.dataset) - len(test.indices) - also,
     }
 
 
