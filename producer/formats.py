@@ -93,7 +93,7 @@ def print_table(
     run: Run,
     console: Console,
     columns: Sequence[str] | None = None,
-    findings: Callable[[], Collection[str]] = tuple,
+    findings: Callable[[], Collection[str] | None] = tuple,
 ) -> int:
     """Print `columns`, or what a person wants to see of each row; paths are shortened. `findings`
     gives the classes of the run that do not exclude each other. Returns the number of rows."""
@@ -117,7 +117,7 @@ _CLASSES_SHOWN = 4
 
 
 def _usual_table(
-    rows: Sequence[dict[str, Any]], run: Run, title: str, findings: Callable[[], Collection[str]]
+    rows: Sequence[dict[str, Any]], run: Run, title: str, findings: Callable[[], Collection[str] | None]
 ) -> Table:
     classes = sorted({name for row in rows for name in row["probabilities"] or {}})
     classes = classes if len(classes) <= _CLASSES_SHOWN else []
@@ -159,7 +159,7 @@ def _shown(value: Any, run: Run) -> str:
     return text.removeprefix(run.output + "/").removeprefix(run.root.rstrip("/") + "/")
 
 
-def _predicted(row: dict[str, Any], findings: Collection[str]) -> str:
+def _predicted(row: dict[str, Any], findings: Collection[str] | None) -> str:
     """The class, or all findings at 0.5 or more, the most probable first; without a result the status."""
     seen = [name for name, _ in findings_seen(row["probabilities"], findings)]
     return ", ".join(seen) if len(seen) > 1 else row["class"] or row["status"]

@@ -98,7 +98,7 @@ def results_command(
 
     from db.results import COLUMNS, Filter, count_predictions
     from producer import formats
-    from producer.run_findings import findings_of
+    from producer.run_findings import findings_if_known, findings_of
     from producer.scores_asked import check_scores
     from producer.session import ensure_output_file, open_session
     from worker.counted_words import counted
@@ -112,8 +112,7 @@ def results_command(
     names = None if columns is None else _columns(session, chosen_run, columns)
     if output_format == "table" and limit is None:
         limit = TABLE_ROWS
-    findings = partial(findings_of, session, chosen_run)
-    is_finding = wanted["class_name"] is not None and wanted["class_name"] in findings()
+    is_finding = wanted["class_name"] is not None and wanted["class_name"] in findings_of(session, chosen_run)
     chosen = Filter(run=chosen_run.id, limit=limit, is_finding=is_finding, **wanted)
     _check_known(session, chosen)
     check_scores(session, chosen_run, chosen)
@@ -124,6 +123,7 @@ def results_command(
         from producer.agreement import agreement_lines
         from producer.attribution_report import attribution_report
 
+        findings = partial(findings_if_known, session.ledger, session.settings, chosen_run)
         rows = formats.print_table(session.ledger, chosen, chosen_run, session.out, names, findings)
         for line in (*attribution_report(session, chosen_run), *agreement_lines(session, chosen_run)):
             session.say(line)

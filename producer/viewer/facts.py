@@ -16,7 +16,7 @@ from db.models import get_model
 from db.results import count_findings, model_versions_of_run
 from db.runs import Run, progress
 from producer.attribution_report import attribution_report
-from producer.run_findings import findings_of
+from producer.run_findings import findings_if_known, findings_of
 from producer.session import Session
 from producer.viewer.model_facts import model_sections
 from worker.errors import XraycamError
@@ -50,6 +50,7 @@ def run_facts(session: Session, run: Run) -> dict[str, Any]:
         "images": {"all": found.images, "done": found.done, "failed": found.failed, "pending": found.pending},
         "classes": classes_of(session.ledger, versions, counts, findings),
         "findings": list(findings),
+        "findings_known": findings_if_known(session.ledger, session.settings, run) is not None,
         "counts": asdict(counts) | {"classes": having | none},
         "command": command_of(run),
         "software": software_versions(),

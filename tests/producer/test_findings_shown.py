@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from sqlalchemy import delete, select
 
 from db.leases import record_results
 from db.ledger import Ledger
 from db.migrate import migrate
 from db.reviews import save_review
 from db.runs import Run
+from db.schema import images, models
 from producer.agreement import agreement_lines
 from producer.cli import cli
 from producer.run_findings import findings_of
@@ -83,27 +85,28 @@ def test_of_findings_all_are_told_and_counted_and_readers_may_say_none(home: Pat
     assert any("Normal, Tuberculosis" in line for line in lines())
 
 
+def test_where_the_version_is_gone_that_would_say_it_all_are_told(home: Path, tmp_path: Path) -> None:
+    ledger, run = run_of(home, tmp_path / "v", exclusive=False)
+    with ledger.engine.begin() as connection:
+        connection.execute(delete(models).where(models.c.version == "sigmoid-1"))
+    assert not run_facts(open_session(), run)["findings_known"]
+    assert any("Normal, Tuberculosis" in line for line in lines())
+
+
 def test_a_reader_who_names_another_of_the_findings_seen_agrees_with_the_model(
     home: Path, tmp_path: Path
 ) -> None:
     ledger, run = run_of(home, tmp_path / "v", exclusive=False)
-    images = sorted(row.id for row in _images(ledger, run))
+    with ledger.read() as connection:
+        ours = select(images.c.id).where(images.c.run_id == run.id)
+        known = sorted(connection.execute(ours).scalars())
     said = (("disagree", "Tuberculosis"), ("agree", None), ("disagree", "Tuberculosis"), ("agree", None))
-    for image, (verdict, name) in zip(images, said, strict=True):
+    for image, (verdict, name) in zip(known, said, strict=True):
         ledger.write(save_review, run.id, image, "first", verdict, name, None)
     told = list(agreement_lines(open_session(), run))
     assert "model against first, Tuberculosis: sensitivity 0.67 (2 of 3)" in told
     assert "model against first, no finding: sensitivity 1.00 (1 of 1)" in told
     assert "a reader names one finding of an image, and denies no other: there is no specificity" in told
-
-
-def _images(ledger: Ledger, run: Run) -> list[object]:
-    from sqlalchemy import select
-
-    from db.schema import images
-
-    with ledger.read() as connection:
-        return list(connection.execute(select(images.c.id).where(images.c.run_id == run.id)))
 
 
 def test_a_dicom_result_of_exclusive_classes_tells_one() -> None:
@@ -115,7 +118,9 @@ def test_a_dicom_result_of_exclusive_classes_tells_one() -> None:
     assert len(Result.from_row(row, ("Normal", "Tuberculosis")).predicted) == 2
 
 
-@pytest.mark.parametrize(("findings", "said"), [("[]", "Normal"), ('["Normal", "B"]', "Normal, B")])
+@pytest.mark.parametrize(
+    ("findings", "said"), [("[]", "Normal"), ('["Normal", "B"]', "Normal, B"), ("null", "Normal, B")]
+)
 def test_the_pages_tell_several_only_of_findings(findings: str, said: str) -> None:
     if (node := shutil.which("node")) is None:
         unavailable("no Node.js here")
