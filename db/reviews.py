@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, select
 
 from db.browse import result_mark
 from db.dialect import insert_of, now
+from db.results import FINDING_FROM, probability_of
 from db.schema import images, results, reviews
 
 AGREE, DISAGREE, UNSURE = "agree", "disagree", "unsure"
@@ -131,6 +132,16 @@ def read_reviews(connection: Connection, run_id: int, reader: str | None = None)
             found["note"], found["class_now"], found["created_at"], found["updated_at"], found["sha256_now"],
             found["status"] != "done" or found["sha256"] != found["sha256_now"],
         )  # fmt: skip
+
+
+def reviewed_with(connection: Connection, run_id: int, finding: str) -> set[int]:
+    """Those reviewed images of a run in which the model sees `finding`, whatever else it sees in them."""
+    statement = (
+        select(results.c.image_id)
+        .join(reviews, reviews.c.image_id == results.c.image_id)
+        .where(reviews.c.run_id == run_id, probability_of(finding) >= FINDING_FROM)
+    )
+    return set(connection.execute(statement).scalars())
 
 
 def own_reviews(connection: Connection, reader: str, image_ids: list[int]) -> dict[int, dict[str, Any]]:

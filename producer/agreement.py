@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import combinations
 
-from db.reviews import read_reviews
+from db.reviews import read_reviews, reviewed_with
 from db.runs import Run
+from producer.run_findings import findings_of
 from producer.session import Session
 from worker.counted_words import counted
 
@@ -20,6 +21,9 @@ def agreement_lines(session: Session, run: Run) -> Iterator[str]:
             outdated += one.is_outdated
             if one.label is not None and one.predicted is not None:
                 labels.setdefault(one.reader, {})[one.image_id] = (one.label, one.predicted)
+    findings = findings_of(session, run) if labels else ()
+    with session.ledger.read() as connection:
+        having = {name: reviewed_with(connection, run.id, name) for name in findings}
     for first, second in combinations(labels, 2):
         common = sorted(labels[first].keys() & labels[second].keys())
         if common:
@@ -33,12 +37,22 @@ def agreement_lines(session: Session, run: Run) -> Iterator[str]:
             yield f"readers {first} and {second}: {said}"
     for reader, known in labels.items():
         for name in sorted({label for label, _ in known.values()}):
+            if findings:
+                hits = [
+                    image in having[name] if name in having else predicted == name
+                    for image, (label, predicted) in known.items()
+                    if label == name
+                ]
+                yield f"model against {reader}, {name}: sensitivity {_share(hits)}"
+                continue
             of = [predicted == name for label, predicted in known.values() if label == name]
             others = [predicted != name for label, predicted in known.values() if label != name]
             specificity = f", specificity {_share(others)}" if others else ""
             yield f"model against {reader}, {name}: sensitivity {_share(of)}{specificity}"
     if outdated:
         yield f"left out: {counted(outdated, 'review')} (the file has changed since it was reviewed)"
+    if labels and findings:
+        yield "a reader names one finding of an image, and denies no other: there is no specificity"
     if labels:
         yield "readers saw the model's answers: agreement with it is no independent measure"
 

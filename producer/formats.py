@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import IO, Any, TextIO
@@ -89,10 +89,15 @@ def write_parquet(
 
 
 def print_table(
-    ledger: Ledger, wanted: Filter, run: Run, console: Console, columns: Sequence[str] | None = None
+    ledger: Ledger,
+    wanted: Filter,
+    run: Run,
+    console: Console,
+    columns: Sequence[str] | None = None,
+    findings: Callable[[], Collection[str] | None] = tuple,
 ) -> int:
-    """Print `columns`, or what a person wants to see of each row; paths are shortened. Returns the number of
-    rows."""
+    """Print `columns`, or what a person wants to see of each row; paths are shortened. `findings`
+    gives the classes of the run that do not exclude each other. Returns the number of rows."""
     rows = list(read_predictions(ledger, wanted))
     title = f"run {run.id}: {run.asked}\noverlays in {run.output}"
     if columns is not None:
@@ -105,7 +110,7 @@ def print_table(
             cells = row | {"score": score, "threshold": threshold}
             table.add_row(*(_shown(value_of(cells, name), run) for name in columns))
     else:
-        table = _usual_table(rows, run, title)
+        table = _usual_table(rows, run, title, findings)
     table.print(console)
     return len(rows)
 
@@ -114,7 +119,9 @@ def print_table(
 _CLASSES_SHOWN = 4
 
 
-def _usual_table(rows: Sequence[dict[str, Any]], run: Run, title: str) -> Table:
+def _usual_table(
+    rows: Sequence[dict[str, Any]], run: Run, title: str, findings: Callable[[], Collection[str] | None]
+) -> Table:
     classes = sorted({name for row in rows for name in row["probabilities"] or {}})
     classes = classes if len(classes) <= _CLASSES_SHOWN else []
     has = {name for row in rows for name, value in row.items() if value not in (None, "")}
@@ -130,6 +137,8 @@ def _usual_table(rows: Sequence[dict[str, Any]], run: Run, title: str) -> Table:
     ofs = [Column(f"P({name})", 3, right=True) for name in classes]
     start = [Column("image", breaks=True), Column("class")]
     table = Table([*start, *(ofs or [Column("probability", 1, right=True)]), *(c for _, c in shown)], title)
+    # Asked for only where it matters: it reads descriptions of models.
+    several = findings() if any(len(findings_seen(row["probabilities"])) > 1 for row in rows) else ()
     for row in rows:
         of_row = [_shown(value_of(row, OF_CLASS + name), run) for name in classes]
         cells = row | {
@@ -139,7 +148,7 @@ def _usual_table(rows: Sequence[dict[str, Any]], run: Run, title: str) -> Table:
         }
         table.add_row(
             row["path"].removeprefix(run.root.rstrip("/") + "/"),
-            _predicted(row),
+            _predicted(row, several),
             *(of_row or [_shown(row["probability"], run)]),
             *(_shown(cells[name], run) for name, _ in shown),
         )
@@ -153,9 +162,9 @@ def _shown(value: Any, run: Run) -> str:
     return text.removeprefix(run.output + "/").removeprefix(run.root.rstrip("/") + "/")
 
 
-def _predicted(row: dict[str, Any]) -> str:
+def _predicted(row: dict[str, Any], findings: Collection[str] | None) -> str:
     """The class, or all findings at 0.5 or more, the most probable first; without a result the status."""
-    seen = [name for name, _ in findings_seen(row["probabilities"])]
+    seen = [name for name, _ in findings_seen(row["probabilities"], findings)]
     return ", ".join(seen) if len(seen) > 1 else row["class"] or row["status"]
 
 

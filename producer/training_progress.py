@@ -26,6 +26,7 @@ from worker.counted_words import counted
 from worker.errors import XraycamError
 from worker.interval_words import figure_with_interval
 from worker.model.doubts import doubts
+from worker.model.earlier_words import said_of_earlier
 from worker.model.metadata import read_metadata
 from worker.model.store import store_of
 from worker.queue.messages import TRAIN_QUEUE
@@ -237,6 +238,8 @@ def _record_of(session: Session, version: str) -> dict[str, Any] | None:
 
 def describe_left_out(data: dict[str, Any], findings: dict[str, Any] | None) -> Iterator[str]:
     """From the record of a training: files left out by reason, marks that match no image."""
+    if (said := said_of_earlier(data.get("earlier"))) is not None:
+        yield f"warning: {said}"
     reasons = data.get("skipped_by_reason", {})
     if reasons:
         listed = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
@@ -263,7 +266,8 @@ def describe_maps(figures: dict[str, Any]) -> Iterator[str]:
 
 def describe(figures: dict[str, Any]) -> str:
     """The leading figures of a version's metrics in a line."""
-    named = {"auc": "AUC", "sensitivity": "sensitivity", "specificity": "specificity"}
+    of = f" for {figures['leading']}" if figures.get("leading") else ""
+    named = {"auc": "AUC", "sensitivity": f"sensitivity{of}", "specificity": f"specificity{of}"}
     shown = ", ".join(f"{name} {figure_with_interval(figures, key)}" for key, name in named.items())
     text = f"{shown} on the validation part"
     return text + (f", AUC {figures['test_auc']:.3f} on the test folder" if "test_auc" in figures else "")

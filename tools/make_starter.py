@@ -193,7 +193,7 @@ def describe_scores(folder: Path, dataset: LabelledDataset, positive_class: str)
     parts = train_val_split(dataset, share=recipe.validation_share, seed=recipe.seed)
     metadata, network = load_model(folder)
     logits = predict_logits(network, metadata.preprocessing, dataset, parts.validation)
-    validation = measured(dataset, parts.validation, logits).metrics
+    validation = measured(dataset, parts.validation, logits, positive_class=positive_class).metrics
     temperature = validation.temperature
     reference = score_reference(
         dataset,

@@ -18,3 +18,17 @@ def with_interval(value: float | None, interval: Sequence[float | None] | None, 
 def figure_with_interval(figures: dict[str, Any], name: str) -> str:
     """`name` of `figures`, with what is there as `NAME_interval`."""
     return with_interval(figures[name], figures.get(f"{name}_interval"))
+
+
+def leading_of(figures: dict[str, Any], classes: Sequence[str]) -> str | None:
+    """Which one of two classes the sensitivity of a version's `figures` is for; None of a mean."""
+    if figures.get("output") == "sigmoid":
+        return None
+    named: str | None = figures.get("leading")
+    return named or (classes[1] if len(classes) == 2 else None)
+
+
+def of_class(figures: dict[str, Any]) -> str:
+    """The same of figures that name their classes, to add to a name: ' for COVID', or ', mean of classes'."""
+    leading = leading_of(figures, figures["classes"])
+    return ", mean of classes" if leading is None else f" for {leading}"

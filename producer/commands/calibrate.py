@@ -11,6 +11,7 @@ import click
 from producer.places import LocalPath
 
 if TYPE_CHECKING:
+    from db.operating_points import SiteThreshold
     from producer.session import Session
     from producer.tables import Table
     from worker.train.calibration import Calibration
@@ -81,7 +82,7 @@ def calibrate_command(
         session = open_session()
         folder, root = labels_at(dataset, images)
         chosen = session.model(model)
-        threshold = _saved_threshold(session, site or "", chosen.version) if check else None
+        saved = _saved_threshold(session, site or "", chosen.version) if check else None
         name = f"{chosen.version}-on-{folder.name}"
         with output_dir(output or session.settings.home / "calibrations" / name) as target:
             import_tensorflow()
@@ -96,14 +97,14 @@ def calibrate_command(
                 aim=("sensitivity", sensitivity),
                 prevalence=prevalence,
                 groups=groups,
-                threshold=threshold,
+                saved=saved,
                 on_message=session.tell,
                 images=root,
             )
     _over_thresholds(found, chosen.version).print(session.out)
     if found.subgroups:
         _by_subgroup(found).print(session.out)
-    for line in _lines(found, threshold is not None, prevalence is not None):
+    for line in _lines(found, saved is not None, prevalence is not None):
         session.out.print(line, soft_wrap=True)
     if site is not None and not check:
         from db.operating_points import save_site_threshold
@@ -122,7 +123,7 @@ def calibrate_command(
     session.out.print(f"all thresholds, figures and plot: {target}", soft_wrap=True)
 
 
-def _saved_threshold(session: Session, site: str, version: str) -> float:
+def _saved_threshold(session: Session, site: str, version: str) -> SiteThreshold:
     from db.operating_points import site_threshold
     from worker.errors import XraycamError
 
@@ -132,7 +133,7 @@ def _saved_threshold(session: Session, site: str, version: str) -> float:
         raise XraycamError(
             f"--check: site {site} has no threshold for model {version}; make one first, without --check"
         )
-    return found.threshold
+    return found
 
 
 def _lines(found: Calibration, is_check: bool, has_prevalence: bool) -> list[str]:

@@ -146,7 +146,7 @@ def evaluate_command(dataset: Path, model: str | None, output: Path | None, imag
 
 def _table(found: dict[str, Any]) -> Table:
     from producer.tables import Column, Table
-    from worker.interval_words import figure_with_interval
+    from worker.interval_words import figure_with_interval, of_class
 
     def number(value: float | None) -> str:
         return "-" if value is None else f"{value:.3f}"
@@ -155,25 +155,25 @@ def _table(found: dict[str, Any]) -> Table:
     if figures.get("output") == "sigmoid":
         return _findings_table(found["model"], figures)
     counts = ", ".join(f"{count} {name}" for name, count in figures["images"].items())
-    columns = (Column("figure"), Column("value", right=True))
+    columns, of = (Column("figure"), Column("value", right=True)), of_class(figures)
     table = Table(columns, title=f"model {found['model']} on {counts}")
     for name, key in (
         ("AUC (95% interval)", "auc"),
-        ("sensitivity at 0.5", "sensitivity"),
-        ("specificity at 0.5", "specificity"),
+        (f"sensitivity{of} at 0.5", "sensitivity"),
+        (f"specificity{of} at 0.5", "specificity"),
         ("accuracy", "accuracy"),
     ):
         table.add_row(name, figure_with_interval(figures, key))
     if figures["youden"] is not None:
         point = figures["youden"]
         table.add_row(
-            f"sensitivity / specificity at {point['threshold']:.2f} (Youden)",
+            f"sensitivity / specificity{of} at {point['threshold']:.2f} (Youden)",
             f"{number(point['sensitivity'])} / {number(point['specificity'])}",
         )
-    table.add_row("specificity at 90% sensitivity", number(figures["specificity_at_sensitivity_90"]))
+    table.add_row(f"specificity{of} at 90% sensitivity", number(figures["specificity_at_sensitivity_90"]))
     table.add_row("Brier score", number(figures["brier"]))
     table.add_row("Brier score, calibrated", number(figures["brier_with_temperature"]))
-    table.add_row("calibration error", number(figures["expected_calibration_error"]))
+    table.add_row("calibration error, calibrated", number(figures["expected_calibration_error"]))
     for name, row in zip(figures["classes"], figures["confusion"], strict=True):
         predicted = ", ".join(
             f"{count} {other}" for other, count in zip(figures["classes"], row, strict=True)
@@ -200,7 +200,7 @@ def _findings_table(model: str, figures: dict[str, Any]) -> Table:
     table = Table(
         columns,
         title=f"model {model} on {figures['images_in_all']} images (95% intervals)\n"
-        f"Brier score {brier}, calibrated {calibrated}; calibration error {error}",
+        f"Brier score {brier}, calibrated {calibrated}, then with a calibration error of {error}",
     )
     for name, one in figures["by_class"].items():
         table.add_row(

@@ -10,6 +10,7 @@ import click
 from producer.places import LocalPath
 
 if TYPE_CHECKING:
+    from db.models import Model
     from producer.session import Session
     from worker.model.store import ModelStore
 
@@ -58,7 +59,7 @@ def show(version: str) -> None:
 @click.argument("version")
 def promote(version: str) -> None:
     """Make VERSION current: runs that pin no model use it from their next chunk."""
-    from db.models import get_model, promote_model
+    from db.models import current_model, get_model, promote_model
     from producer.session import open_session
     from worker.model.store import store_of
     from worker.queue.reload import broadcast_reload
@@ -66,16 +67,18 @@ def promote(version: str) -> None:
     session = open_session()
     model = session.ledger.query(get_model, version)
     store_of(session.settings).fetch(model.version, model.digest)  # refuses a damaged one
+    before = session.ledger.query(current_model)
     session.ledger.write(promote_model, version)
     broadcast_reload(session.settings)
     click.echo(f"current is {version}")
+    _say_other_scores(session, before, version)
     _say_uncalibrated_sites(session, version)
 
 
 @models_command.command("rollback")
 def rollback() -> None:
     """Make the version current that was so before this one."""
-    from db.models import rollback_model
+    from db.models import get_model, rollback_model
     from producer.session import open_session
     from worker.queue.reload import broadcast_reload
 
@@ -83,6 +86,7 @@ def rollback() -> None:
     before, current = session.ledger.write(rollback_model)
     broadcast_reload(session.settings)
     click.echo(f"current is {current}, no longer {before}")
+    _say_other_scores(session, session.ledger.query(get_model, before), current)
     _say_uncalibrated_sites(session, current)
 
 
@@ -202,7 +206,7 @@ def _import_keras(
 
 def _register(folder: Path, source: str, *, promote: bool) -> None:
     from db.model_names import refuse_name_of_another
-    from db.models import add_model, get_model, promote_model
+    from db.models import add_model, current_model, get_model, promote_model
     from producer.session import open_session
     from worker.errors import ModelError
     from worker.model.metadata import check_folder, digest_of
@@ -225,11 +229,13 @@ def _register(folder: Path, source: str, *, promote: bool) -> None:
     )
     if session.ledger.query(get_model, version).digest != digest:
         raise ModelError(f"another model {version} is registered already; give this one another version")
+    before = session.ledger.query(current_model)
     if promote:
         session.ledger.write(promote_model, version)
         broadcast_reload(session.settings)
     click.echo(f"imported {version}" + (", now current" if promote else ""))
     if promote:
+        _say_other_scores(session, before, version)
         _say_uncalibrated_sites(session, version)
 
 
@@ -282,10 +288,30 @@ def _say_uncalibrated_sites(session: Session, version: str) -> None:
         )
 
 
+def _say_other_scores(session: Session, before: Model | None, version: str) -> None:
+    """Say where runs from now on have no scores of the class that they had."""
+    from db.models import get_model
+    from worker.errors import XraycamError
+    from worker.model.metadata import read_metadata
+    from worker.model.score_change import score_change
+    from worker.model.store import store_of
+
+    if before is None or before.version == version:
+        return
+    store, after = store_of(session.settings), session.ledger.query(get_model, version)
+    try:
+        was, now = (read_metadata(store.fetch(one.version, one.digest)) for one in (before, after))
+    except XraycamError:  # the version before may be damaged, which is a reason to leave it
+        return
+    if (lost := score_change(was, now)) is not None:
+        session.tell(lost)
+
+
 def _list() -> None:
     from db.models import current_model, list_models
     from producer.session import open_session
     from producer.tables import Column, Table
+    from worker.interval_words import leading_of
     from worker.model.store import ensure_current_model, store_of
 
     session = open_session()
@@ -302,6 +328,7 @@ def _list() -> None:
         Column("AUC", right=True),
         Column("sensitivity", 1, right=True),
         Column("specificity", 1, right=True),
+        Column("of class", 1, breaks=True),
     )
     table = Table(columns)
     for model in session.ledger.query(list_models):
@@ -314,6 +341,7 @@ def _list() -> None:
             model.source,
             _size(store, model.version),
             *("" if figure is None else f"{figure:.3f}" for figure in figures),
+            "" if None in figures else leading_of(model.metrics, model.classes) or "mean",
         )
     table.print(session.out)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -99,7 +100,8 @@ def results_command(
     from producer import formats
     from producer.result_filters import check_filters
     from producer.result_notes import gone_note, unfinished_note
-    from producer.run_findings import findings_of
+    from producer.run_findings import findings_if_known, findings_of
+    from producer.scores_asked import check_scores
     from producer.session import ensure_output_file, open_session
     from worker.counted_words import counted
 
@@ -116,6 +118,7 @@ def results_command(
     is_finding = wanted["class_name"] is not None and wanted["class_name"] in findings_of(session, chosen_run)
     chosen = Filter(run=chosen_run.id, limit=limit, is_finding=is_finding, **wanted)
     _check_known(session, chosen)
+    check_scores(session, chosen_run, chosen)
     output = None if output is None else ensure_output_file(output)
     notes = [gone_note(session, chosen_run)]
     if chosen.status not in ("pending", "cancelled"):
@@ -126,7 +129,8 @@ def results_command(
         from producer.agreement import agreement_lines
         from producer.attribution_report import attribution_report
 
-        rows = formats.print_table(session.ledger, chosen, chosen_run, session.out, names)
+        findings = partial(findings_if_known, session.ledger, session.settings, chosen_run)
+        rows = formats.print_table(session.ledger, chosen, chosen_run, session.out, names, findings)
         for line in (*attribution_report(session, chosen_run), *agreement_lines(session, chosen_run)):
             session.say(line)
         if rows == limit and (total := session.ledger.query(count_predictions, chosen)) > rows:

@@ -19,6 +19,7 @@ from db.exports import (
 from db.ledger import Ledger
 from db.runs import Run
 from producer.pacs.outgoing import Fate, Outgoing, Target, TargetAway
+from producer.run_findings import findings_if_known
 from worker.dicom_results.objects import MAP, ExplainedImage, ResultObject, make_objects, why_no_map
 from worker.dicom_results.report import Predecessor
 from worker.dicom_results.result import Result
@@ -116,6 +117,7 @@ def _objects(
 ) -> Iterator[tuple[dict[str, Any], ResultObject]]:
     limits = limits_of(settings)
     root, output = place_of(run.root), place_of(run.output)
+    findings = findings_if_known(ledger, settings, run)
     for row in _rows(ledger, run.id):
         counts.images += 1
         on_image()
@@ -126,7 +128,7 @@ def _objects(
                 continue
 
             image = ExplainedImage(
-                result=Result.from_row(row),
+                result=Result.from_row(row, findings),
                 options=run.options,
                 overlay=None if row["overlay"] is None else file_of(output, row["overlay"]),
                 heatmaps=None if row["heatmap"] is None else file_of(output, row["heatmap"]),

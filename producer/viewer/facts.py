@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import shlex
+from collections.abc import Collection
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -15,7 +16,7 @@ from db.models import get_model
 from db.results import count_findings, model_versions_of_run
 from db.runs import Run, progress
 from producer.attribution_report import attribution_report
-from producer.run_findings import findings_of
+from producer.run_findings import findings_if_known, findings_of
 from producer.session import Session
 from producer.viewer.model_facts import model_sections
 from worker.errors import XraycamError
@@ -47,8 +48,9 @@ def run_facts(session: Session, run: Run) -> dict[str, Any]:
             "created": run.created_at.isoformat(timespec="seconds"),
         },
         "images": {"all": found.images, "done": found.done, "failed": found.failed, "pending": found.pending},
-        "classes": classes_of(session.ledger, versions, counts),
+        "classes": classes_of(session.ledger, versions, counts, findings),
         "findings": list(findings),
+        "findings_known": findings_if_known(session.ledger, session.settings, run) is not None,
         "counts": asdict(counts) | {"classes": having | none},
         "command": command_of(run),
         "software": software_versions(),
@@ -57,14 +59,16 @@ def run_facts(session: Session, run: Run) -> dict[str, Any]:
     }
 
 
-def classes_of(ledger: Ledger, versions: list[str], counts: RunCounts) -> list[str]:
+def classes_of(
+    ledger: Ledger, versions: list[str], counts: RunCounts, findings: Collection[str]
+) -> list[str]:
     """The classes of the models that made a run, in their order; those predicted, where no model is left."""
     names: dict[str, None] = {}
     for one in versions:
         try:
             model = ledger.query(get_model, one)
             names |= dict.fromkeys(model.classes)
-            if model.metrics.get("output") == "sigmoid":
+            if any(name in findings for name in model.classes):
                 names[NO_FINDING] = None  # what a reader may say, too
         except LedgerError:
             continue

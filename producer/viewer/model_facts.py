@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from worker.counted_words import counted
-from worker.interval_words import figure_with_interval, with_interval
+from worker.interval_words import figure_with_interval, of_class, with_interval
 from worker.model.doubts import doubts
 from worker.model.metadata import ModelMetadata
 
@@ -39,12 +39,12 @@ def _validation(training: dict[str, Any]) -> Section | None:
         return None
     if found.get("output") == "sigmoid":
         return _findings(found)
-    count = sum(found["images"].values())
+    count, of = sum(found["images"].values()), of_class(found)
     rows = [
         ["Area under the ROC curve", figure_with_interval(found, "auc")],
-        ["Sensitivity at probability 0.5", figure_with_interval(found, "sensitivity")],
-        ["Specificity at probability 0.5", figure_with_interval(found, "specificity")],
-        ["Specificity at 90% sensitivity", f"{found['specificity_at_sensitivity_90']:.3f}"],
+        [f"Sensitivity{of} at probability 0.5", figure_with_interval(found, "sensitivity")],
+        [f"Specificity{of} at probability 0.5", figure_with_interval(found, "specificity")],
+        [f"Specificity{of} at 90% sensitivity", f"{found['specificity_at_sensitivity_90']:.3f}"],
         ["Accuracy", figure_with_interval(found, "accuracy")],
         ["Expected calibration error", f"{found['expected_calibration_error']:.3f}"],
     ]

@@ -133,6 +133,17 @@ def test_images_beyond_the_memory_limit_are_read_again(make_folder: MakeFolder) 
         np.testing.assert_array_equal(kept.radiograph(index).pixels, read_again.radiograph(index).pixels)
 
 
+def test_two_files_of_marked_areas_are_refused_rather_than_one_of_them_left_out(
+    make_folder: MakeFolder,
+) -> None:
+    folder = make_folder(Clear=2, Opaque=2)
+    assert find_annotations(folder) is None
+    for name in ("regions_a.json", "lesions_b.json"):
+        (folder / name).write_text("{}")
+    with pytest.raises(DatasetError, match=r"lesions_b.json and regions_a.json mark areas.* unite them"):
+        find_annotations(folder)
+
+
 def test_marked_findings_come_from_polygons_or_masks(make_folder: MakeFolder, tmp_path: Path) -> None:
     folder = make_folder(Clear=3, Opaque=3)
     square = [[10, 20], [30, 20], [30, 40], [10, 40]]

@@ -10,7 +10,8 @@ import pytest
 
 from tests.train.test_model_card import described
 from worker.model.doubts import doubts, is_flat
-from worker.train.metrics import compute_metrics, flat_classes
+from worker.train.flat_classes import flat_classes
+from worker.train.metrics import compute_metrics
 from worker.train.model_card import model_card
 
 NAMES = ("Disc", "Bar", "Cross")

@@ -21,7 +21,7 @@ def scores_of(probability: np.ndarray) -> np.ndarray:
 
 
 def test_figures_of_five_images_by_hand() -> None:
-    metrics = compute_metrics(LABELS, scores_of(PROBABILITY), CLASSES, resamples=20)
+    metrics = compute_metrics(LABELS, scores_of(PROBABILITY), CLASSES, temperature=1.0, resamples=20)
     # Of 3 x 2 pairs only (0.6, 0.4) is in the wrong order.
     assert metrics.auc == pytest.approx(5 / 6)
     assert metrics.accuracy == pytest.approx(3 / 5)
@@ -52,6 +52,37 @@ def test_figures_of_classes_with_a_sigmoid_each_are_of_those_probabilities() -> 
     assert metrics.brier == pytest.approx((off**2).sum(1).mean() / 2)
 
 
+def test_sensitivity_is_that_for_the_positive_class_where_its_name_comes_first_too() -> None:
+    classes, scores = ("COVID", "Normal"), scores_of(PROBABILITY)[:, ::-1]
+    led = compute_metrics(1 - LABELS, scores, classes, temperature=1.0, positive_class="COVID")
+    same = compute_metrics(LABELS, scores_of(PROBABILITY), CLASSES, temperature=1.0)
+    assert (led.leading, same.leading) == ("COVID", "Tuberculosis")
+    of_positive = (
+        "sensitivity", "specificity", "sensitivity_interval", "specificity_interval", "youden", "auc",
+        "auc_interval", "specificity_at_sensitivity_90", "reliability", "expected_calibration_error",
+    )  # fmt: skip
+    for name in of_positive:
+        assert getattr(led, name) == getattr(same, name), name
+    unled = compute_metrics(1 - LABELS, scores, classes, temperature=1.0)
+    assert (unled.leading, unled.sensitivity) == ("Normal", same.specificity)
+
+
+def test_thresholds_and_calibration_are_those_of_the_probabilities_that_runs_give() -> None:
+    scores = scores_of(PROBABILITY)
+    plain, halved = (compute_metrics(LABELS, 2 * scores, CLASSES, temperature=t) for t in (1.0, 2.0))
+    assert halved.youden is not None
+    assert halved.youden.threshold == pytest.approx(0.4), "the calibrated probability of the fourth image"
+    assert halved.by_class["Normal"].youden.threshold == pytest.approx(0.7)
+    assert halved.reliability == pytest.approx(
+        compute_metrics(LABELS, scores, CLASSES, temperature=1.0).reliability
+    )
+    assert (halved.auc, halved.sensitivity, halved.brier) == (plain.auc, plain.sensitivity, plain.brier)
+    assert halved.expected_calibration_error != plain.expected_calibration_error
+    findings = np.eye(2)[LABELS]
+    of_findings = compute_metrics(findings, 2 * scores, CLASSES, temperature=2.0, resamples=5)
+    assert of_findings.by_class["Tuberculosis"].youden.threshold == pytest.approx(0.4)
+
+
 def test_figures_survive_json() -> None:
     metrics = compute_metrics(LABELS, scores_of(PROBABILITY), CLASSES, resamples=20)
     assert type(metrics).model_validate(json.loads(metrics.model_dump_json())) == metrics
@@ -71,7 +102,7 @@ def test_with_three_classes_each_is_taken_against_the_rest() -> None:
     )
     # Class 0: 0.8 is above, 0.2 below two of the four others. Classes 1 and 2: in order throughout.
     assert roc_auc(labels, probabilities) == pytest.approx((6 / 8 + 1 + 1) / 3)
-    metrics = compute_metrics(labels, np.log(probabilities), ("a", "b", "c"), resamples=20)
+    metrics = compute_metrics(labels, np.log(probabilities), ("a", "b", "c"), temperature=1.0, resamples=20)
     assert metrics.by_class["a"].auc == pytest.approx(6 / 8)
     assert metrics.youden is None
     assert metrics.confusion == ((1, 1, 0), (0, 2, 0), (0, 0, 2))

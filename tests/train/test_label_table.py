@@ -53,6 +53,7 @@ def test_the_three_forms(tmp_path: Path) -> None:
         ("name,A,B\nx.png,1,0\n", "line 1 names no column path"),
         ("path,A,B\nx.png,1,maybe\n", "line 2, column B: 'maybe' is not 1"),
         ("path,A,B\nx.png,1\n", "line 2 has 2 cells, line 1 has 3"),
+        ("path,Normal,Tuberculosis\nx.png,1,0\n", "column Normal is no finding; of classes that exclude"),
         ("path,A\nx.png,1\n", "two or more columns of findings"),
         ("path,A,A\nx.png,1,0\n", "two columns are called a"),
         ("path,A,B\n../x.png,1,0\n", "line 2: ../x.png leads out"),

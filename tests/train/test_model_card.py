@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from click.testing import CliRunner
+from rich.console import Console
 
+from producer.commands.dataset import _table as evaluation_table
 from producer.commands.train import train_command
+from producer.training_progress import describe
+from producer.viewer.model_facts import model_sections
+from worker.interval_words import leading_of
 from worker.model.metadata import ModelMetadata, read_metadata
 from worker.model.store import STARTER
 from worker.train.dataset import load_labelled_folder
@@ -132,3 +138,22 @@ def test_cross_validated_figures_are_told_in_all_and_by_source() -> None:
     assert "On changed copies" not in card
     changed = one | {"pooled_auc_on_changed_copies": {"darker": 0.85}}
     assert "| darker | 0.850 |" in model_card(described(cross_validation={"default": changed}))
+
+
+def test_everyone_names_the_class_that_sensitivity_is_for() -> None:
+    """The first by name may be the positive one; who reads the other's sensitivity as its is misled."""
+    scores = np.log([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4]])
+    found = compute_metrics([0, 0, 1, 1], scores, ("COVID", "Normal"), positive_class="COVID")
+    figures = found.model_dump(mode="json")
+    assert (figures["sensitivity"], figures["specificity"]) == (1.0, 0.0)
+    card = model_card(described(validation=figures))
+    assert "| sensitivity for COVID at 0.5 | 1.000 (" in card
+    assert "| specificity for COVID at 0.5 | 0.000 (" in card
+    table = io.StringIO()
+    evaluation_table({"figures": figures, "model": "v"}).print(Console(file=table, width=100))
+    assert "sensitivity for COVID at 0.5" in table.getvalue()
+    sections = model_sections(described(validation=figures))
+    assert sections[0]["rows"][1][0] == "Sensitivity for COVID at probability 0.5"
+    assert "sensitivity for COVID 1.000" in describe(figures)
+    assert leading_of({"sensitivity": 1.0}, ("Normal", "COVID")) == "COVID", "as older records mean it"
+    assert leading_of({"output": "sigmoid"}, ("A", "B")) is None

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 from rich.console import Console
 
+from db.operating_points import SiteThreshold
 from producer.commands.calibrate import _by_subgroup, _lines, _over_thresholds
-from worker.train.calibration import CalibrationError, measure, read_groups
+from worker.train.calibration import CalibrationError, measure, read_groups, without_choosing_images
 from worker.train.dataset import LabelledDataset
+from worker.train.held_out import pack_digests
 from worker.train.metrics import fit_temperature
 from worker.train.operating_points import (
     distribution,
@@ -155,12 +159,39 @@ def test_groups_are_read_by_path_or_name_and_refused_where_unclear(tmp_path: Pat
     for content, words in (
         ("path,age\nb.png,3\n", "is the name of 2 images"),
         ("path,age\na.png,old\n", "age old is no number of years"),
+        ("path,age\na.png,nan\n", "age nan is no number of years; leave it empty"),
+        ("path,age\na.png,inf\n", "age inf is no number of years"),
+        ("path,age\na.png,-3\n", "age -3 is no number of years"),
         ("path,age\nz.png,3\n", "names none of the 4 images"),
         ("file,age\na.png,3\n", "needs a column path"),
     ):
         table.write_text(content)
         with pytest.raises(CalibrationError, match=words):
             read_groups(table, dataset)
+
+
+def test_a_threshold_is_not_checked_on_the_images_that_chose_it(tmp_path: Path) -> None:
+    digests = tuple(f"{number:02x}" + 62 * "0" for number in range(4))
+    dataset = LabelledDataset(
+        root=tmp_path, classes=("ill", "well"), files=tuple(tmp_path / d for d in digests),
+        labels=(0, 0, 1, 1), sha256=digests, groups=(0, 1, 2, 3), skipped=(), images=None,
+    )  # fmt: skip
+
+    def saved(**figures: str) -> SiteThreshold:
+        return SiteThreshold("north", "one", 40.0, figures, datetime.now(UTC))
+
+    said: list[str] = []
+    kept = without_choosing_images(dataset, saved(measured_on=pack_digests(digests[1:3])), said.append)
+    assert kept.sha256 == (digests[0], digests[3])
+    assert said == ["warning: 2 of these 4 images chose the threshold of site north; they are left out"]
+    with pytest.raises(CalibrationError, match="4 of these 4 images chose the threshold of site north"):
+        without_choosing_images(dataset, saved(measured_on=pack_digests(digests)), said.append)
+    other = saved(measured_on=pack_digests(["f" * 64]))
+    assert without_choosing_images(dataset, other, said.append) is dataset
+    assert without_choosing_images(dataset, saved(), said.append) is dataset
+    assert "does not say which images it was chosen on" in said[-1]
+    found = measure(ILL, SCORES, ("sensitivity", 0.8), 0.05, {})
+    assert replace(found, measured_on="abcd").figures["measured_on"] == "abcd"
 
 
 def test_a_distribution_has_a_tenth_of_its_own_values_in_each_bin() -> None:

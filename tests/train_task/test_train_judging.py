@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -16,15 +17,19 @@ from db.models import current_model, get_model
 from db.trainings import Training, add_training, get_training, requeue_training
 from tests.support.made_versions import make_current, make_version, reference_scores
 from worker.errors import ModelError
+from worker.model.metadata import read_metadata, write_metadata
 from worker.model.network import load_model
 from worker.model.store import ModelStore
 from worker.settings import Settings
-from worker.train.dataset import LabelledDataset
+from worker.train.dataset import DatasetError, LabelledDataset
 from worker.train.evaluation import evaluate_model
+from worker.train.held_out import pack_digests, trained_on
+from worker.train.job import TrainingJob
 from worker.train.metrics import compute_metrics
 from worker.train.options import TrainOptions, version_name
 from worker.train.publish import find_finished_build, publish
 from worker.train.recipe import Recipe
+from worker.train.splits import train_val_split
 from worker.train.task import run_training
 
 MakeFolder = Callable[..., Path]
@@ -200,3 +205,82 @@ def test_a_training_that_diverges_publishes_nothing(
     assert failed.state == "failed"
     assert re.search("diverged|NaN", failed.error or "")
     assert not store.exists("data-1")
+
+
+def test_the_test_folder_is_judged_without_patients_of_the_training_folder(
+    known: Ledger, settings: Settings, tiny_recipe: Recipe, make_folder: MakeFolder
+) -> None:
+    folder, test = make_folder("data", Clear=5, Opaque=5), make_folder("test", seed=2, Clear=3, Opaque=3)
+    (test / "Clear" / "copy-003.png").write_bytes((folder / "Clear" / "clear-003.png").read_bytes())
+    for name in ("Clear/clear-001.png", "Opaque/opaque-001.png"):
+        (test / name).rename(test / name.replace("001", "901"))
+
+    def unseen(group_by: str) -> list[str]:
+        training = ask(known, folder, tiny_recipe, test=str(test), group_by=group_by)
+        job = TrainingJob(settings, known, "trainer", training, None)  # type: ignore[arg-type]
+        found = job._test_part(job._scan(str(folder)))
+        assert found is not None
+        return sorted(found[0].files[index].name for index in found[1])
+
+    assert len(unseen("none")) == 6, "the copy alone is known"
+    assert unseen(r"\d+") == ["clear-901.png", "opaque-901.png"]
+    for name in ("Clear/clear-901.png", "Opaque/opaque-901.png"):
+        (test / name).unlink()
+    with pytest.raises(DatasetError, match=r"images of Clear, Opaque, or others of their patients, are in"):
+        unseen(r"\d+")
+
+
+def test_a_test_folder_whose_names_tell_no_patient_is_judged_by_content(
+    known: Ledger, settings: Settings, tiny_recipe: Recipe, make_folder: MakeFolder, caplog: Any
+) -> None:
+    folder, test = make_folder("data", Clear=5, Opaque=5), make_folder("test", seed=2, Clear=3, Opaque=3)
+    for file in (folder / "Clear").iterdir():
+        file.rename(file.with_name("p" + file.name))
+    for file in (folder / "Opaque").iterdir():
+        file.rename(file.with_name("p" + file.name))
+    training = ask(known, folder, tiny_recipe, test=str(test), group_by=r"^p.*")
+    job = TrainingJob(settings, known, "trainer", training, None)  # type: ignore[arg-type]
+    found = job._test_part(job._scan(str(folder)))
+    assert found is not None
+    assert len(found[1]) == 6
+    assert "of patients in the training folder only equal files are left out" in caplog.text
+
+
+def test_a_training_from_a_version_is_judged_on_images_that_neither_has_seen(
+    known: Ledger,
+    store: ModelStore,
+    dataset: LabelledDataset,
+    settings: Settings,
+    tiny_recipe: Recipe,
+    make_folder: MakeFolder,
+    tmp_path: Path,
+) -> None:
+    plain = train_val_split(dataset, share=tiny_recipe.validation_share, seed=tiny_recipe.seed)
+    seen = [plain.validation[0], plain.training[0]]
+    folder = make_version(tmp_path / "made", "old-1", tiny_recipe, dataset.classes)
+    metadata, others = read_metadata(folder), "ab" * 32
+    test = make_folder("test", seed=2, Clear=2, Opaque=2)
+    also = hashlib.sha256((test / "Clear" / "clear-000.png").read_bytes()).hexdigest()
+    packed = pack_digests([*(dataset.sha256[index] for index in seen), others, also])
+    record = {**metadata.training, "training_images": packed}
+    write_metadata(folder, metadata.model_copy(update={"training": record}))
+    make_current(known, store, folder, "old-1", dataset.classes)
+    training = known.write(
+        add_training,
+        dataset=str(dataset.root),
+        recipe=tiny_recipe.model_dump(mode="json"),
+        init_weights="old-1",
+        options=TrainOptions(version="new-1", promote="never", test=str(test)).model_dump(mode="json"),
+        epochs=tiny_recipe.epochs,
+    )
+    run_training(settings, known, "trainer", training.id)
+    done = known.query(get_training, training.id)
+    assert (done.state, done.error) == ("done", None)
+    made = read_metadata(store.fetch("new-1", known.query(get_model, "new-1").digest)).training
+    assert made["data"]["earlier"] == {"version": "old-1", "is_known": True, "moved": 1}
+    assert sum(made["validation"]["images"].values()) == len(plain.validation) - 1
+    assert made["test"]["images"] == {"Clear": 1, "Opaque": 2}
+    learned = trained_on(made, [*dataset.sha256, others])
+    assert learned is not None
+    assert [index for index, was in enumerate(learned[:-1]) if not was] == list(plain.validation[1:])
+    assert learned[-1], "images that only the old version has seen"

@@ -94,3 +94,24 @@ def test_what_cannot_be_compared_is_not_promoted_and_says_so(
     assert not promotion_reason.promote
     assert "cannot be measured" in promotion_reason.reason
     assert "SHA-256" in promotion_reason.reason
+
+
+def test_a_version_that_has_no_scores_does_not_take_the_place_of_one_that_has(
+    known: Ledger, store: ModelStore, dataset: LabelledDataset, tiny_recipe: Recipe, tmp_path: Path
+) -> None:
+    folder = make_version(tmp_path / "made", "scored-1", tiny_recipe, dataset.classes)
+    write_metadata(folder, read_metadata(folder).model_copy(update={"positive_class": "Opaque"}))
+    make_current(known, store, folder, "scored-1", dataset.classes)
+    candidate = make_version(tmp_path / "new", "new-1", tiny_recipe, dataset.classes)
+    images, always = (0, 1, 10, 11), TrainOptions(promote="always")
+    lost = "scored-1 has scores of Opaque, new-1 has none (train or import with --positive Opaque)"
+    decision = decide_promotion(1.0, TrainOptions(), known, store, dataset, images, candidate)
+    assert not decision.promote
+    assert decision.reason.startswith(f"not promoted: {lost}")
+    asked = decide_promotion(1.0, always, known, store, dataset, images, candidate)
+    assert asked.promote
+    assert asked.reason == f"promoted, as asked; {lost}"
+    for positive, promoted in (("Clear", False), ("Opaque", True)):
+        write_metadata(candidate, read_metadata(candidate).model_copy(update={"positive_class": positive}))
+        decision = decide_promotion(1.0, TrainOptions(), known, store, dataset, images, candidate)
+        assert decision.promote is promoted, decision.reason

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -31,10 +31,12 @@ class Result:
     method: str = ""
     blank: bool = False
     maxima: Mapping[str, float] = field(default_factory=dict)
+    findings: Collection[str] | None = None
 
     @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> Result:
-        """From a row of `results` by its column names."""
+    def from_row(cls, row: Mapping[str, Any], findings: Collection[str] | None = None) -> Result:
+        """From a row of `results` by its column names. `findings`: those classes of its run that do not
+        exclude each other, None: all."""
         odd = row.get("odd")
         maxima = row.get("heatmap_max") or {}
         return cls(
@@ -52,12 +54,13 @@ class Result:
             method=row.get("method") or "",
             blank=bool(row.get("blank")),
             maxima=maxima if isinstance(maxima, Mapping) else {},
+            findings=findings,
         )
 
     @property
     def predicted(self) -> tuple[tuple[str, float | None], ...]:
         """Names and probabilities: of the class, or of all findings at 0.5 or more, the highest first."""
-        seen = findings_seen(self.probabilities)
+        seen = findings_seen(self.probabilities, self.findings)
         return tuple(seen) if len(seen) > 1 else ((self.class_name, self.probability),)
 
     def statement(self) -> dict[str, Any]:

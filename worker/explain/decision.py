@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from db.results import FINDING_FROM as FINDING_FROM
 
@@ -11,10 +11,17 @@ NO_FINDING = "no finding"
 REFER, DO_NOT_REFER, NOT_DECIDED = "refer", "do-not-refer", "not-decided"
 
 
-def findings_seen(probabilities: Mapping[str, float] | None) -> list[tuple[str, float]]:
-    """Names and probabilities of those at 0.5 or more, the highest first; of classes that exclude each other
-    one at most, unless two are equal."""
-    seen = [(name, value) for name, value in (probabilities or {}).items() if value >= FINDING_FROM]
+def findings_seen(
+    probabilities: Mapping[str, float] | None, findings: Collection[str] | None = None
+) -> list[tuple[str, float]]:
+    """Names and probabilities of those at 0.5 or more, the highest first. `findings`: the names that do not
+    exclude each other, None: all. Of classes that do, each with a sigmoid, several may reach 0.5, and only
+    the most probable is meant."""
+    seen = [
+        (name, value)
+        for name, value in (probabilities or {}).items()
+        if value >= FINDING_FROM and (findings is None or name in findings)
+    ]
     return sorted(seen, key=lambda one: (-one[1], one[0]))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from worker.errors import XraycamError
+from worker.file_names import printable
 from worker.images.masks import AnnotationMasks
 from worker.train.dataset import DatasetError, LabelledDataset
 
@@ -54,6 +55,15 @@ class FindingAnnotations:
 
 
 def find_annotations(folder: Path) -> Path | None:
-    """The file beside the class folders that marks findings (`regions*.json` or `lesions*.json`), if any."""
+    """The file beside the class folders that marks findings (`regions*.json` or `lesions*.json`), if any.
+
+    Raises DatasetError where there are several: marks of all but one would be lost.
+    """
     found = sorted(file for pattern in _NAMES for file in folder.glob(pattern))
+    if len(found) > 1:
+        names = " and ".join(printable(file.name) for file in found)
+        raise DatasetError(
+            f"{printable(folder)}: {names} mark areas, and only one file can; unite "
+            "them, or move the others away"
+        )
     return found[0] if found else None

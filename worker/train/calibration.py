@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from db.models import Model
+from db.operating_points import SiteThreshold
 from worker.counted_words import counted
 from worker.errors import XraycamError
 from worker.file_names import printable
@@ -24,6 +25,7 @@ from worker.model.store import ModelStore
 from worker.settings import Settings
 from worker.train.dataset import LabelledDataset
 from worker.train.evaluation import labels_for, predict_logits
+from worker.train.held_out import in_digests, pack_digests
 from worker.train.operating_points import (
     Aim,
     Floats,
@@ -66,7 +68,8 @@ class Subgroup:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What thresholds give on one set of images, and the one that was chosen or checked."""
+    """What thresholds give on one set of images, and the one that was chosen or checked. `measured_on`: these
+    images, as `pack_digests` packs them."""
 
     point: OperatingPoint
     at_point: Screening
@@ -74,6 +77,7 @@ class Calibration:
     over_thresholds: list[Screening]
     subgroups: list[Subgroup]
     distributions: dict[str, Distribution]
+    measured_on: str = ""
 
     @property
     def figures(self) -> dict[str, Any]:
@@ -83,6 +87,7 @@ class Calibration:
             "at_prevalence": {"prevalence": self.prevalence} | asdict(self.at_point),
             "subgroups": [asdict(group) for group in self.subgroups],
             "distributions": {name: one.model_dump(mode="json") for name, one in self.distributions.items()},
+            "measured_on": self.measured_on,
         }
 
 
@@ -96,7 +101,7 @@ def calibrate(
     aim: Aim,
     prevalence: float | None,
     groups: Path | None,
-    threshold: float | None,
+    saved: SiteThreshold | None,
     on_message: Callable[[str], object],
     images: Path | None = None,
 ) -> Calibration:
@@ -104,8 +109,8 @@ def calibrate(
     or a CSV file of labels with paths relative to `images`, and write tables and plot into `output`. Raises
     XraycamError.
 
-    `threshold`: measured instead of choosing one. `prevalence` None: that of the images. `groups`: a CSV file
-    with `path` and any of device, age, sex.
+    `saved`: its threshold is measured instead of choosing one, on images that it was not chosen on.
+    `prevalence` None: that of the images. `groups`: a CSV file with `path` and any of device, age, sex.
     """
     metadata, network = load_model(store.fetch(model.version, model.digest))
     if metadata.positive_class is None:
@@ -114,6 +119,8 @@ def calibrate(
         )
     on_message(f"reading {folder}")
     dataset = labels_for(metadata, folder, images, settings, on_message)
+    if saved is not None:
+        dataset = without_choosing_images(dataset, saved, on_message)
     label = metadata.classes.index(metadata.positive_class)
     positive, known = known_positive(dataset, range(len(dataset)), label)
     if not known.all():
@@ -133,11 +140,32 @@ def calibrate(
         on_message(f"warning: only {counted(few, 'image')} of one kind; figures and intervals rest on little")
     logits = predict_logits(network, metadata.preprocessing, dataset)
     scores = positive_scores(logits, label, metadata.temperature, metadata.output)
+    threshold = None if saved is None else saved.threshold
     found = measure(positive, scores, aim, prevalence, members or {}, threshold)
     seen = distributions(dataset, range(len(dataset)), metadata.preprocessing, scores)
-    found = replace(found, distributions=seen)
+    found = replace(found, distributions=seen, measured_on=pack_digests(dataset.sha256))
     _write(found, output, model.version, folder, dataset)
     return found
+
+
+def without_choosing_images(
+    dataset: LabelledDataset, saved: SiteThreshold, on_message: Callable[[str], object]
+) -> LabelledDataset:
+    """The images that the site's threshold was not chosen on. Raises CalibrationError if none is left."""
+    known = in_digests(saved.figures.get("measured_on"), dataset.sha256)
+    if known is None:
+        on_message(
+            f"warning: the threshold of site {saved.site} does not say which images it was chosen on; if "
+            "these are among them, the figures are too good"
+        )
+        return dataset
+    if not any(known):
+        return dataset
+    said = f"{sum(known)} of these {counted(len(dataset), 'image')} chose the threshold of site {saved.site}"
+    if all(known):
+        raise CalibrationError(f"--check: {said}, which flatters it; give images that were kept aside")
+    on_message(f"warning: {said}; they are left out")
+    return dataset.subset([index for index, chose in enumerate(known) if not chose])
 
 
 def measure(
@@ -247,7 +275,12 @@ def _band(given: str | None, file: Path) -> str:
     try:
         age = float(text)
     except ValueError:
-        raise CalibrationError(f"--groups {file}: age {printable(text)} is no number of years") from None
+        age = float("nan")
+    if not 0 <= age < float("inf"):
+        raise CalibrationError(
+            f"--groups {file}: age {printable(text)} is no number of years; leave it empty where "
+            "it is not known"
+        )
     lower = max((edge for edge in _AGES if age >= edge), default=0)
     upper = min((edge for edge in _AGES if age < edge), default=None)
     return f"{lower:02d} and older" if upper is None else f"{lower:02d} to {upper - 1}"

@@ -71,6 +71,7 @@ class SkippedFile:
 class LabelledDataset:
     """Images with their classes. `labels[i]` is the index in `classes` of `files[i]`; `groups[i]` is equal
     for images that must stay together: those of one patient and those with the same content.
+    `patients`: whose image it is, None where that is not known; not given: of none it is known.
     `passed_over`: lines that say what the walk over the folder left out, see `WalkCounts.lines`.
 
     `findings`, where classes do not exclude each other: float32 (N, classes), 1 for a finding that is there,
@@ -86,6 +87,7 @@ class LabelledDataset:
     images: ImageCache
     passed_over: tuple[str, ...] = ()
     findings: NDArray[np.float32] | None = None
+    patients: tuple[str | None, ...] = ()
 
     def __len__(self) -> int:
         return len(self.files)
@@ -140,6 +142,7 @@ class LabelledDataset:
             labels=tuple(self.labels[index] for index in indices) if self.findings is None else (),
             sha256=tuple(self.sha256[index] for index in indices),
             groups=tuple(self.groups[index] for index in indices),
+            patients=tuple(self.patients[index] for index in indices) if self.patients else (),
             findings=None if self.findings is None else self.findings[list(indices)],
         )
 
@@ -188,6 +191,7 @@ def load_labelled_folder(
         labels=tuple(label for label, _, _ in good),
         sha256=tuple(sha for _, _, sha in good),
         groups=joined_groups([(read.patients.get(file), sha) for _, file, sha in good]),
+        patients=tuple(read.patients.get(file) for _, file, _ in good),
         skipped=(*read.skipped, *contradictions, *samples_found),
         images=read.images,
         passed_over=tuple(counts.lines()),
@@ -236,10 +240,14 @@ def _compiled(group_by: str | None) -> re.Pattern[str] | None:
         raise DatasetError(f"--group-by {group_by!r} is not a regular expression: {error}") from None
 
 
+class PatientUnknown(DatasetError):
+    """Raised where `group_by` finds no patient in a file's name."""
+
+
 def _patient(pattern: re.Pattern[str], file: Path) -> str:
     match = pattern.search(file.name)
     if match is None:
-        raise DatasetError(
+        raise PatientUnknown(
             f"--group-by {pattern.pattern!r} does not match {printable(file)}; "
             "it must find the patient in every file's name"
         )

@@ -89,13 +89,15 @@ class EvaluationResult:
 
     def draw(self, folder: Path, prefix: str = "") -> None:
         """Write ROC, confusion matrix (not of findings), reliability and worst mistakes as PNG files."""
-        labels = self.dataset.truth(self.indices)
-        plot_roc(labels, self.scores, self.dataset.classes, folder / f"{prefix}roc.png", self.output)
+        labels, classes = self.dataset.truth(self.indices), self.dataset.classes
+        calibrated = np.asarray(self.scores) / self.metrics.temperature
+        leading = self.metrics.leading
+        plot_roc(labels, calibrated, classes, folder / f"{prefix}roc.png", self.output, leading)
         if self.dataset.findings is None:
             plot_confusion_matrix(self.metrics, folder / f"{prefix}confusion.png")
         plot_reliability(self.metrics, folder / f"{prefix}reliability.png")
         worst = folder / f"{prefix}worst_mistakes.png"
-        plot_worst_mistakes(self.dataset, self.indices, self.scores, worst, output=self.output)
+        plot_worst_mistakes(self.dataset, self.indices, calibrated, worst, output=self.output)
 
 
 def measured(
@@ -104,11 +106,21 @@ def measured(
     scores: Any,
     temperature: float | None = None,
     output: str | None = None,
+    *,
+    positive_class: str | None = None,
 ) -> EvaluationResult:
-    """Measure `scores` of the images at `indices`; `temperature` as for `compute_metrics`. `output`: softmax
-    or sigmoid, that of the model; None: softmax of classes, sigmoid of findings."""
+    """Measure `scores` of the images at `indices`; `temperature` and `positive_class` as for
+    `compute_metrics`. `output`: softmax or sigmoid, that of the model; None: softmax of classes, sigmoid of
+    findings."""
     labels, kind = dataset.truth(indices), output or dataset.output
-    metrics = compute_metrics(labels, scores, dataset.classes, temperature=temperature, output=kind)
+    metrics = compute_metrics(
+        labels,
+        scores,
+        dataset.classes,
+        temperature=temperature,
+        output=kind,
+        positive_class=positive_class,
+    )
     return EvaluationResult(dataset, indices, scores, metrics, kind)
 
 
@@ -124,7 +136,7 @@ def evaluate_model(
     """Measure `model` on all images of `folder`, whose sub-folders are named as its classes or findings, or
     which is a CSV file of labels, paths relative to `images`.
 
-    Calibration uses the temperature of the version's own validation part. Raises XraycamError.
+    Calibration uses the version's temperature, as runs do. Raises XraycamError.
     """
     metadata, network = load_model(store.fetch(model.version, model.digest))
     on_message(f"reading {folder}")
@@ -147,8 +159,14 @@ def evaluate_model(
         seen = done
 
     scores = predict_logits(network, metadata.preprocessing, dataset, progress=progress)
-    temperature = metadata.training.get("validation", {}).get("temperature", 1.0)
-    found = measured(dataset, range(total), scores, temperature, metadata.output)
+    found = measured(
+        dataset,
+        range(total),
+        scores,
+        metadata.temperature,
+        metadata.output,
+        positive_class=metadata.positive_class,
+    )
     content = {
         "model": model.version,
         "dataset": str(folder),

@@ -35,8 +35,8 @@ def validation_of_findings(figures: dict[str, Any], table: Table) -> str:
     head += ["sensitivity at 0.5", "specificity at 0.5"]
     text = (
         "Each finding is measured on the images on which it is known. Over all of them the Brier score is "
-        f"{figures['brier']:.3f}, calibrated {figures['brier_with_temperature']:.3f}, with one temperature "
-        f"for all findings, {figures['temperature']:.2f}; the calibration error is "
-        f"{figures['expected_calibration_error']:.3f}."
+        f"{figures['brier']:.3f}; calibrated, with one temperature for all findings, "
+        f"{figures['temperature']:.2f}, it is {figures['brier_with_temperature']:.3f}, and the calibration "
+        f"error {figures['expected_calibration_error']:.3f}."
     )
     return f"{table(head, rows)}\n\n{text}"

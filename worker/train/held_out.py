@@ -22,9 +22,16 @@ def sample_digests() -> frozenset[str]:
 _KEPT = 6
 
 
-def pack_digests(digests: Iterable[str]) -> str:
-    """SHA-256 digests, hexadecimal, as one text for `model.json`: 8 characters an image, base64."""
-    return base64.b64encode(b"".join(sorted({bytes.fromhex(one)[:_KEPT] for one in digests}))).decode()
+def pack_digests(digests: Iterable[str], also: str | None = None) -> str:
+    """SHA-256 digests, hexadecimal, as one text for `model.json`: 8 characters an image, base64. `also`:
+    those that were packed before."""
+    kept = {bytes.fromhex(one)[:_KEPT] for one in digests} | _unpacked(also or "")
+    return base64.b64encode(b"".join(sorted(kept))).decode()
+
+
+def _unpacked(packed: str) -> set[bytes]:
+    whole = base64.b64decode(packed)
+    return {whole[start : start + _KEPT] for start in range(0, len(whole), _KEPT)}
 
 
 def trained_on(training: dict[str, object], digests: Iterable[str]) -> list[bool] | None:
@@ -32,9 +39,12 @@ def trained_on(training: dict[str, object], digests: Iterable[str]) -> list[bool
 
     None where the record does not say.
     """
-    packed = training.get("training_images")
+    return in_digests(training.get("training_images"), digests)
+
+
+def in_digests(packed: object, digests: Iterable[str]) -> list[bool] | None:
+    """For each of `digests` whether it is among those that `pack_digests` packed; None of what is no text."""
     if not isinstance(packed, str):
         return None
-    whole = base64.b64decode(packed)
-    known = {whole[start : start + _KEPT] for start in range(0, len(whole), _KEPT)}
+    known = _unpacked(packed)
     return [bytes.fromhex(one)[:_KEPT] in known for one in digests]

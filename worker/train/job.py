@@ -20,6 +20,7 @@ from db.workers import update_worker
 from worker.errors import XraycamError
 from worker.images.reader import limits_of
 from worker.model.doubts import doubts
+from worker.model.earlier_words import said_of_earlier
 from worker.model.metadata import read_metadata
 from worker.model.network import round_to_stored_precision
 from worker.model.store import store_of
@@ -29,8 +30,14 @@ from worker.settings import Settings
 from worker.train.annotations import FindingAnnotations, find_annotations
 from worker.train.cam_evaluation import evaluate_cams, unsaved_metadata
 from worker.train.check_fitting import fit_check
-from worker.train.dataset import DatasetError, LabelledDataset
+from worker.train.dataset import NO_GROUPS, DatasetError, LabelledDataset, PatientUnknown
+from worker.train.earlier_training import (
+    EarlierTraining,
+    earlier_training,
+    without_learned,
+)
 from worker.train.evaluation import EvaluationResult, measured, predict_logits
+from worker.train.held_out import in_digests
 from worker.train.labels import LabelSource, left_out_lines, load_labels
 from worker.train.options import TrainOptions, version_name
 from worker.train.promotion import decide_promotion
@@ -78,8 +85,8 @@ class TrainingJob:
             raise DatasetError(
                 f"--positive {self.options.positive}: the classes are {', '.join(dataset.classes)}"
             )
-        test = self._test_part(dataset)
-        parts = train_val_split(dataset, share=self.recipe.validation_share, seed=self.recipe.seed)
+        parts, earlier = self._parts(dataset)
+        test = self._test_part(dataset, earlier)
         ready = find_finished_build(self.folder, self.options)
         if ready is None:
             regions = self._regions(dataset)
@@ -96,9 +103,11 @@ class TrainingJob:
                 parts.validation,
                 lambda done: tell(done, count),
             )
-            trained = replace(trained, scores=scores)
+            trained = replace(trained, scores=scores, earlier=earlier)
             version = version_name(self.ledger, self.store, self.training, self.options)
-            validation = measured(dataset, parts.validation, trained.scores)
+            validation = measured(
+                dataset, parts.validation, trained.scores, positive_class=self.options.positive
+            )
             for doubt in doubts(validation.figures):
                 log.warning("training %d: %s", self.training.id, doubt)
             tested = self._tested(test, trained, validation)
@@ -203,26 +212,64 @@ class TrainingJob:
         findings = more.pop("findings", self.options.findings)
         return load_labels(LabelSource(Path(folder), images, findings), limits=limits, **given | more)
 
-    def _test_part(self, dataset: LabelledDataset) -> tuple[LabelledDataset, list[int]] | None:
-        """The folder to measure on at the end, and which of its images were not in the dataset."""
+    def _parts(self, dataset: LabelledDataset) -> tuple[Split, EarlierTraining | None]:
+        """The split, without validation images that the version to start from has learned from; and what
+        that version is. A training that is resumed gets the same."""
+        parts = train_val_split(dataset, share=self.recipe.validation_share, seed=self.recipe.seed)
+        earlier = earlier_training(self._init_weights())
+        if earlier is not None:
+            parts, earlier = without_learned(dataset, parts, earlier)
+            if (said := said_of_earlier(earlier.record)) is not None:
+                log.warning("training %d: %s", self.training.id, said)
+        return parts, earlier
+
+    def _test_part(
+        self, dataset: LabelledDataset, earlier: EarlierTraining | None = None
+    ) -> tuple[LabelledDataset, list[int]] | None:
+        """The folder to measure on at the end, and which of its images were not in the dataset, nor others of
+        their patients."""
         if self.options.test is None:
             return None
-        test = self._scan(
-            self.options.test,
-            findings=dataset.findings is not None,
-            classes=dataset.classes,
-            min_per_class=0 if dataset.findings is not None else 1,
-            group_by=None,
-            memory=0,
-            samples=True,
-        )
-        known = set(dataset.sha256)
-        unseen = [index for index, sha256 in enumerate(test.sha256) if sha256 not in known]
+        asked = {
+            "findings": dataset.findings is not None,
+            "classes": dataset.classes,
+            "min_per_class": 0 if dataset.findings is not None else 1,
+            "memory": 0,
+            "samples": True,
+        }
+        try:
+            test = self._scan(self.options.test, **asked)
+        except PatientUnknown as error:
+            log.warning(
+                "training %d: --test: %s; of patients in the training folder only equal files are left out",
+                self.training.id,
+                error,
+            )
+            test = self._scan(self.options.test, group_by=NO_GROUPS, **asked)
+        known, patients = set(dataset.sha256), set(dataset.patients) - {None}
+        whose = test.patients or (None,) * len(test)
+        unseen = [
+            index
+            for index, (sha256, patient) in enumerate(zip(test.sha256, whose, strict=True))
+            if sha256 not in known and patient not in patients
+        ]
+        learned = in_digests(None if earlier is None else earlier.images, test.sha256)
+        if learned is not None:
+            unseen = [index for index in unseen if not learned[index]]
+        if len(unseen) < len(test):
+            log.warning(
+                "training %d: --test: %d of %d images, or others of their patients, were learned from, here "
+                "or by the version to start from, and are left out",
+                self.training.id,
+                len(test) - len(unseen),
+                len(test),
+            )
         missing = [name for name, count in test.counts(unseen).items() if count == 0]
         if missing and (dataset.findings is None or len(missing) == len(dataset.classes)):
             raise DatasetError(
-                f"--test {test.root}: all its images of {', '.join(missing)} are in {dataset.root} too; "
-                "give images that are not trained on"
+                f"--test {test.root}: all its images of {', '.join(missing)}, or others of their "
+                f"patients, are in {dataset.root} too, or were learned from by the version to start from; "
+                "give images of people that are not trained on"
             )
         return test, unseen
 
@@ -295,4 +342,10 @@ class TrainingJob:
             return None
         folder, unseen = test
         scores = predict_logits(trained.network, self.recipe.preprocessing, folder, unseen)
-        return measured(folder, unseen, scores, validation.metrics.temperature)
+        return measured(
+            folder,
+            unseen,
+            scores,
+            validation.metrics.temperature,
+            positive_class=self.options.positive,
+        )

@@ -126,6 +126,11 @@ def _read(reader: Iterator[list[str]], file: Path, shown: str) -> LabelTable:
         )
     if len(columns) > MOST_FINDINGS:
         raise DatasetError(f"{shown}: has {len(columns)} columns of findings; {MOST_FINDINGS} at most")
+    if chosen is None and (none := [names[n] for n in columns if is_no_finding(names[n])]):
+        raise DatasetError(
+            f"{shown}: a column {printable(none[0])} is no finding; of classes that exclude each other write "
+            "the one in a column class, and of findings leave it out: 0 for all others says it"
+        )
     lines = list(_lines(reader, len(names), shown))
     if chosen is None:
         classes = [names[n] for n in columns]

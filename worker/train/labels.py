@@ -178,6 +178,7 @@ def _loaded(
         labels=tuple(int(row.argmax()) for row in targets) if exclusive else (),
         sha256=tuple(read.sha256[file] for file in kept),
         groups=joined_groups([(patients.get(file), read.sha256[file]) for file in kept]),
+        patients=tuple(patients.get(file) for file in kept),
         skipped=tuple(skipped),
         images=read.images,
         passed_over=tuple(found.notes),

@@ -1,13 +1,14 @@
 """Figures of a model's predictions on labelled images.
 
-For two classes the second, in the order of the names, is the positive one. For more, each class against the
-rest, and the mean over classes. Where classes are findings, which do not exclude each other, each on the
-images on which it is known, and the mean over findings: labels are then (N, classes) of 1, 0 and NaN, see
-`worker.train.findings_metrics`.
+Of two classes sensitivity is that for the positive one; where none was named, for the second in the order of
+the names. For more, each class against the rest, and the mean over classes. Where classes are findings, which
+do not exclude each other, each on the images on which it is known, and the mean over findings: labels are
+then (N, classes) of 1, 0 and NaN, see `worker.train.findings_metrics`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -21,11 +22,10 @@ from sklearn.utils import resample
 from worker import intervals
 from worker.intervals import Interval, share_interval
 from worker.train import findings_metrics as of_findings
+from worker.train.flat_classes import flat_classes
 
 TARGET_SENSITIVITY = 0.9  # WHO 2014, minimal profile of a triage test: 90% with a specificity of 70%
 TEMPERATURES = (0.05, 20.0)  # what a temperature may be
-# Log odds of all images within so much are called the same, where there are so many images.
-FLAT, FLAT_FROM = 0.1, 10
 
 Labels = NDArray[np.integer[Any]]
 Floats = NDArray[np.float64]
@@ -78,6 +78,9 @@ class Metrics(_Figures):
     images of the squared distance of probability and truth, summed over classes and halved, so that for two
     classes it is the usual one. `confusion[t][p]`: images of class t predicted as p.
     `temperature`: what scores are divided by to be calibrated, fitted elsewhere or on these images.
+    Thresholds, AUC, reliability and calibration error are of the calibrated probabilities, which are those
+    that runs give; `log_loss` and `brier` are of those before. `leading`: the one of two classes that
+    sensitivity, specificity and `youden` are for; None where they are means.
 
     Of findings (`output` is sigmoid) `images` counts those that have each; `auc`, sensitivities and
     specificities are means over findings that can be measured; accuracy, log
@@ -87,6 +90,7 @@ class Metrics(_Figures):
 
     output: Literal["softmax", "sigmoid"] = "softmax"
     images_in_all: int | None = None
+    leading: str | None = None
     classes: tuple[str, ...]
     images: dict[str, int]
     auc: float
@@ -119,36 +123,40 @@ def compute_metrics(
     resamples: int = 1000,
     seed: int = 0,
     output: str = "softmax",
+    positive_class: str | None = None,
 ) -> Metrics:
     """All figures of `scores` (N, classes), before the softmax, or the sigmoid if `output` says so, against
     `labels` (N,), class indices; or before the sigmoid, against `labels` (N, classes) of findings.
 
     `temperature` from the validation part; None fits it on these images, which then must be that part.
+    `positive_class`: the one of two classes that sensitivity is for; None: the second.
     """
     labels, scores = np.asarray(labels), np.asarray(scores, np.float64)
     if labels.ndim == 2:
         return _of_findings(labels, scores, classes, temperature, resamples, seed)
-    probabilities = probabilities_from(scores, output)
     temperature = fit_temperature(labels, scores) if temperature is None else temperature
+    before, probabilities = (probabilities_from(scores, output, divisor) for divisor in (1.0, temperature))
     by_class = {name: _against_rest(labels == n, probabilities[:, n]) for n, name in enumerate(classes)}
-    leading = [by_class[classes[1]]] if len(classes) == 2 else list(by_class.values())
-    bins, error = _reliability(labels, probabilities)
+    lead = leading_index(classes, positive_class)
+    leading = list(by_class.values()) if lead is None else [by_class[classes[lead]]]
+    bins, error = _reliability(labels, probabilities, lead)
     right = probabilities.argmax(1) == labels
     return Metrics(
+        leading=None if lead is None else classes[lead],
         classes=classes,
         images={name: int((labels == n).sum()) for n, name in enumerate(classes)},
-        auc=roc_auc(labels, probabilities),
-        auc_interval=auc_interval(labels, probabilities, resamples=resamples, seed=seed),
+        auc=roc_auc(labels, probabilities, lead),
+        auc_interval=auc_interval(labels, probabilities, lead, resamples=resamples, seed=seed),
         accuracy=float(right.mean()),
         accuracy_interval=share_interval(int(right.sum()), len(right)),
-        log_loss=log_loss(labels, probabilities),
-        brier=_brier(labels, probabilities),
+        log_loss=log_loss(labels, before),
+        brier=_brier(labels, before),
         expected_calibration_error=error,
         temperature=temperature,
-        brier_with_temperature=_brier(labels, probabilities_from(scores, output, temperature)),
+        brier_with_temperature=_brier(labels, probabilities),
         sensitivity=float(np.mean([c.at_half.sensitivity for c in leading])),
         specificity=float(np.mean([c.at_half.specificity for c in leading])),
-        youden=leading[0].youden if len(classes) == 2 else None,
+        youden=None if lead is None else leading[0].youden,
         specificity_at_sensitivity_90=float(np.mean([c.at_target_sensitivity.specificity for c in leading])),
         reliability=bins,
         confusion=tuple(
@@ -157,15 +165,22 @@ def compute_metrics(
         ),
         by_class=by_class,
         flat=flat_classes(scores, classes, "softmax"),
-        **_intervals_of_two(labels, probabilities),
+        **_intervals_of(lead, labels, probabilities),
     )
 
 
-def _intervals_of_two(labels: Labels, probabilities: Floats) -> dict[str, Interval]:
-    """Of sensitivity and specificity of the second of two classes; of the means over more there are none."""
-    if probabilities.shape[1] != 2:
+def leading_index(classes: Sequence[str], positive_class: str | None) -> int | None:
+    """The one of two classes that sensitivity is for; None of more, where it is a mean over all."""
+    if len(classes) != 2:
+        return None
+    return 1 if positive_class is None else list(classes).index(positive_class)
+
+
+def _intervals_of(lead: int | None, labels: Labels, probabilities: Floats) -> dict[str, Interval]:
+    """Of sensitivity and specificity for the class at index `lead`; of means over classes there are none."""
+    if lead is None:
         return {}
-    said, positive = probabilities[:, 1] > 0.5, labels == 1
+    said, positive = probabilities[:, lead] > 0.5, labels == lead
     return {
         "sensitivity_interval": share_interval(int(said[positive].sum()), int(positive.sum())),
         "specificity_interval": share_interval(int((~said)[~positive].sum()), int((~positive).sum())),
@@ -180,8 +195,8 @@ def _of_findings(
     resamples: int,
     seed: int,
 ) -> Metrics:
-    probabilities = of_findings.sigmoid(scores)
     temperature = fit_temperature(truth, scores) if temperature is None else temperature
+    before, probabilities = of_findings.sigmoid(scores), of_findings.sigmoid(scores / temperature)
     by_class = {name: _of_finding(truth[:, n], probabilities[:, n]) for n, name in enumerate(classes)}
     measured = [one for one in by_class.values() if one.present and one.absent]
 
@@ -197,11 +212,11 @@ def _of_findings(
         auc=of_findings.mean_auc(truth, probabilities),
         auc_interval=auc_interval(truth, probabilities, resamples=resamples, seed=seed),
         accuracy=of_findings.findings_accuracy(truth, probabilities),
-        log_loss=log_loss(truth, probabilities),
-        brier=of_findings.findings_brier(truth, probabilities),
+        log_loss=log_loss(truth, before),
+        brier=of_findings.findings_brier(truth, before),
         expected_calibration_error=error,
         temperature=temperature,
-        brier_with_temperature=of_findings.findings_brier(truth, of_findings.sigmoid(scores / temperature)),
+        brier_with_temperature=of_findings.findings_brier(truth, probabilities),
         sensitivity=mean([one.at_half.sensitivity for one in measured]),
         specificity=mean([one.at_half.specificity for one in measured]),
         youden=None,
@@ -240,18 +255,6 @@ def _of_finding(truth: Floats, probability: Floats) -> FindingFigures:
     )
 
 
-def flat_classes(scores: Floats, classes: tuple[str, ...], output: str) -> tuple[str, ...]:
-    """Those whose log odds, from `scores` (N, classes), differ by less than 0.1 between any two of ten or
-    more images: whatever is shown, the odds are within about a tenth of each other."""
-    if len(scores) < FLAT_FROM:
-        return ()
-    odds = np.asarray(scores, np.float64)
-    if output == "softmax":
-        others = [scipy.special.logsumexp(np.delete(odds, n, axis=1), axis=1) for n in range(len(classes))]
-        odds = odds - np.stack(others, axis=1)
-    return tuple(name for name, wide in zip(classes, np.ptp(odds, axis=0), strict=True) if wide < FLAT)
-
-
 def probabilities_from(scores: ArrayLike, output: str, temperature: float = 1.0) -> Floats:
     """Probabilities float64 (N, classes) of a model whose `output` is softmax or sigmoid."""
     scaled = np.asarray(scores, np.float64) / temperature
@@ -271,19 +274,26 @@ def log_loss(labels: NDArray[Any], probabilities: Floats) -> float:
     return float(-np.log(np.maximum(probabilities[np.arange(len(labels)), labels], 1e-12)).mean())
 
 
-def roc_auc(labels: ArrayLike, probabilities: Floats) -> float:
+def roc_auc(labels: ArrayLike, probabilities: Floats, lead: int | None = None) -> float:
     """Of the ROC curve; for more than two classes the mean of each against the rest. NaN when only one
-    class is present."""
+    class is present. `lead`: of two classes the one whose probability counts, which matters where the two do
+    not sum to 1; None: the second."""
     labels = np.asarray(labels)
     if labels.ndim == 2:
         return of_findings.mean_auc(labels, probabilities)
     if probabilities.shape[1] == 2:
-        return _auc(labels == 1, probabilities[:, 1])
+        lead = 1 if lead is None else lead
+        return _auc(labels == lead, probabilities[:, lead])
     return float(np.mean([_auc(labels == n, probabilities[:, n]) for n in range(probabilities.shape[1])]))
 
 
 def auc_interval(
-    labels: ArrayLike, probabilities: Floats, *, resamples: int = 1000, seed: int = 0
+    labels: ArrayLike,
+    probabilities: Floats,
+    lead: int | None = None,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> tuple[float, float]:
     """The 95% interval of `roc_auc`: for two classes Newcombe's; for more, where it is a mean, by percentiles
     over images drawn anew within each class, see `worker.intervals.mean_auc_limits`."""
@@ -292,7 +302,9 @@ def auc_interval(
     labels = np.asarray(labels)
     kinds = [(int((labels == n).sum()), int((labels != n).sum())) for n in range(probabilities.shape[1])]
     if probabilities.shape[1] == 2:
-        return intervals.auc_interval(roc_auc(labels, probabilities), *kinds[1])
+        return intervals.auc_interval(
+            roc_auc(labels, probabilities, lead), *kinds[1 if lead is None else lead]
+        )
     random = np.random.RandomState(seed)
     found = [
         roc_auc(*resample(labels, probabilities, stratify=labels, random_state=random))
@@ -353,11 +365,11 @@ def _brier(labels: Labels, probabilities: Floats) -> float:
     return float(((probabilities - truth) ** 2).sum(1).mean() / 2)
 
 
-def _reliability(labels: Labels, probabilities: Floats) -> tuple[tuple[Bin, ...], float]:
-    """Tenths of the probability of the positive class, or with more classes of the predicted one; and the
-    mean distance of predicted and observed over images."""
-    if probabilities.shape[1] == 2:
-        stated, right = probabilities[:, 1], labels == 1
+def _reliability(labels: Labels, probabilities: Floats, lead: int | None) -> tuple[tuple[Bin, ...], float]:
+    """Tenths of the probability of the class at index `lead`, or without of the predicted one; and the mean
+    distance of predicted and observed over images."""
+    if lead is not None:
+        stated, right = probabilities[:, lead], labels == lead
     else:
         stated, right = probabilities.max(1), probabilities.argmax(1) == labels
     return _reliability_bins(right, stated)

@@ -6,13 +6,15 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from worker.interval_words import figure_with_interval, with_interval
+from worker.interval_words import figure_with_interval, of_class, with_interval
 from worker.map_evaluation.reports import BLANK_ALLOWED
 from worker.model.architectures import ARCHITECTURES
 from worker.model.doubts import doubts
+from worker.model.earlier_words import said_of_earlier
 from worker.model.metadata import ModelMetadata
 from worker.train.cross_validation_card import in_cross_validation
 from worker.train.dataset import LabelledDataset
+from worker.train.earlier_training import EarlierTraining
 from worker.train.findings_card import validation_of_findings
 from worker.train.held_out import pack_digests
 from worker.train.metrics import Metrics
@@ -30,9 +32,11 @@ def training_record(
     history: Sequence[dict[str, Any]],
     best_epoch: int,
     validation: Metrics,
+    earlier: EarlierTraining | None = None,
 ) -> dict[str, Any]:
     """The `training` field of a model's metadata, in JSON's types. `source`: lines that say where the images
-    are from and whom to cite, as given to the training."""
+    are from and whom to cite, as given to the training. `earlier`: of the version that it started from, whose
+    images are then among those that this one was trained on."""
     return {
         "recipe": recipe.model_dump(mode="json"),
         "data": {
@@ -45,9 +49,13 @@ def training_record(
             "skipped": len(dataset.skipped),
             "skipped_by_reason": dict(sorted(Counter(item.reason for item in dataset.skipped).items())),
             "passed_over": list(dataset.passed_over),
+            **({} if earlier is None else {"earlier": earlier.record}),
         },
         "source": list(source),
-        "training_images": pack_digests(dataset.sha256[index] for index in train_val_split.training),
+        "training_images": pack_digests(
+            (dataset.sha256[index] for index in train_val_split.training),
+            None if earlier is None else earlier.images,
+        ),
         "started_from": started_from,
         "epochs": len(history),
         "best_epoch": best_epoch,
@@ -122,9 +130,11 @@ def _data(data: dict[str, Any]) -> str:
     ]
     reasons = ", ".join(f"{count} {reason}" for reason, count in data.get("skipped_by_reason", {}).items())
     left_out = f"{data['skipped']} {'file' if data['skipped'] == 1 else 'files'} left out"
+    said = said_of_earlier(data.get("earlier"))
     return (
         f"`{data['name']}`, digest `{data['digest'][:16]}`; {left_out}{reasons and f' ({reasons})'}.\n\n"
         + _table([_kind(data), "images", "training", "validation"], rows)
+        + (f"\n\n{said[0].upper()}{said[1:]}." if said else "")
     )
 
 
@@ -135,15 +145,16 @@ def _kind(data: dict[str, Any]) -> str:
 def _validation(figures: dict[str, Any]) -> str:
     if figures.get("output") == "sigmoid":
         return validation_of_findings(figures, _table)
+    of = of_class(figures)
     rows = [
         ["AUC (95% interval)", figure_with_interval(figures, "auc")],
-        ["sensitivity at 0.5", figure_with_interval(figures, "sensitivity")],
-        ["specificity at 0.5", figure_with_interval(figures, "specificity")],
-        ["specificity at 90% sensitivity", f"{figures['specificity_at_sensitivity_90']:.3f}"],
+        [f"sensitivity{of} at 0.5", figure_with_interval(figures, "sensitivity")],
+        [f"specificity{of} at 0.5", figure_with_interval(figures, "specificity")],
+        [f"specificity{of} at 90% sensitivity", f"{figures['specificity_at_sensitivity_90']:.3f}"],
         ["accuracy", figure_with_interval(figures, "accuracy")],
         ["Brier score", f"{figures['brier']:.3f}"],
-        ["calibration error", f"{figures['expected_calibration_error']:.3f}"],
         ["Brier score, calibrated", f"{figures['brier_with_temperature']:.3f}"],
+        ["calibration error, calibrated", f"{figures['expected_calibration_error']:.3f}"],
         ["temperature that calibrates the probabilities", f"{figures['temperature']:.2f}"],
     ]
     return _table(["figure", "value"], rows)

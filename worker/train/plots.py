@@ -16,7 +16,7 @@ from worker.images.preprocess import preprocess
 from worker.model.metadata import Preprocessing
 from worker.model.score_reference import OperatingPoint
 from worker.train.dataset import LabelledDataset
-from worker.train.metrics import Metrics, probabilities_from
+from worker.train.metrics import Metrics, leading_index, probabilities_from
 from worker.train.screening import Screening
 
 mpl.use("Agg")
@@ -74,16 +74,24 @@ def plot_thresholds(rows: Sequence[Screening], point: OperatingPoint, prevalence
     figure.savefig(file, dpi=120)
 
 
-def plot_roc(labels: Any, scores: Any, classes: Sequence[str], file: Path, output: str = "softmax") -> None:
-    """The ROC curve of the second of two classes, or of each class against the rest; with `labels` (N,
-    classes), of each finding on the images on which it is known. `output`: what makes probabilities of
-    `scores` of classes."""
+def plot_roc(
+    labels: Any,
+    scores: Any,
+    classes: Sequence[str],
+    file: Path,
+    output: str = "softmax",
+    positive_class: str | None = None,
+) -> None:
+    """The ROC curve of the positive one of two classes, by default the second, or of each class against the
+    rest; with `labels` (N, classes), of each finding on the images on which it is known. `output`: what makes
+    probabilities of `scores` of classes."""
     labels = np.asarray(labels)
     of_findings = labels.ndim == 2
     probabilities = probabilities_from(scores, "sigmoid" if of_findings else output)
     figure = Figure(figsize=(4.5, 4.5), layout="constrained")
     axes = figure.subplots()
-    for number in [1] if len(classes) == 2 and not of_findings else range(len(classes)):
+    lead = None if of_findings else leading_index(classes, positive_class)
+    for number in range(len(classes)) if lead is None else [lead]:
         known = ~np.isnan(labels[:, number]) if of_findings else np.ones(len(labels), bool)
         positive = labels[known, number] == 1 if of_findings else labels == number
         if positive.all() or not positive.any():

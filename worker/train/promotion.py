@@ -12,11 +12,12 @@ from worker.errors import ModelError, XraycamError
 from worker.model.doubts import doubts, is_flat
 from worker.model.metadata import read_metadata
 from worker.model.network import load_model
+from worker.model.score_change import score_change
 from worker.model.store import ModelStore, ensure_current_model
 from worker.train.dataset import LabelledDataset
 from worker.train.evaluation import predict_logits
 from worker.train.held_out import trained_on
-from worker.train.metrics import probabilities_from, roc_auc
+from worker.train.metrics import leading_index, probabilities_from, roc_auc
 from worker.train.options import TrainOptions
 
 # Images of each class that neither version has seen, for a comparison of the two.
@@ -47,8 +48,9 @@ def decide_promotion(
     version in the folder `candidate` is then measured again. What cannot be compared is not promoted.
     """
     if options.promote != "if-better":
-        promote = options.promote == "always"
-        return PromotionDecision(promote, "promoted, as asked" if promote else "not promoted, as asked")
+        if options.promote != "always":
+            return PromotionDecision(False, "not promoted, as asked")
+        return PromotionDecision(True, "promoted, as asked" + _said_lost(ledger, store, candidate))
     current = _current(ledger, store)
     figures = read_metadata(candidate).training.get("validation")
     if figures and is_flat(figures):
@@ -72,6 +74,10 @@ def decide_promotion(
                 f"not promoted: the current version {current.version} has "
                 f"{kind[metadata.has_findings]}, this one {kind[has_findings]}, so the two cannot be "
                 "compared",
+            )
+        if lost := score_change(metadata, read_metadata(candidate)):
+            return PromotionDecision(
+                False, f"not promoted: {lost}; 'xraycam models promote' promotes it nevertheless"
             )
         training = metadata.training
         known = trained_on(training, [dataset.sha256[index] for index in validation])
@@ -117,7 +123,22 @@ def _current(ledger: Ledger, store: ModelStore) -> Model | None:
         return ledger.query(current_model)
 
 
+def _said_lost(ledger: Ledger, store: ModelStore, candidate: Path) -> str:
+    """What to add to the sentence of a promotion that loses scores."""
+    try:
+        current = ledger.query(current_model)
+        if current is None:
+            return ""
+        before = read_metadata(store.fetch(current.version, current.digest))
+    except XraycamError:
+        return ""
+    lost = score_change(before, read_metadata(candidate))
+    return f"; {lost}" if lost else ""
+
+
 def _auc_of(folder: Path, dataset: LabelledDataset, indices: Sequence[int]) -> float:
     metadata, network = load_model(folder)
     scores = predict_logits(network, metadata.preprocessing, dataset, indices)
-    return roc_auc(dataset.truth(indices), probabilities_from(scores, metadata.output))
+    probabilities = probabilities_from(scores, metadata.output, metadata.temperature)
+    lead = leading_index(metadata.classes, metadata.positive_class)
+    return roc_auc(dataset.truth(indices), probabilities, lead)

@@ -57,7 +57,9 @@ def save_version(
     """Write a training's result as the model folder `folder`, with its card. `figures` go into the record
     beside those of the validation part; `source` says where the images are from, whom to cite. Raises
     ModelError if `folder` exists."""
-    validation = compute_metrics(dataset.truth(parts.validation), trained.scores, dataset.classes)
+    validation = compute_metrics(
+        dataset.truth(parts.validation), trained.scores, dataset.classes, positive_class=positive_class
+    )
     record = training_record(
         dataset,
         parts,
@@ -67,6 +69,7 @@ def save_version(
         history=[asdict(epoch) for epoch in trained.history],
         best_epoch=trained.best_epoch,
         validation=validation,
+        earlier=trained.earlier,
     )
     metadata = save_model(
         trained.network,
@@ -129,7 +132,7 @@ def write_version(
 
     Whole or not at all.
     """
-    figures = maps.figures | ({} if test is None else {"test": _of_test(test)})
+    figures = maps.figures | ({} if test is None else {"test": _of_test(test, validation.dataset)})
     if regions is not None:
         figures["findings"] = {
             "file": regions.source.name,
@@ -171,11 +174,16 @@ def write_version(
     return building.rename(ready)
 
 
-def _of_test(test: EvaluationResult) -> dict[str, Any]:
+def _of_test(test: EvaluationResult, dataset: LabelledDataset) -> dict[str, Any]:
+    """With how many images were left out: those of the dataset; and others of its patients, or that the
+    version to start from had learned from."""
+    known = set(dataset.sha256)
+    also = sum(sha256 in known for sha256 in test.dataset.sha256)
     return test.figures | {
         "folder": str(test.dataset.root),
         "skipped": test.skipped,
-        "also_in_dataset": len(test.dataset) - len(test.indices),
+        "also_in_dataset": also,
+        "known_otherwise": len(test.dataset) - len(test.indices) - also,
     }
 
 

@@ -18,6 +18,7 @@ from worker.model.architectures import ARCHITECTURES
 from worker.model.network import SCORE_LAYER, build_network
 from worker.train.annotations import FindingAnnotations
 from worker.train.dataset import LabelledDataset
+from worker.train.earlier_training import EarlierTraining
 from worker.train.feature_cache import FeatureCache, Features
 from worker.train.finding_loss import UNKNOWN, finding_weights, findings_loss, remove_prior_shift
 from worker.train.recipe import ChestAugmentation, Recipe, Stage
@@ -44,13 +45,15 @@ ByOutput = dict[str, NDArray[np.float32]]
 @dataclass(frozen=True)
 class TrainingResult:
     """`network` has the weights of `best_epoch`; `scores` float32 (V, classes) are those of the validation
-    images in the order of the split. `started_from` says which weights came first."""
+    images in the order of the split. `started_from` says which weights came first, `earlier`
+    what a version among them had learned from."""
 
     network: Any
     history: tuple[Epoch, ...]
     best_epoch: int
     scores: NDArray[np.float32]
     started_from: str
+    earlier: EarlierTraining | None = None
 
 
 class Trainer:

@@ -68,9 +68,11 @@ window.xraycam = window.xraycam || {};
   // `crashed-worker` is shown as "crashed worker".
   xraycam.words = (value) => String(value).replaceAll("-", " ").replaceAll("_", " ");
 
-  // Findings at 0.5 or more, the most probable first; of classes that exclude each other at most the predicted.
+  // Which classes of the run do not exclude each other, null: not known; and those of them that an image has at 0.5 or
+  // more, the most probable first.
+  xraycam.findings = [];
   xraycam.seen = (row) => Object.entries(row.probabilities || {})
-    .filter(([, value]) => value >= 0.5)
+    .filter(([name, value]) => value >= 0.5 && (!xraycam.findings || xraycam.findings.includes(name)))
     .sort((a, b) => b[1] - a[1])
     .map(([name]) => name);
   xraycam.predicted = (row) => (xraycam.seen(row).length > 1 ? xraycam.seen(row).join(", ") : row.class);

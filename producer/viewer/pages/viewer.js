@@ -14,6 +14,7 @@
     async start() {
       this.source = xraycam.makeSource();
       this.facts = await this.source.facts();
+      xraycam.findings = this.facts.findings_known === false ? null : this.facts.findings || [];
       const run = this.facts.run;
       byId("title").textContent = this.facts.other
         ? `Runs ${run.id} and ${this.facts.other.run.id}` : `Run ${run.id}`;
