@@ -139,6 +139,14 @@ def test_voi_lut_is_scaled_by_the_bits_that_it_holds(declared: int) -> None:
     assert list(image.facts.notes) == told
 
 
+def test_a_voi_lut_that_ends_below_its_full_scale_stays_as_dark_as_it_is() -> None:
+    values = np.array([[0, 1024], [2048, 4095]], np.uint16)
+    entries = [value // 2 for value in range(4096)]  # up to 2047 of 12 bits
+    image = decode(values, VOILUTSequence=[lut(entries, 0, 12)])
+    assert list(np.asarray(image.pixels).ravel()) == [0, 31, 63, 127]
+    assert not image.facts.notes
+
+
 def test_voi_lut_of_eight_bit_entries_is_read() -> None:
     made = lut([0] * 2, 0, 8)
     made.LUTDescriptor = [4, 0, 8]

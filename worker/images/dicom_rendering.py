@@ -150,10 +150,13 @@ def _voi(elements: Elements, values: Floats, notes: list[str]) -> tuple[Floats |
         lut = _read_lut(elements.items("VOILUTSequence"), bool(values.min() < 0))
         if lut is not None:
             data, first, declared = lut
-            # By the bits that its values take, as Cornerstone does: descriptors that name too few are met,
-            # and 16 for curves that end at 4095, of which 16 levels of gray would be left.
+            # Descriptors that name too few bits are met, and 16 for curves that end at 4095, of which 16
+            # levels of gray would be left: then by the bits that its values take, as Cornerstone always does.
+            # A curve that ends at a quarter of the whole or above is as dark as it is meant to be.
             bits = max(int(data.max()).bit_length(), 1)
-            if bits != declared:
+            if declared - 2 < bits <= declared:
+                bits = declared
+            else:
                 notes.append(f"its VOI LUT says {declared} bits and holds {bits}: scaled by those it holds")
             at = np.clip(np.rint(values).astype(np.int64) - first, 0, len(data) - 1)
             return data[at] / ((1 << bits) - 1) * 255.0, f"VOI LUT of {len(data)} entries, {bits} bits"
