@@ -141,7 +141,7 @@ def test_saturated_image_is_not_blank(model_folder: Path, batch: Pixels) -> None
     score.kernel.assign(score.kernel * factor)
     score.bias.assign(score.bias * factor)
     after = Explainer(metadata, network).explain(batch)
-    assert after.probabilities[image].max() == 1.0
+    assert after.probabilities[image].max() >= 1 - 2**-23  # or the last number below 1
     np.testing.assert_allclose(
         after.heatmaps["block_15_add"][image], before.heatmaps["block_15_add"][image], atol=1e-5
     )
