@@ -119,7 +119,7 @@ def open_run(
     continues a run that is not, nor one of a part of the folder (`selection`, as in `Run`) that of another.
 
     The run is `scanning` until its folder has been scanned once. Later scans only add to it: whoever waits
-    for an open run goes on, and is not held up by one that is broken off. A halted run waits for `end_scan`,
+    for an open run is not held up by one that is broken off. A halted run waits for `end_scan`,
     as one that is stopped: cancelled is what is cancelled while it is scanned.
     """
     signature = request_hash(root, output, model_version, options, pinned=pinned, selection=selection)
@@ -189,18 +189,8 @@ def latest_run(connection: Connection) -> Run:
     return _run(row)
 
 
-def find_run(
-    connection: Connection,
-    *,
-    root: str,
-    output: str,
-    options: dict[str, Any],
-    model_version: str,
-    pinned: bool,
-    selection: dict[str, Any] | None = None,
-) -> Run | None:
-    """The run that `open_run` would continue for this request; None: it would open a new one."""
-    signature = request_hash(root, output, model_version, options, pinned=pinned, selection=selection)
+def find_run(connection: Connection, signature: str) -> Run | None:
+    """The run that `open_run` would continue for the request of this `request_hash`; None: a new one."""
     row = connection.execute(
         select(runs).where(runs.c.signature == signature).order_by(runs.c.repeat.desc()).limit(1)
     ).first()

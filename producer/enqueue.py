@@ -13,7 +13,7 @@ from db.gone_files import IdSet, last_image, mark_gone
 from db.ingest import IngestStats, RunIngest, ScannedFile, compare_files
 from db.ledger import Ledger
 from db.models import get_model
-from db.runs import Run, find_run, open_run
+from db.runs import Run, find_run, open_run, request_hash
 from producer.gone_files import gone_images
 from producer.run_place import check_place, ensure_place, make_run_place
 from producer.scan import Folder, ScanCounts, resolve_folder, scan
@@ -149,7 +149,7 @@ def enqueue(
 def _identity(
     settings: Settings, request: Request, folder: Folder, version: str, options: ExplainOptions
 ) -> dict[str, Any]:
-    """What tells a request's run from others, as `open_run` and `find_run` take it."""
+    """What tells a request's run from others, as `open_run` and `request_hash` take it."""
     selection: dict[str, Any] = {} if folder.only is None else {"only": escape_path(folder.only)}
     if request.globs:
         selection["globs"] = sorted(set(request.globs))
@@ -209,7 +209,7 @@ def preview(ledger: Ledger, settings: Settings, request: Request) -> Preview:
     folder, version, asked = check_request(ledger, settings, request)
     masks = match_masks(settings, request, folder)
     with ledger.read() as connection:
-        run = find_run(connection, **_identity(settings, request, folder, version, asked))
+        run = find_run(connection, request_hash(**_identity(settings, request, folder, version, asked)))
         run = None if request.force else run
         last = 0 if run is None else last_image(connection, run.id)
     counts, found, seen, size = ScanCounts(), IngestStats(), IdSet(), 0

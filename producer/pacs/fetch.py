@@ -89,9 +89,9 @@ def fetch(
             raise XraycamError(f"{server.name} gave no radiograph: {counts.line()}; check the query")
         for file in (spool.root / folder).rglob(f"*{SUFFIX}"):
             if file not in named:
-                file.unlink()
+                file.unlink(missing_ok=True)
                 counts.removed += 1
-        unfinished.unlink()
+        unfinished.unlink(missing_ok=True)  # the same search may have been fetched beside this one
         return spool.root / folder, counts
     finally:
         server.close()

@@ -88,9 +88,8 @@ class Station:
     def _look_at(self, folder: Path) -> None:
         """Explain a study that is quiet and holds something new."""
         try:
-            changed = (
-                folder.stat().st_mtime_ns
-            )  # asked before the files are: what comes later changes it again
+            # Asked before the files are: what comes later changes it again.
+            changed = folder.stat().st_mtime_ns
             if self._done.get(folder) == changed:
                 return
             state = state_of(folder)

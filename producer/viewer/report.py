@@ -33,8 +33,6 @@ ROWS_A_FILE = 500
 PICTURE_SIZE = 512
 # They wait for the storage most of the time.
 _REMOTE_THREADS = 16
-# A folder that holds this is a report of ours, and may be replaced by a newer one.
-MARKER = REPORT_MARKER
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ def write_report(
             shutil.copyfile(PAGES / name, assets / name)
         (building / "index.html").write_text(page("report.html", "assets/", REPORT_SCRIPTS), encoding="utf-8")
         marker = {"run": run.id, "made": facts["made"]}
-        (building / MARKER).write_text(json.dumps(marker) + "\n", encoding="utf-8")
+        (building / REPORT_MARKER).write_text(json.dumps(marker) + "\n", encoding="utf-8")
     return Report(folder / "index.html", writer.shown, results, writer.without_picture)
 
 
@@ -219,7 +217,7 @@ def _require_ours(folder: Path) -> None:
         return
     if folder.is_symlink() or not folder.is_dir():
         raise XraycamError(f"{folder} is not a folder; name a new one for the report")
-    if any(folder.iterdir()) and not (folder / MARKER).is_file():
+    if any(folder.iterdir()) and not (folder / REPORT_MARKER).is_file():
         raise XraycamError(f"{folder} holds other files; name a new or empty folder for the report")
 
 

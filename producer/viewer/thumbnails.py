@@ -129,8 +129,8 @@ class RunPictures:
                 return str(file.folder.look_at(file.path).identity)
             status = file.stat()
             return f"{status.st_mtime_ns}-{status.st_size}-{status.st_ino}"
-        except Exception:
-            return ""  # whoever reads it says why
+        except Exception:  # of a storage's library, kinds of its own; whoever reads the overlay says why
+            return ""
 
     def _overlay_file(self, row: dict[str, Any]) -> Path | RemotePath:
         """Raises ImageError for a URL elsewhere."""

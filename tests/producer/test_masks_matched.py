@@ -89,7 +89,7 @@ def test_a_worker_that_stays_knows_masks_added_in_a_sub_folder(
 
     def seen_by_worker() -> bool:
         options = ExplainOptions.model_validate(enqueue(ledger, settings, request).run.options)
-        facts = ExplainerFacts(metadata=None, panels=(), every_class=False)  # type: ignore[arg-type]
+        facts = ExplainerFacts(metadata=None, panels=(), every_class=False)
         marked = Job(facts, options).marked
         assert marked is not None
         return marked.has_mask_for(image)

@@ -217,7 +217,7 @@ def test_the_test_folder_is_judged_without_patients_of_the_training_folder(
 
     def unseen(group_by: str) -> list[str]:
         training = ask(known, folder, tiny_recipe, test=str(test), group_by=group_by)
-        job = TrainingJob(settings, known, "trainer", training, None)  # type: ignore[arg-type]
+        job = TrainingJob(settings, known, "trainer", training, None)
         found = job._test_part(job._scan(str(folder)))
         assert found is not None
         return sorted(found[0].files[index].name for index in found[1])
@@ -239,7 +239,7 @@ def test_a_test_folder_whose_names_tell_no_patient_is_judged_by_content(
     for file in (folder / "Opaque").iterdir():
         file.rename(file.with_name("p" + file.name))
     training = ask(known, folder, tiny_recipe, test=str(test), group_by=r"^p.*")
-    job = TrainingJob(settings, known, "trainer", training, None)  # type: ignore[arg-type]
+    job = TrainingJob(settings, known, "trainer", training, None)
     found = job._test_part(job._scan(str(folder)))
     assert found is not None
     assert len(found[1]) == 6

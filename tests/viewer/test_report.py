@@ -14,9 +14,10 @@ from db.ledger import Ledger
 from db.migrate import migrate
 from db.schema import results
 from producer.session import Session, open_session
-from producer.viewer.report import MARKER, ReportOptions, write_report
+from producer.viewer.report import ReportOptions, write_report
 from tests.viewer.pages import browser_page, ids, made_run
 from worker.errors import XraycamError
+from worker.our_folders import REPORT_MARKER
 from worker.settings import load_settings
 
 pytestmark = pytest.mark.browser
@@ -181,7 +182,7 @@ def test_a_report_takes_the_place_of_an_earlier_one_and_of_nothing_else(
     folder = tmp_path / "report"
     write_report(session, run, folder)
     write_report(session, run, folder, ReportOptions(most=4))
-    assert (folder / MARKER).is_file()
+    assert (folder / REPORT_MARKER).is_file()
     assert sorted(path.name for path in tmp_path.glob(".report*")) == []
     with pytest.raises(XraycamError, match="holds other files"):
         write_report(session, run, tmp_path / "xrays")
