@@ -41,6 +41,7 @@ def lose_machine(installation: Installation, launcher: int) -> float:
     """Kill a launcher and all its workers together, with a leased chunk; seconds until others did that.
 
     Nobody is left there to send anything again: its lease must end (5 s), a reaper find it, a worker do it.
+    On a busy machine that takes longer; a minute is still far from the hour that a wrong clock would add.
     """
     wait_until(lambda: leased_chunks(installation, f"-{launcher}@"), 60, "both at work")
     installation.wait_done(40)
@@ -49,7 +50,7 @@ def lose_machine(installation: Installation, launcher: int) -> float:
     for process in family_of(launcher):
         installation.kill(process)
     seconds = seconds_until_finished(installation, held)
-    assert seconds < 5 + 10
+    assert seconds < 60
     return seconds
 
 
