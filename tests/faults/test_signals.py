@@ -179,7 +179,7 @@ def test_watch_stopped(distributed: Installation) -> None:
     enqueue(distributed, xrays)
     watch = distributed.start("watch", 1)
     with pytest.raises(subprocess.TimeoutExpired):
-        watch.wait(2)
+        watch.wait(0.7)
 
     watch.send_signal(TERM)
 

@@ -99,7 +99,7 @@ def test_passwords_appear_nowhere(
 
 def page(port: int, path: str) -> str:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as response:
             return str(response.read().decode())
     except OSError:
         return ""

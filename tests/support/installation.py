@@ -20,7 +20,7 @@ from db.ledger import Ledger
 from db.models import Model
 from db.schema import chunks, images, results
 from producer.phantoms import make_phantoms
-from tests.support.servers import PATIENCE, wait_until
+from tests.support.servers import PATIENCE, PatientProcess, wait_until
 from worker.settings import PREFIX
 
 InstallModel = Callable[[Ledger, Path], Model]
@@ -46,7 +46,7 @@ class Installation:
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
         self.environment |= {"XRAYCAM_HOME": str(self.home), "TF_CPP_MIN_LOG_LEVEL": "3"}
         self.set(**settings)
-        self._started: list[subprocess.Popen[str]] = []
+        self._started: list[PatientProcess] = []
 
     def set(self, **settings: Any) -> None:
         """Change settings: `chunk_size=8` is XRAYCAM_CHUNK_SIZE."""
@@ -86,9 +86,9 @@ class Installation:
             )
         return done
 
-    def start(self, *arguments: object) -> subprocess.Popen[str]:
+    def start(self, *arguments: object) -> PatientProcess:
         """Start the command line and leave it running."""
-        process = subprocess.Popen(
+        process = PatientProcess(
             [str(COMMAND), *map(str, arguments)],
             env=self.environment, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=(self.folder / "stderr.txt").open("a"), text=True, start_new_session=True,

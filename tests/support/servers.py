@@ -243,6 +243,16 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+class PatientProcess(subprocess.Popen[str]):
+    """A process that is given `PATIENCE` times as long to end as a test says."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        return super().wait(None if timeout is None else PATIENCE * timeout)
+
+    def communicate(self, input: str | None = None, timeout: float | None = None) -> tuple[str, str]:
+        return super().communicate(input, None if timeout is None else PATIENCE * timeout)
+
+
 def wait_until(condition: Callable[[], object], seconds: float = 30.0, what: str = "") -> None:
     """Wait for a condition; fails the test when it does not come true in `seconds`, or `PATIENCE` times as
     long: several tests share the machine."""

@@ -141,7 +141,7 @@ def has_open(process: int, name: str) -> bool:
 
 def answer(port: int, path: str) -> Any:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as response:
             body = response.read()
     except OSError:
         return None

@@ -20,6 +20,7 @@ from db.runs import Run
 from db.schema import images
 from tests.support.installation import unavailable
 from tests.support.made_runs import finish, lease, take
+from tests.support.servers import PATIENCE
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 HOSTILE = ['ward/"><script>alert(1)<b>.png', "ward/<img src=x onerror=alert(1)>.png"]
@@ -48,7 +49,7 @@ def browser_page() -> Iterator[Any]:
 
 def wait_true(page: Any, expression: str) -> None:
     """Wait until an expression of JavaScript is true; Playwright's own way needs eval, which is barred."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + PATIENCE * 20
     while not page.evaluate(expression):
         assert time.monotonic() < end, expression
         time.sleep(0.05)

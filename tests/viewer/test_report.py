@@ -15,6 +15,7 @@ from db.migrate import migrate
 from db.schema import results
 from producer.session import Session, open_session
 from producer.viewer.report import ReportOptions, write_report
+from tests.support.servers import PATIENCE
 from tests.viewer.pages import browser_page, ids, made_run
 from worker.errors import XraycamError
 from worker.our_folders import REPORT_MARKER
@@ -158,7 +159,7 @@ def test_the_summary_scrolls_below_its_head_and_the_page_does_not(
     assert page.evaluate("document.scrollingElement.scrollHeight") == 300
 
 
-def test_a_report_of_20000_images_opens_within_3_seconds(session: Session, tmp_path: Path, page: Any) -> None:
+def test_a_report_of_20000_images_opens_within_seconds(session: Session, tmp_path: Path, page: Any) -> None:
     made = write_report(session, made_run(session.ledger, tmp_path), tmp_path / "report")
     data = made.index.parent / "data"
     rows = (data / "rows-0001.js").read_text().removeprefix('xraycam.receive("rows",[').removesuffix("]);\n")
@@ -172,7 +173,7 @@ def test_a_report_of_20000_images_opens_within_3_seconds(session: Session, tmp_p
     opened(page, made.index)
     seconds = time.perf_counter() - begin
     assert page.inner_text("#count") == "20,000 images"
-    assert seconds < 3.0
+    assert seconds < PATIENCE * 3.0  # 3 on a machine with nothing else to do
 
 
 def test_a_report_takes_the_place_of_an_earlier_one_and_of_nothing_else(
