@@ -174,6 +174,23 @@ def test_missing_photometric_interpretation_is_told() -> None:
     assert any("MONOCHROME2" in note for note in image.facts.notes)
 
 
+@pytest.mark.parametrize(
+    ("photometric", "shape", "is_told"),
+    [
+        ("MONOCHROME1", "IDENTITY", True),
+        ("MONOCHROME2", "INVERSE", True),
+        ("MONOCHROME1", "INVERSE", False),
+        ("MONOCHROME2", "IDENTITY", False),
+    ],
+)
+def test_a_shape_that_contradicts_the_photometric_interpretation_is_told(
+    photometric: str, shape: str, is_told: bool
+) -> None:
+    image = decode(FOUR, PhotometricInterpretation=photometric, PresentationLUTShape=shape)
+    assert any("PresentationLUTShape" in note for note in image.facts.notes) == is_told
+    assert list(np.asarray(image.pixels).ravel()) == gray(FOUR, PhotometricInterpretation=photometric)
+
+
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
 def test_padding_is_black_and_not_in_the_range(photometric: str) -> None:
     values = np.array([[0, 100], [200, 150]], np.uint16)
@@ -252,6 +269,14 @@ def test_palette_becomes_luma() -> None:
         tags[f"{colour}PaletteColorLookupTableDescriptor"] = [3, 0, 16]
         tags[f"{colour}PaletteColorLookupTableData"] = struct.pack("<3H", *entries)
     assert gray(np.array([[0, 1], [2, 7]], np.uint8), **tags) == [0, 76, 150, 150]
+
+
+def test_a_dark_colour_of_a_palette_stays_dark() -> None:
+    tags: dict[str, Any] = {"PhotometricInterpretation": "PALETTE COLOR"}
+    for colour, entries in (("Red", [0, 65535, 0]), ("Green", [0, 0, 200]), ("Blue", [0, 0, 0])):
+        tags[f"{colour}PaletteColorLookupTableDescriptor"] = [3, 0, 16]
+        tags[f"{colour}PaletteColorLookupTableData"] = struct.pack("<3H", *entries)
+    assert gray(np.array([[0, 1, 2]], np.uint8), **tags) == [0, 76, 0]
 
 
 # The picture as it is looked at

@@ -152,7 +152,7 @@ def _facts(
         rendering=rendering,
         burned_in_annotation={"YES": "yes", "NO": "no"}.get(burned_in, "unknown"),
         notes=notes,
-        patient_id=elements.text("PatientID") or None,
+        patient_id=elements.identifier("PatientID"),
         study_uid=elements.text("StudyInstanceUID") or None,
         series_uid=elements.text("SeriesInstanceUID") or None,
         instance_uid=elements.text("SOPInstanceUID") or None,

@@ -95,6 +95,10 @@ def _table(
         rendering += ", padding black"
     if frame.is_lossy and frame.precision < form.stored:
         notes.append(f"its header says {form.stored} bits, its compressed pixels have {frame.precision}")
+    shape = elements.text("PresentationLUTShape").upper()
+    if shape == {"MONOCHROME1": "IDENTITY", "MONOCHROME2": "INVERSE"}.get(form.photometric):
+        # Viewers disagree; of public cases the shape was the wrong one (dcm4che #944).
+        notes.append(f"its PresentationLUTShape {shape} contradicts {form.photometric}, and was left out")
     if not form.photometric:
         notes.append("the header does not say whether high values are bright: taken as MONOCHROME2")
     return shades, rendering, tuple(notes)
@@ -216,8 +220,8 @@ def _is_signed_short(item: Elements) -> bool:
 
 def _palette(elements: Elements, stored: Values, shown: str) -> Values:
     """Luma of the colours of a palette (PS3.3, C.7.6.3.1.5 and .6)."""
-    luma = np.zeros(len(stored))
-    for colour, weight in (("Red", 0.299), ("Green", 0.587), ("Blue", 0.114)):
+    shades = []
+    for colour in ("Red", "Green", "Blue"):
         descriptor = elements.words(f"{colour}PaletteColorLookupTableDescriptor")
         data: Values = elements.words(f"{colour}PaletteColorLookupTableData")
         entries = (int(descriptor[0]) or 65536) if len(descriptor) >= 3 else 0
@@ -225,8 +229,8 @@ def _palette(elements: Elements, stored: Values, shown: str) -> Values:
             data = np.frombuffer(elements.content(f"{colour}PaletteColorLookupTableData"), np.uint8)
         if not entries or len(data) < entries:
             raise ImageError("unsupported", f"{shown} has a palette that cannot be read; export it as gray")
-        bits = max(8, int(data.max()).bit_length())
-        full = 255 if bits == 8 else 65535
-        shades = data[np.clip(stored - int(descriptor[1]), 0, entries - 1)].astype(np.float64)
-        luma += weight * shades * (255 / full)
-    return np.clip(luma + 0.5, 0, 255).astype(np.uint8)
+        shades.append(data[np.clip(stored - int(descriptor[1]), 0, entries - 1)].astype(np.float64))
+    full = 255 if max(shade.max() for shade in shades) < 256 else 65535  # of one of them dark is dark
+    luma = 0.299 * shades[0] + 0.587 * shades[1] + 0.114 * shades[2]
+    gray: Values = np.clip(luma * (255 / full) + 0.5, 0, 255).astype(np.uint8)
+    return gray
