@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from typing import Any
@@ -9,9 +10,20 @@ from typing import Any
 import imagecodecs
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
-from tests.support.made_raster import Values, deep, encodings, netpbm, opaque, phantom, rgb, saved, tiff
+from tests.support.made_raster import (
+    Values,
+    deep,
+    encodings,
+    netpbm,
+    opaque,
+    pages,
+    phantom,
+    rgb,
+    saved,
+    tiff,
+)
 from worker.errors import ImageError
 from worker.images.depth import gray_image
 from worker.images.limits import Limits
@@ -48,9 +60,32 @@ def test_every_format_is_read_as_the_picture_it_holds(name: str) -> None:
 @pytest.mark.parametrize("share", [0.3, 0.8])
 def test_a_file_that_ends_early_is_called_cut(name: str, share: float) -> None:
     content = ENCODINGS[name]
-    if name == "TIFF of two pages" and share == 0.8:
+    if name in ("TIFF with a thumbnail", "TIFF with a mask") and share == 0.8:
         return  # its first page is whole
     assert refused(content[: int(len(content) * share)]).reason == "truncated"
+
+
+def test_a_thumbnail_is_not_explained_in_place_of_what_is_cut_off() -> None:
+    content = ENCODINGS["TIFF 8 with a thumbnail first"]
+    for length in range(8, 1600, 8):
+        assert refused(content[:length]).reason in ("truncated", "not-an-image")
+
+
+def animated(form: str) -> bytes:
+    """The phantom, then its mirror image."""
+    stream = io.BytesIO()
+    first = Image.fromarray(deep(8))
+    first.save(stream, form, save_all=True, append_images=[ImageOps.mirror(first)])
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("form", ["TIFF", "GIF", "WEBP", "PNG", "TIFF 12"])
+def test_several_pictures_are_refused_or_the_first_is_read_on_demand(form: str) -> None:
+    is_deep = form == "TIFF 12"
+    content = pages((deep(12), {}), (deep(12)[:, ::-1], {})) if is_deep else animated(form)
+    assert refused(content).reason == "multi-frame"
+    accepted = decode_raster(content, "x", Limits(), frozenset({"multi-frame"}))
+    assert_is_phantom(np.asarray(accepted))
 
 
 NEGATIVES: dict[str, tuple[Values, dict[str, Any]]] = {

@@ -40,15 +40,25 @@ _TRUECOLOUR, _ALPHA = 2, 4
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 
-def decode_raster(content: bytes, shown: str, limits: Limits) -> Image.Image:
+def decode_raster(
+    content: bytes, shown: str, limits: Limits, accept: frozenset[str] = frozenset()
+) -> Image.Image:
     """`content` as a loaded Pillow image of mode L, upright.
 
-    Colour becomes luma (ITU-R 601), transparency is ignored, the orientation of EXIF or TIFF is applied, of
-    several pages the first is taken. 8 bits stay as they are; more are scaled, see `depth.black_and_white`.
+    Colour becomes luma (ITU-R 601), transparency is ignored, the orientation of EXIF or TIFF is applied.
+    Several pages or frames are refused, or with `multi-frame` in `accept` the first is taken; thumbnails and
+    masks of TIFF are no pages. 8 bits stay as they are; more are scaled, see `depth.black_and_white`.
     Sizes are checked in all headers before anything is decoded. `shown` names the file in messages.
-    Raises ImageError: `truncated`, `not-an-image`, `unsupported`, `too-small`, `too-large`, `no-contrast`.
+    Raises ImageError: `truncated`, `not-an-image`, `unsupported`, `too-small`, `too-large`, `no-contrast`,
+    `multi-frame`.
     """
     try:
+        if "multi-frame" not in accept and _has_several(content):
+            raise ImageError(
+                "multi-frame",
+                f"{shown} holds several pages or frames; export the one to be explained, or accept "
+                "multi-frame to read the first",
+            )
         image = _decoder(content)(content, shown, limits)
     except ImageError:
         raise
@@ -56,6 +66,19 @@ def decode_raster(content: bytes, shown: str, limits: Limits) -> Image.Image:
         raise _explained(error, content, shown) from error
     require_contrast(image, shown)
     return image
+
+
+def _has_several(content: bytes) -> bool:
+    """Whether a file holds pictures of which only one would be explained. What is damaged is told later."""
+    with suppress(Exception):
+        if content.startswith(headers.PNG):
+            return headers.png_frames(content) > 1
+        if content.startswith(headers.TIFF):
+            return open_tiff(content, "", Limits()).has_others
+        if content.startswith((b"GIF8", b"RIFF")):
+            with Image.open(io.BytesIO(content), formats=("GIF", "WEBP")) as image:
+                return bool(getattr(image, "is_animated", False))
+    return False
 
 
 def _decoder(content: bytes) -> Callable[[bytes, str, Limits], Image.Image]:
@@ -197,13 +220,13 @@ def _tiff(content: bytes, shown: str, limits: Limits) -> Image.Image:
     try:
         tiff = open_tiff(content, shown, limits)
         is_plain = tiff.is_plain
-    except ImageError:
+    except (ImageError, CutShort):
         raise
     except Exception:
         tiff, is_plain = None, True
     if tiff is not None:
         check_size(tiff.width, tiff.height, shown, limits)
-    if is_plain:
+    if is_plain and (tiff is None or tiff.is_first):
         try:
             return _by_pillow(content, shown, limits, is_plain=True)
         except ImageError:
