@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.class_names import written_alike
 from worker.errors import ImageError
 from worker.file_names import printable
 from worker.folder_walk import WalkCounts
@@ -22,7 +23,7 @@ from worker.images.limits import Limits
 from worker.images.reader import Radiograph, read_radiograph
 from worker.processors import usable_processors
 from worker.train.dataset_layout import DatasetError as DatasetError
-from worker.train.dataset_layout import class_files, class_names
+from worker.train.dataset_layout import class_files, class_names, count_unused
 from worker.train.held_out import SAMPLE_REASON, sample_digests
 
 # Of `group_by`: by the header of DICOM files, and not at all.
@@ -178,6 +179,7 @@ def load_labelled_folder(
     counts = WalkCounts()
     names = class_names(folder, classes, counts=counts)
     found = [(label, file) for label, name in enumerate(names) for file in class_files(folder, name, counts)]
+    count_unused(folder, names, counts)
     read = read_files([file for _, file in found], group_by, limits, memory)
     good = [(label, file, read.sha256[file]) for label, file in found if file in read.sha256]
     good, contradictions = _drop_conflicting_labels(good)
@@ -219,7 +221,7 @@ def read_files(files: Sequence[Path], group_by: str | None, limits: Limits | Non
         try:
             radiograph = images.read(file)
             if by_header and radiograph.dicom is not None and radiograph.dicom.patient_id:
-                patients[file] = radiograph.dicom.patient_id
+                patients[file] = written_alike(radiograph.dicom.patient_id)
             return radiograph.sha256
         except ImageError as error:
             return SkippedFile(file, error.reason, str(error))
@@ -251,7 +253,7 @@ def _patient(pattern: re.Pattern[str], file: Path) -> str:
             f"--group-by {pattern.pattern!r} does not match {printable(file)}; "
             "it must find the patient in every file's name"
         )
-    return str(match.group(1) if pattern.groups else match.group(0))
+    return written_alike(match.group(1) if pattern.groups else match.group(0))
 
 
 def _drop_conflicting_labels(
