@@ -48,6 +48,12 @@ def test_images_are_known_by_their_extension_in_any_case(archive: Path) -> None:
     assert counts.examples["other_type"] == "png"
 
 
+def test_every_format_that_is_read_is_found_by_its_extension(archive: Path) -> None:
+    images = [f"a.{kind}" for kind in ("apng", "btf", "j2c", "j2k", "jls", "jp2", "jpc", "jxl", "pfm", "pgm")]
+    touch(archive, *images)
+    assert found(archive) == images
+
+
 def test_size_and_time_of_change_are_those_of_the_file(archive: Path) -> None:
     touch(archive, "a.png")
     os.utime(archive / "a.png", ns=(1, 1_700_000_000_123_456_789))
