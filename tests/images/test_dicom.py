@@ -5,10 +5,22 @@ from __future__ import annotations
 import struct
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 
-from tests.support.made_dicom import FOUR, TINY, decode, dicom, gray, lut, picture, refused
+from tests.support.made_dicom import (
+    EXPLICIT,
+    FOUR,
+    JPEG_LS,
+    TINY,
+    decode,
+    dicom,
+    gray,
+    lut,
+    picture,
+    refused,
+)
 from worker.images.dicom import decode_dicom
 
 # From stored values to gray
@@ -234,6 +246,30 @@ def test_signed_values_of_twelve_bits_are_signed() -> None:
 def test_bits_above_the_highest_are_left_out() -> None:
     values = np.array([[0xF000, 0x8000 | 1000], [2000, 0x1000 | 4000]], np.uint16)
     assert gray(values, BitsStored=12) == [0, 63, 127, 255]
+
+
+@pytest.mark.parametrize("is_signed", [False, True])
+@pytest.mark.parametrize("syntax", [EXPLICIT, JPEG_LS])
+def test_a_picture_that_takes_more_bits_than_its_header_says_is_not_wrapped(
+    syntax: str, is_signed: bool
+) -> None:
+    values = picture(bits=14)
+    tags = {"WindowCenter": 8192, "WindowWidth": 16384, "PixelRepresentation": int(is_signed)}
+    frames = [bytes(imagecodecs.jpegls_encode(values))] if syntax == JPEG_LS else None
+    image = decode(values, syntax, frames=frames, BitsStored=12, **tags)
+    assert list(np.asarray(image.pixels).ravel()) == gray(values, BitsStored=16, **tags)
+    assert any("12 bits, its values take 1" in note for note in image.facts.notes)
+
+
+def test_letters_and_padding_above_the_bits_stored_leave_the_picture_as_it_is() -> None:
+    values = picture(bits=12)
+    drawn = values.copy()
+    drawn[20:30, 10:60:3] |= 0x1000
+    drawn[:, :5] |= 0xF000
+    image = decode(drawn, BitsStored=12, WindowCenter=2048, WindowWidth=4096)
+    expected = gray(values, BitsStored=12, WindowCenter=2048, WindowWidth=4096)
+    assert list(np.asarray(image.pixels).ravel()) == expected
+    assert image.facts.notes == ()
 
 
 def test_bits_below_those_stored_are_left_out() -> None:

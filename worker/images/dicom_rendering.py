@@ -6,6 +6,7 @@ inversion for MONOCHROME1. Padding is left out of the range of values and become
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ Values = np.ndarray[Any, np.dtype[Any]]
 
 _ROUNDING = 1e-6  # gray is cut to whole numbers, but not for an error of the floats
 _LARGEST = 1e9  # of rescaled values that a detector could mean
+_ROWS_COMPARED = 256
 _BLOCK = 262_144  # values looked up at once: their indices stay in the cache of the processor
 
 
@@ -31,7 +33,13 @@ def render(
     Raises ImageError `unsupported` where the values cannot be understood, `no-pixels` where all are padding.
     """
     if frame.model == "stored":
-        table, rendering, notes = _table(header.elements, form, frame, shown)
+        held = _with_bits_held(form, frame)
+        table, rendering, notes = _table(header.elements, held, frame, shown)
+        if held != form:
+            notes = (
+                *notes,
+                f"its header says {form.stored} bits, its values take {held.stored}: taken as those",
+            )
         return Image.fromarray(look_up(table, frame.values)), rendering, notes
     values = frame.values
     if values.dtype.itemsize > 1:
@@ -49,6 +57,30 @@ def look_up(table: Values, values: Values) -> Values:
         end = start + _BLOCK
         np.take(table, flat[start:end], out=found[start:end], mode="clip")
     return found.reshape(values.shape)
+
+
+def _with_bits_held(form: PixelFormat, frame: Frame) -> PixelFormat:
+    """`form` with the bits that the values take where these are more than it says. Bits above the highest may
+    be an overlay, or padding, of which the picture is free without them; bits of its own leave a wrapped one,
+    with steps from white to black, and more of them than the whole has."""
+    values, is_lossless = frame.values, not (frame.is_lossy and not form.is_signed)
+    if values.dtype.itemsize == 1 or form.high != form.stored - 1 or form.stored == 16 or not is_lossless:
+        return form
+    table, some = stored_values(form, frame), values[:: max(1, len(values) // _ROWS_COMPARED)]
+    whole = values.astype(np.int16) if form.is_signed else values
+    if form.is_signed:
+        is_more = bool((look_up(table, values) != whole).any())
+    else:
+        is_more = int(values.max()) >> form.stored != 0
+    if not is_more or _steps(some.astype(whole.dtype)) >= _steps(look_up(table, some)):
+        return form
+    bits = 16 if form.is_signed else int(values.max()).bit_length()
+    return replace(form, stored=bits, high=bits - 1)
+
+
+def _steps(values: Values) -> int:
+    """The sum of all steps from a pixel to the next in its row."""
+    return int(np.abs(np.diff(values.astype(np.int64), axis=1)).sum())
 
 
 def stored_values(form: PixelFormat, frame: Frame) -> Values:
