@@ -13,6 +13,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from tests.support.made_raster import (
+    HEIGHT,
     Values,
     deep,
     encodings,
@@ -86,6 +87,36 @@ def test_several_pictures_are_refused_or_the_first_is_read_on_demand(form: str) 
     assert refused(content).reason == "multi-frame"
     accepted = decode_raster(content, "x", Limits(), frozenset({"multi-frame"}))
     assert_is_phantom(np.asarray(accepted))
+
+
+def hiding(gray: Values, channels: int) -> Values:
+    """`gray`, in so many channels, with the lower half white and hidden behind an alpha channel."""
+    full = np.iinfo(gray.dtype).max
+    drawn, alpha = gray.copy(), np.full_like(gray, full)
+    drawn[HEIGHT // 2 :], alpha[HEIGHT // 2 :] = full, 0
+    return np.dstack([drawn] * channels + [alpha])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    "form", ["PNG 8", "PNG 16", "JPEG XL", "TIFF 8", "TIFF 16", "WebP", "PNG of a palette"]
+)
+def test_what_is_transparent_is_not_shown(form: str, channels: int) -> None:
+    values = hiding(deep(16 if form.endswith("16") else 8), channels)
+    if form == "PNG of a palette":
+        content = saved(Image.fromarray(values).convert("RGBA").quantize(256), "PNG")
+    elif form.startswith("PNG"):
+        content = imagecodecs.png_encode(values)
+    elif form == "JPEG XL":
+        content = imagecodecs.jpegxl_encode(values, lossless=True)
+    elif form == "WebP":
+        content = saved(Image.fromarray(values).convert("RGBA"), "WEBP", lossless=True, exact=True)
+    else:
+        photometric = "minisblack" if channels == 1 else "rgb"
+        content = tiff(values, photometric=photometric, extrasamples=["unassalpha"], planarconfig="contig")
+    found = read(content)
+    assert (found[HEIGHT // 2 :] == 0).all()
+    assert np.abs(found[: HEIGHT // 2].astype(int) - phantom()[: HEIGHT // 2]).mean() <= 5
 
 
 NEGATIVES: dict[str, tuple[Values, dict[str, Any]]] = {

@@ -14,7 +14,7 @@ import tifffile
 from PIL import Image
 
 from worker.errors import ImageError
-from worker.images.depth import Range, Values, gray_image, luma
+from worker.images.depth import Range, Values, gray_image, luma, seen
 from worker.images.headers import (
     JPEG,
     StreamHeader,
@@ -30,6 +30,7 @@ _MAX_PAGES = 64
 # Tags (TIFF 6.0 and its supplements).
 _ORIENTATION, _MIN, _MAX, _SMIN, _SMAX, _EXTRA_SAMPLES = 274, 280, 281, 340, 341, 338
 _SUBFILE_TYPE, _REDUCED = 255, 2
+_UNASSOCIATED = 2  # of ExtraSamples: alpha that the colours are not multiplied by yet
 _COMPRESSIONS = {1, 5, 7, 8, 32773, 32946, 34712, 34925, 50000, 50002}
 _STREAMS = {7: jpeg_header, 34712: jpeg2000_header, 50002: jpegxl_header}
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
@@ -88,6 +89,8 @@ class TiffImage:
         samples = self._samples()
         declared, white_is_zero = self._declared(), page.photometric == _WHITE_IS_ZERO
         values = self._gray(samples)
+        if _UNASSOCIATED in page.extrasamples and samples.shape[-1] in (2, 4) and samples.dtype.kind == "u":
+            values = seen(values, samples[..., -1])
         if self.is_plain:
             declared = (0.0, float(2 ** _most(page.bitspersample) - 1))
             image = Image.fromarray(plain(values, declared[1], white_is_zero))
