@@ -15,6 +15,7 @@ from PIL import Image
 from worker.errors import ImageError
 from worker.images.dicom_frames import Frame, PixelFormat
 from worker.images.dicom_header import Elements, Header
+from worker.images.dicom_shutter import Opening, read_shutter
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Values = np.ndarray[Any, np.dtype[Any]]
@@ -28,25 +29,36 @@ _BLOCK = 262_144  # values looked up at once: their indices stay in the cache of
 def render(
     header: Header, form: PixelFormat, frame: Frame, shown: str
 ) -> tuple[Image.Image, str, tuple[str, ...]]:
-    """`frame` as a mode L image of the stored matrix, the name of the rendering, and notes on it.
+    """`frame` as a mode L image of the stored matrix, black outside its shutter, the name of the rendering,
+    and notes on it.
 
     Raises ImageError `unsupported` where the values cannot be understood, `no-pixels` where all are padding.
     """
+    is_open, shutter_notes = read_shutter(header.elements, form.rows, form.columns)
+    gray, rendering, notes = _rendered(header, form, frame, is_open, shown)
+    if is_open is not None:
+        gray = np.where(is_open, gray, np.uint8(0))
+    return Image.fromarray(gray), rendering, (*notes, *shutter_notes)
+
+
+def _rendered(
+    header: Header, form: PixelFormat, frame: Frame, is_open: Opening | None, shown: str
+) -> tuple[Values, str, tuple[str, ...]]:
+    """The same as uint8 (rows, columns), with what lies outside the shutter."""
+    values = frame.values
     if frame.model == "stored":
         held = _with_bits_held(form, frame)
-        table, rendering, notes = _table(header.elements, held, frame, shown)
+        looked_at = values if is_open is None else values[is_open]
+        table, rendering, notes = _table(header.elements, held, frame, looked_at, shown)
         if held != form:
-            notes = (
-                *notes,
-                f"its header says {form.stored} bits, its values take {held.stored}: taken as those",
-            )
-        return Image.fromarray(look_up(table, frame.values)), rendering, notes
-    values = frame.values
+            more = f"its header says {form.stored} bits, its values take {held.stored}: taken as those"
+            notes = (*notes, more)
+        return look_up(table, values), rendering, notes
     if values.dtype.itemsize > 1:
         values = (values >> max(min(frame.precision, form.stored) - 8, 0)).clip(0, 255).astype(np.uint8)
     if frame.model == "luma":
-        return Image.fromarray(values), "luma of YBR", ()
-    return Image.fromarray(values).convert("L"), "luma of RGB", ()
+        return values, "luma of YBR", ()
+    return np.asarray(Image.fromarray(values).convert("L")), "luma of RGB", ()
 
 
 def look_up(table: Values, values: Values) -> Values:
@@ -98,8 +110,10 @@ def stored_values(form: PixelFormat, frame: Frame) -> Values:
 
 
 def _table(
-    elements: Elements, form: PixelFormat, frame: Frame, shown: str
+    elements: Elements, form: PixelFormat, frame: Frame, looked_at: Values, shown: str
 ) -> tuple[Values, str, tuple[str, ...]]:
+    """For each pattern of bits its gray. `looked_at`: the values that the range is of where there is no
+    window."""
     stored = stored_values(form, frame)
     padding = _padding(elements, form, stored)
     notes: list[str] = []
@@ -110,7 +124,7 @@ def _table(
     if gray is None and form.stored == 8 and not form.is_signed and not is_changed:
         gray, rendering = values, "no window: stored values of 8 bits as they are"
     if gray is None or padding.any():
-        used = _present(frame.values, len(stored)) & ~padding
+        used = _present(looked_at, len(stored)) & ~padding
         if not used.any():
             raise ImageError("no-pixels", f"{shown} holds nothing but padding; export it anew")
         if gray is None:
