@@ -297,6 +297,8 @@ def test_luma_of_ybr_is_its_first_sample() -> None:
 def test_colour_of_sixteen_bits_keeps_its_upper_eight() -> None:
     colours = np.array([[[0x1234] * 3, [0xFF00] * 3], [[0] * 3, [0x8000] * 3]], np.uint16)
     assert gray(colours) == [0x12, 0xFF, 0, 0x80]
+    assert gray(colours, BitsStored=12, HighBit=15) == [0x12, 0xFF, 0, 0x80]
+    assert gray(colours >> 2, BitsStored=12, HighBit=13) == [0x12, 0xFF, 0, 0x80]
 
 
 def test_palette_becomes_luma() -> None:

@@ -208,6 +208,15 @@ def test_files_that_are_in_no_class_are_told(tmp_path: Path) -> None:
         assert len(told) == 2
 
 
+def test_copies_that_figures_count_twice_are_told(tmp_path: Path) -> None:
+    for place, seed in (("A/1.png", 1), ("A/copy.png", 1), ("B/2.png", 2)):
+        picture(tmp_path / place, seed)
+    told = "copies: 1 file of the content of another, counted as an image of its own"
+    assert load_labels(LabelSource(tmp_path), min_per_class=1).passed_over == (told,)
+    rows = table(tmp_path, "path,class\nA/1.png,A\nA/copy.png,A\nB/2.png,B\n")
+    assert load_labels(LabelSource(rows), min_per_class=1).passed_over == (told,)
+
+
 def test_folders_whose_names_differ_in_case_alone_are_refused(tmp_path: Path) -> None:
     for place in ("A/1.png", "a/2.png", "B/3.png"):
         picture(tmp_path / place, 1)

@@ -55,7 +55,8 @@ def _rendered(
             notes = (*notes, more)
         return look_up(table, values), rendering, notes
     if values.dtype.itemsize > 1:
-        values = (values >> max(min(frame.precision, form.stored) - 8, 0)).clip(0, 255).astype(np.uint8)
+        top = min(frame.precision, form.high + 1)
+        values = (values >> max(top - 8, 0)).clip(0, 255).astype(np.uint8)
     if frame.model == "luma":
         return values, "luma of YBR", ()
     return np.asarray(Image.fromarray(values).convert("L")), "luma of RGB", ()

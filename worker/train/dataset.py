@@ -73,7 +73,8 @@ class LabelledDataset:
     """Images with their classes. `labels[i]` is the index in `classes` of `files[i]`; `groups[i]` is equal
     for images that must stay together: those of one patient and those with the same content.
     `patients`: whose image it is, None where that is not known; not given: of none it is known.
-    `passed_over`: lines that say what the walk over the folder left out, see `WalkCounts.lines`.
+    `passed_over`: lines that say what the walk over the folder left out, see `WalkCounts.lines`, and what
+    else is to be known of the files.
 
     `findings`, where classes do not exclude each other: float32 (N, classes), 1 for a finding that is there,
     0 for one that is not, NaN where nobody says; `labels` is then empty."""
@@ -196,7 +197,7 @@ def load_labelled_folder(
         patients=tuple(read.patients.get(file) for _, file, _ in good),
         skipped=(*read.skipped, *contradictions, *samples_found),
         images=read.images,
-        passed_over=tuple(counts.lines()),
+        passed_over=(*counts.lines(), *copies_told([sha for _, _, sha in good])),
     )
 
 
@@ -299,6 +300,15 @@ def refuse_small(
             f"{source}: too few usable images in {', '.join(small)}; each class needs at least {least}"
             + (f"; left out: {listed}" if listed else "")
         )
+
+
+def copies_told(sha256: Sequence[str]) -> list[str]:
+    """A line on files that have the content of another, if there are such: figures have them twice."""
+    copies = len(sha256) - len(set(sha256))
+    words = "file of the content of another, counted as an image of its own"
+    if copies > 1:
+        words = "files of the content of another, counted as images of their own"
+    return [f"copies: {copies} {words}"] if copies else []
 
 
 def joined_groups(keys: list[tuple[str | None, str]]) -> tuple[int, ...]:

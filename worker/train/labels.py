@@ -18,6 +18,7 @@ from worker.train.dataset import (
     NO_GROUPS,
     LabelledDataset,
     SkippedFile,
+    copies_told,
     held_out,
     joined_groups,
     load_labelled_folder,
@@ -182,7 +183,7 @@ def _loaded(
         patients=tuple(patients.get(file) for file in kept),
         skipped=tuple(skipped),
         images=read.images,
-        passed_over=tuple(found.notes),
+        passed_over=(*found.notes, *copies_told([read.sha256[file] for file in kept])),
         findings=None if exclusive else targets,
     )
 
