@@ -25,7 +25,7 @@ from worker.images.headers import (
 from worker.images.limits import Limits
 
 MAX_BYTES_PER_PIXEL = 8
-_MAX_PAGES = 64
+_MAX_PAGES = 16  # looked through for the first that is no thumbnail
 
 # Tags (TIFF 6.0 and its supplements).
 _ORIENTATION, _MIN, _MAX, _SMIN, _SMAX, _EXTRA_SAMPLES = 274, 280, 281, 340, 341, 338
