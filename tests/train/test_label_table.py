@@ -184,6 +184,13 @@ def test_no_finding_is_known_however_it_is_written(tmp_path: Path) -> None:
     assert found.classes == ("A", "B")
 
 
+@pytest.mark.parametrize("column", ["PatientID", "patientId", "subject_id", "Subject", "Patient ID"])
+def test_patients_are_known_by_the_columns_of_public_tables(tmp_path: Path, column: str) -> None:
+    found = read_label_table(table(tmp_path, f"path,class,{column}\na.png,A,1\nb.png,B,2\n"))
+    assert [row.patient for row in found.rows] == ["1", "2"]
+    assert not found.notes
+
+
 def test_a_patient_written_otherwise_is_the_same(tmp_path: Path) -> None:
     for number in range(5):
         picture(tmp_path / f"{number}.png", number)

@@ -16,7 +16,9 @@ from worker.train.dataset_layout import DatasetError
 PATH_COLUMNS = ("path", "file", "filename", "image", "image index")
 CLASS_COLUMNS = ("class", "label")
 LIST_COLUMNS = ("findings", "finding labels")
-PATIENT_COLUMNS = ("patient", "patient id", "patient_id")
+PATIENT_COLUMNS = (
+    "patient", "patient id", "patient_id", "patientid", "subject", "subject id", "subject_id", "subjectid",
+)  # fmt: skip
 # Of public tables and of ours: what they say beside labels.
 OTHER_COLUMNS = (
     "sex", "gender", "patient gender", "age", "patient age", "device", "site", "view", "view position",
