@@ -267,6 +267,26 @@ def test_patients_whose_ids_begin_alike_are_told_apart() -> None:
     assert len(ids) == 5
 
 
+@pytest.mark.parametrize(
+    ("model", "tags"),
+    [
+        ("Room of Li", {"PatientName": "Li^Bo"}),
+        ("Made 01.02.1970", {"PatientBirthDate": "19700201"}),
+        ("1970-02-01 DX", {"PatientBirthDate": "19700201"}),
+        ("Operated by Meier", {"OperatorsName": "Meier^A"}),
+        ("Dr. Maier's", {"ReferringPhysicianName": "MAIER"}),
+        ("née Roy", {"PatientBirthName": "Roy^Anna", "SpecificCharacterSet": "ISO_IR 192"}),
+    ],
+)
+def test_a_model_that_names_somebody_is_left_out(model: str, tags: dict[str, Any]) -> None:
+    assert decode(FOUR, ManufacturerModelName=model, **tags).facts.model is None
+
+
+def test_a_model_that_holds_two_letters_of_a_name_is_kept() -> None:
+    assert decode(FOUR, ManufacturerModelName="Delight 2", PatientName="Li^Bo").facts.model == "Delight 2"
+    assert decode(FOUR, ManufacturerModelName="DX-D 600", AccessionNumber="DX-77").facts.model == "DX-D 600"
+
+
 def test_facts_are_those_of_the_header() -> None:
     facts = decode(
         FOUR,
