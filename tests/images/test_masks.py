@@ -71,6 +71,20 @@ def test_a_mask_of_several_pages_is_refused(tmp_path: Path) -> None:
         AnnotationMasks(tmp_path).of("x/a.png", (48, 64))
 
 
+def test_a_mask_of_another_shape_than_its_image_is_refused(tmp_path: Path) -> None:
+    pillow(AREA * 255)(tmp_path)
+    masks = AnnotationMasks(tmp_path)
+    for same in ((480, 640), (470, 640), (512, 512)):
+        assert masks.of("x/a.png", same) is not None
+    with pytest.raises(ImageError, match="48 x 64 pixels, its image 64 x 48"):
+        masks.of("x/a.png", (64, 48))
+    file = tmp_path / "regions.json"
+    file.write_text(json.dumps({"a.png": {"width": 48, "height": 64, "regions": [{"points": SQUARE}]}}))
+    assert AnnotationMasks(file).of("a.png", (96, 128)) is not None
+    with pytest.raises(ImageError, match="of a picture of 48 x 64 pixels"):
+        AnnotationMasks(file).of("a.png", (128, 96))
+
+
 SQUARE = [[5, 10], [19, 10], [19, 39], [5, 39]]
 
 

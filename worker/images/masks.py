@@ -25,6 +25,7 @@ Polygons = list[list[tuple[float, float]]]
 
 
 Place = tuple[str, ...]  # folders above a mask, those dropped that only name a side or masks
+_SHAPES_WITHIN = 0.1
 _SUFFIX = re.compile(r"[ _-]((left|right|lungs?)[ _-]?)?masks?$", re.IGNORECASE)
 _SIDE = re.compile(r"left|right|((left|right|manual|lungs?)[ _-]?)?masks?", re.IGNORECASE)
 
@@ -81,7 +82,8 @@ class AnnotationMasks:
     def of(self, image: Path | str, size: tuple[int, int]) -> Image.Image | None:
         """The area as mode L, 0 or 255, of `size` (width, height), that of the image; None where there is
         none for it or nothing is marked in it. Raises ImageError for a mask that cannot be read, or has
-        several pages, and for outlines that reach beyond the picture."""
+        several pages, for outlines that reach beyond the picture, and for what was drawn on one of another
+        shape, such as one not turned upright."""
         area: Image.Image | None = None
         for name in self._entries(Path(image)):
             if self._outlines:
@@ -259,10 +261,23 @@ def _with_original_sizes(found: dict[str, _Outlines], content: dict[str, Any]) -
     }
 
 
+def _is_of_another_shape(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    """Whether neither can be the other at another size. Squares are what many sets are squeezed into."""
+    shapes = [width / height for width, height in (one, other)]
+    is_square = any(abs(shape - 1) <= _SHAPES_WITHIN for shape in shapes)
+    return not is_square and abs(shapes[0] / shapes[1] - 1) > _SHAPES_WITHIN
+
+
 def _drawn(outlines: _Outlines, size: tuple[int, int], shown: str) -> Image.Image:
     area = Image.new("L", size)
     draw = ImageDraw.Draw(area)
     width, height = outlines.size or size
+    if _is_of_another_shape((width, height), size):
+        raise ImageError(
+            "unreadable",
+            f"{shown}: its outlines are of a picture of {width:.0f} x {height:.0f} pixels, and it has "
+            f"{size[0]} x {size[1]}; draw them on the image as it is shown",
+        )
     across, down = size[0] / width, size[1] / height
     for points in outlines.polygons:
         if any(x > width + 1 or y > height + 1 for x, y in points):
@@ -281,8 +296,13 @@ def _mask(file: Path, size: tuple[int, int]) -> Image.Image:
         with Image.open(file) as mask:
             if getattr(mask, "n_frames", 1) > 1 and mask.format != "MPO":
                 raise ValueError("it has several pages; write a file for each")
-            is_lossy = mask.format in ("JPEG", "MPO")
-            marked = _marked(ImageOps.exif_transpose(mask), is_lossy)
+            upright = ImageOps.exif_transpose(mask)
+            if _is_of_another_shape(upright.size, size):
+                raise ValueError(
+                    f"it has {upright.width} x {upright.height} pixels, its image {size[0]} x {size[1]}; "
+                    "turn or cut it as the image is shown"
+                )
+            marked = _marked(upright, is_lossy=mask.format in ("JPEG", "MPO"))
         return Image.fromarray(marked.astype(np.uint8) * 255).resize(size, Image.Resampling.NEAREST)
     except (OSError, ValueError) as error:
         raise ImageError("unreadable", f"the mask {printable(file)} cannot be read ({error})") from error
