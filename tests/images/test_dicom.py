@@ -334,6 +334,24 @@ def test_pixels_that_are_not_square_are_made_so() -> None:
     assert decode(values, PixelAspectRatio=[1, 1], PixelSpacing=[0.143, 0.1431]).size == (80, 40)
 
 
+@pytest.mark.parametrize(("aspect", "spacing"), [([1, 1], [0.2, 0.1]), ([4, 1], [0.2, 0.1])])
+def test_a_spacing_goes_before_an_aspect_ratio_that_contradicts_it(
+    aspect: list[int], spacing: list[float]
+) -> None:
+    image = decode(picture(40, 80), PixelAspectRatio=aspect, ImagerPixelSpacing=spacing)
+    assert image.size == (80, 80)
+    assert any("contradicts its spacing" in note for note in image.facts.notes)
+    agreeing = decode(picture(40, 80), PixelAspectRatio=[2, 1], ImagerPixelSpacing=spacing)
+    assert len(agreeing.facts.notes) == 1
+
+
+def test_of_several_voi_luts_the_first_that_can_be_read_is_used() -> None:
+    short = lut([0, 1], 0, 8)
+    short.LUTDescriptor = [300, 0, 8]
+    whole = lut([255 - number * 255 // 300 for number in range(301)], 0, 8)
+    assert gray(FOUR, VOILUTSequence=[short, whole]) == gray(FOUR, VOILUTSequence=[whole])
+
+
 def test_spacing_of_zero_says_nothing() -> None:
     assert decode(FOUR, PixelSpacing=[0, 0]).size == (2, 2)
     assert decode(FOUR, PixelSpacing=["0.000", "0.200"]).size == (2, 2)

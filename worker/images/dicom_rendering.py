@@ -241,11 +241,12 @@ def window(values: Floats, center: float, width: float, function: str) -> Floats
 
 
 def _read_lut(items: list[Elements], is_signed: bool) -> tuple[Values, int, int] | None:
-    """Entries, first value mapped and bits, as its descriptor has them, of the first LUT (PS3.3, C.11.1.1);
-    None if it cannot be read."""
-    if not items:
-        return None
-    item = items[0]
+    """Entries, first value mapped and bits, as its descriptor has them, of the first LUT that can be read
+    (PS3.3, C.11.1.1); None if none can."""
+    return next((lut for item in items if (lut := _lut_of(item, is_signed)) is not None), None)
+
+
+def _lut_of(item: Elements, is_signed: bool) -> tuple[Values, int, int] | None:
     descriptor = item.words("LUTDescriptor")
     data = item.words("LUTData")
     if len(descriptor) < 3 or not len(data):
