@@ -26,6 +26,7 @@ LARGEST = 2**63 - 1
 
 # Enough of a file to tell whether it is DICOM, and of what SOP class.
 _PEEKED = 1024
+_ANY_FOLDERS = "\ue000"  # a letter of no script, which is in no pattern
 _MEDIA_DIRECTORY = b"1.2.840.10008.1.3.10"
 
 
@@ -81,7 +82,8 @@ def scan(
 ) -> Iterator[ScannedFile]:
     """Yield the images below a folder, in the order the file system gives them.
 
-    `globs`: patterns for the name, or for the relative path where the pattern has a slash; without any,
+    `globs`: patterns for the name, or for the relative path where the pattern has a slash, in which `*` may
+    stand for several folders and `**/` for none as well; without any,
     the usual image extensions, and of the other files those whose content is DICOM. Left out are what `walk`
     leaves out, the folders in `exclude`, and links that lead outside; linked folders inside are found where
     they really are. Raises XraycamError when the folder itself cannot be read. What of a path is not UTF-8
@@ -200,8 +202,13 @@ def _matcher(globs: Sequence[str]) -> Callable[[str, str], bool] | None:
     """Whether a file of this name and relative path is wanted; None without patterns."""
     if not globs:
         return None
-    patterns = [("/" in glob, re.compile(translate(glob)).match) for glob in globs]
+    patterns = [("/" in glob, re.compile(_expression(glob)).match) for glob in globs]
     return lambda name, path: any(match(path if of_path else name) for of_path, match in patterns)
+
+
+def _expression(glob: str) -> str:
+    """A regular expression of a pattern, in which `**/` stands for any number of folders, none included."""
+    return translate(glob.replace("**/", _ANY_FOLDERS)).replace(_ANY_FOLDERS, "(?:.*?/)??")
 
 
 def _shown(path: str) -> str:

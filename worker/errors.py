@@ -18,9 +18,9 @@ class ImageError(XraycamError):
     """Raised when one file cannot be explained; the run continues without it.
 
     `reason` is a stable word to count and to retry by: `empty`, `truncated`, `not-an-image`,
-    `too-small`, `too-large`, `no-contrast`, `unsupported`, `missing`, `unreadable`, `outside-root`,
-    `write-failed`; of DICOM also `not-radiograph`, `not-chest`, `not-frontal`, `for-processing`,
-    `multi-frame`, `no-pixels`. `dicom`: what the header says of a DICOM file whose header could be read.
+    `too-small`, `too-large`, `no-contrast`, `multi-frame`, `unsupported`, `missing`, `unreadable`,
+    `outside-root`, `write-failed`; of DICOM also `not-radiograph`, `not-chest`, `not-frontal`,
+    `for-processing`, `no-pixels`. `dicom`: what the header says of a DICOM file whose header could be read.
     """
 
     def __init__(self, reason: str, message: str) -> None:

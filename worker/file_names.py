@@ -23,7 +23,8 @@ _SIDECARS = frozenset(
 IMAGE_EXTENSIONS = frozenset(
     {
         ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif", ".jp2",
-        ".j2k", ".jpf", ".jpx", ".pgm", ".ppm", ".pnm", ".dcm", ".dicom",
+        ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".jls", ".jxl", ".btf", ".apng", ".pgm", ".ppm", ".pnm",
+        ".pfm", ".dcm", ".dicom",
     }
 )  # fmt: skip
 

@@ -20,6 +20,8 @@ KINDS = {
     "system": "thumbnails, caches, snapshots and other files of systems and programs",
     "hidden": "hidden files",
     "temporary": "temporary, partial or backup files",
+    "no_class": "files beside the folders of classes, in none of them",
+    "other_classes": "files in folders of classes that the model does not have",
     "masks": "masks (folders and files named as masks)",
     "dicomdir": "DICOMDIR files (lists of DICOM media)",
     "sidecars": "files beside images (.csv, .json, .txt, ...)",

@@ -96,7 +96,7 @@ _OPTIONS = (
     click.option("--glob", "globs", multiple=True,
                  help="Only files that match, such as '*.png'; repeatable."),
     click.option("--accept", multiple=True, type=click.Choice(ACCEPTABLE),
-                 help="Explain DICOM files of this kind too, which are otherwise refused; repeatable."),
+                 help="Explain files of this kind too, which are otherwise refused; repeatable."),
     click.option("--keep-age-sex", is_flag=True,
                  help="Keep age and sex of DICOM files in the results; else they are not kept."),
     click.option("--odd", type=click.Choice(ODD_CHOICES), default=FLAG, show_default=True,

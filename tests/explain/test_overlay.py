@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from tests.support.made_dicom import dicom, picture
 from worker.errors import ImageError, XraycamError
 from worker.explain.blending import lookup_table
 from worker.explain.names import COLORMAPS
@@ -241,6 +242,17 @@ def test_recolouring_equals_drawing_anew(
         np.testing.assert_array_equal(
             np.asarray(again), np.asarray(render(original, heatmaps, preprocessing, options))
         )
+
+
+def test_what_was_let_in_is_recoloured_too(tmp_path: Path) -> None:
+    file, kept = tmp_path / "lateral.dcm", tmp_path / "kept.npz"
+    file.write_bytes(dicom(picture(), BitsStored=12, ViewPosition="LL"))
+    options = ExplainOptions(accept=("lateral",))
+    original = read_radiograph(file, Limits(), accept=frozenset(options.accept))
+    heatmaps = [("layer", hot_cell(2, 2))]
+    save_heatmaps(kept, heatmaps, preprocessing=WHOLE, image_sha256=original.sha256)
+    again = np.asarray(recolour(file, kept, options))
+    np.testing.assert_array_equal(again, np.asarray(render(original, heatmaps, WHOLE, options)))
 
 
 def test_kept_heatmaps_are_small_plain_arrays_by_layer(tmp_path: Path) -> None:

@@ -5,10 +5,22 @@ from __future__ import annotations
 import struct
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 
-from tests.support.made_dicom import FOUR, TINY, decode, dicom, gray, lut, picture, refused
+from tests.support.made_dicom import (
+    EXPLICIT,
+    FOUR,
+    JPEG_LS,
+    TINY,
+    decode,
+    dicom,
+    gray,
+    lut,
+    picture,
+    refused,
+)
 from worker.images.dicom import decode_dicom
 
 # From stored values to gray
@@ -174,6 +186,23 @@ def test_missing_photometric_interpretation_is_told() -> None:
     assert any("MONOCHROME2" in note for note in image.facts.notes)
 
 
+@pytest.mark.parametrize(
+    ("photometric", "shape", "is_told"),
+    [
+        ("MONOCHROME1", "IDENTITY", True),
+        ("MONOCHROME2", "INVERSE", True),
+        ("MONOCHROME1", "INVERSE", False),
+        ("MONOCHROME2", "IDENTITY", False),
+    ],
+)
+def test_a_shape_that_contradicts_the_photometric_interpretation_is_told(
+    photometric: str, shape: str, is_told: bool
+) -> None:
+    image = decode(FOUR, PhotometricInterpretation=photometric, PresentationLUTShape=shape)
+    assert any("PresentationLUTShape" in note for note in image.facts.notes) == is_told
+    assert list(np.asarray(image.pixels).ravel()) == gray(FOUR, PhotometricInterpretation=photometric)
+
+
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
 def test_padding_is_black_and_not_in_the_range(photometric: str) -> None:
     values = np.array([[0, 100], [200, 150]], np.uint16)
@@ -219,6 +248,30 @@ def test_bits_above_the_highest_are_left_out() -> None:
     assert gray(values, BitsStored=12) == [0, 63, 127, 255]
 
 
+@pytest.mark.parametrize("is_signed", [False, True])
+@pytest.mark.parametrize("syntax", [EXPLICIT, JPEG_LS])
+def test_a_picture_that_takes_more_bits_than_its_header_says_is_not_wrapped(
+    syntax: str, is_signed: bool
+) -> None:
+    values = picture(bits=14)
+    tags = {"WindowCenter": 8192, "WindowWidth": 16384, "PixelRepresentation": int(is_signed)}
+    frames = [bytes(imagecodecs.jpegls_encode(values))] if syntax == JPEG_LS else None
+    image = decode(values, syntax, frames=frames, BitsStored=12, **tags)
+    assert list(np.asarray(image.pixels).ravel()) == gray(values, BitsStored=16, **tags)
+    assert any("12 bits, its values take 1" in note for note in image.facts.notes)
+
+
+def test_letters_and_padding_above_the_bits_stored_leave_the_picture_as_it_is() -> None:
+    values = picture(bits=12)
+    drawn = values.copy()
+    drawn[20:30, 10:60:3] |= 0x1000
+    drawn[:, :5] |= 0xF000
+    image = decode(drawn, BitsStored=12, WindowCenter=2048, WindowWidth=4096)
+    expected = gray(values, BitsStored=12, WindowCenter=2048, WindowWidth=4096)
+    assert list(np.asarray(image.pixels).ravel()) == expected
+    assert image.facts.notes == ()
+
+
 def test_bits_below_those_stored_are_left_out() -> None:
     values = (np.array([[0, 1000], [2000, 4000]], np.uint16) << 4) | np.uint16(7)
     assert gray(values, BitsStored=12, HighBit=15) == [0, 63, 127, 255]
@@ -244,6 +297,8 @@ def test_luma_of_ybr_is_its_first_sample() -> None:
 def test_colour_of_sixteen_bits_keeps_its_upper_eight() -> None:
     colours = np.array([[[0x1234] * 3, [0xFF00] * 3], [[0] * 3, [0x8000] * 3]], np.uint16)
     assert gray(colours) == [0x12, 0xFF, 0, 0x80]
+    assert gray(colours, BitsStored=12, HighBit=15) == [0x12, 0xFF, 0, 0x80]
+    assert gray(colours >> 2, BitsStored=12, HighBit=13) == [0x12, 0xFF, 0, 0x80]
 
 
 def test_palette_becomes_luma() -> None:
@@ -252,6 +307,14 @@ def test_palette_becomes_luma() -> None:
         tags[f"{colour}PaletteColorLookupTableDescriptor"] = [3, 0, 16]
         tags[f"{colour}PaletteColorLookupTableData"] = struct.pack("<3H", *entries)
     assert gray(np.array([[0, 1], [2, 7]], np.uint8), **tags) == [0, 76, 150, 150]
+
+
+def test_a_dark_colour_of_a_palette_stays_dark() -> None:
+    tags: dict[str, Any] = {"PhotometricInterpretation": "PALETTE COLOR"}
+    for colour, entries in (("Red", [0, 65535, 0]), ("Green", [0, 0, 200]), ("Blue", [0, 0, 0])):
+        tags[f"{colour}PaletteColorLookupTableDescriptor"] = [3, 0, 16]
+        tags[f"{colour}PaletteColorLookupTableData"] = struct.pack("<3H", *entries)
+    assert gray(np.array([[0, 1, 2]], np.uint8), **tags) == [0, 76, 0]
 
 
 # The picture as it is looked at
@@ -269,6 +332,24 @@ def test_pixels_that_are_not_square_are_made_so() -> None:
         assert image.facts.notes
     assert decode(values, PixelAspectRatio=[1, 2]).size == (160, 40)
     assert decode(values, PixelAspectRatio=[1, 1], PixelSpacing=[0.143, 0.1431]).size == (80, 40)
+
+
+@pytest.mark.parametrize(("aspect", "spacing"), [([1, 1], [0.2, 0.1]), ([4, 1], [0.2, 0.1])])
+def test_a_spacing_goes_before_an_aspect_ratio_that_contradicts_it(
+    aspect: list[int], spacing: list[float]
+) -> None:
+    image = decode(picture(40, 80), PixelAspectRatio=aspect, ImagerPixelSpacing=spacing)
+    assert image.size == (80, 80)
+    assert any("contradicts its spacing" in note for note in image.facts.notes)
+    agreeing = decode(picture(40, 80), PixelAspectRatio=[2, 1], ImagerPixelSpacing=spacing)
+    assert len(agreeing.facts.notes) == 1
+
+
+def test_of_several_voi_luts_the_first_that_can_be_read_is_used() -> None:
+    short = lut([0, 1], 0, 8)
+    short.LUTDescriptor = [300, 0, 8]
+    whole = lut([255 - number * 255 // 300 for number in range(301)], 0, 8)
+    assert gray(FOUR, VOILUTSequence=[short, whole]) == gray(FOUR, VOILUTSequence=[whole])
 
 
 def test_spacing_of_zero_says_nothing() -> None:

@@ -221,6 +221,9 @@ def test_view_is_known_by_its_code(value: str, expected: str | None) -> None:
 def test_view_from_the_side_is_known_by_the_orientation() -> None:
     assert reason(PatientOrientation=["A", "F"]) == "not-frontal"
     assert reason(PatientOrientation=["P", "F"]) == "not-frontal"
+    assert reason(PatientOrientation=["F", "A"]) == "not-frontal"  # the same, lying
+    from_below = dicom(FOUR, PatientOrientation=["L", "P"])
+    assert refused(from_below, TINY, frozenset({"lateral"})).reason == "not-frontal"
 
 
 # The rest
@@ -252,6 +255,36 @@ def test_what_is_refused_is_read_on_demand(word: str, tags: dict[str, Any]) -> N
     assert reason(**tags) is not None
     assert word in str(refused(dicom(FOUR, **tags))) or word == "any-view"
     assert reason(accept=word, **tags) is None
+
+
+def test_patients_whose_ids_begin_alike_are_told_apart() -> None:
+    ids = {decode(FOUR, PatientID=name).facts.patient_id for name in ("WARD\\17", "WARD\\18", "WARD")}
+    for name in ("\u4e57\u4e00", "\u4e57\u4e8c"):  # the first letter ends in a backslash, in GB18030
+        dataset = elements(FOUR, SpecificCharacterSet="GB18030", PatientID=name)
+        dataset.PixelData = FOUR.tobytes()
+        dataset["PixelData"].VR = "OW"
+        ids.add(decode_dicom(written(dataset), "a.dcm", TINY).facts.patient_id)
+    assert len(ids) == 5
+
+
+@pytest.mark.parametrize(
+    ("model", "tags"),
+    [
+        ("Room of Li", {"PatientName": "Li^Bo"}),
+        ("Made 01.02.1970", {"PatientBirthDate": "19700201"}),
+        ("1970-02-01 DX", {"PatientBirthDate": "19700201"}),
+        ("Operated by Meier", {"OperatorsName": "Meier^A"}),
+        ("Dr. Maier's", {"ReferringPhysicianName": "MAIER"}),
+        ("née Roy", {"PatientBirthName": "Roy^Anna", "SpecificCharacterSet": "ISO_IR 192"}),
+    ],
+)
+def test_a_model_that_names_somebody_is_left_out(model: str, tags: dict[str, Any]) -> None:
+    assert decode(FOUR, ManufacturerModelName=model, **tags).facts.model is None
+
+
+def test_a_model_that_holds_two_letters_of_a_name_is_kept() -> None:
+    assert decode(FOUR, ManufacturerModelName="Delight 2", PatientName="Li^Bo").facts.model == "Delight 2"
+    assert decode(FOUR, ManufacturerModelName="DX-D 600", AccessionNumber="DX-77").facts.model == "DX-D 600"
 
 
 def test_facts_are_those_of_the_header() -> None:

@@ -6,6 +6,7 @@ import struct
 import zlib
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 
@@ -65,6 +66,20 @@ def test_colour_of_every_syntax_becomes_luma(syntax: str) -> None:
     colours = np.stack([picture(bits=8), picture(bits=8)[::-1], picture(bits=8)[:, ::-1]], 2).copy()
     found = gray(colours, syntax, frames=[code_stream(syntax, colours)])
     assert np.abs(np.array(found) - gray(colours)).max() <= 1
+
+
+@pytest.mark.parametrize("syntax", [JPEG_LOSSLESS, JPEG_LS, JPEG_2000, RLE])
+def test_luma_of_ybr_is_its_first_sample_in_every_lossless_syntax(syntax: str) -> None:
+    luma = picture(bits=8)
+    samples = np.stack([luma, np.full_like(luma, 128), np.full_like(luma, 120)], 2)
+    if syntax == JPEG_2000:
+        stream = imagecodecs.jpeg2k_encode(samples, codecformat="j2k", level=0, reversible=True, mct=False)
+    elif syntax == JPEG_LOSSLESS:
+        stream = imagecodecs.jpeg8_encode(samples, lossless=True, colorspace="RGB", outcolorspace="RGB")
+    else:
+        stream = code_stream(syntax, samples)
+    found = gray(samples, syntax, frames=[bytes(stream)], PhotometricInterpretation="YBR_FULL")
+    assert found == list(luma.ravel())
 
 
 def test_lossy_colour_keeps_its_contrast_whatever_the_header_calls_it() -> None:

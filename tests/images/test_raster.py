@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from typing import Any
@@ -9,9 +10,21 @@ from typing import Any
 import imagecodecs
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
-from tests.support.made_raster import Values, deep, encodings, netpbm, opaque, phantom, rgb, saved, tiff
+from tests.support.made_raster import (
+    HEIGHT,
+    Values,
+    deep,
+    encodings,
+    netpbm,
+    opaque,
+    pages,
+    phantom,
+    rgb,
+    saved,
+    tiff,
+)
 from worker.errors import ImageError
 from worker.images.depth import gray_image
 from worker.images.limits import Limits
@@ -48,9 +61,62 @@ def test_every_format_is_read_as_the_picture_it_holds(name: str) -> None:
 @pytest.mark.parametrize("share", [0.3, 0.8])
 def test_a_file_that_ends_early_is_called_cut(name: str, share: float) -> None:
     content = ENCODINGS[name]
-    if name == "TIFF of two pages" and share == 0.8:
+    if name in ("TIFF with a thumbnail", "TIFF with a mask") and share == 0.8:
         return  # its first page is whole
     assert refused(content[: int(len(content) * share)]).reason == "truncated"
+
+
+def test_a_thumbnail_is_not_explained_in_place_of_what_is_cut_off() -> None:
+    content = ENCODINGS["TIFF 8 with a thumbnail first"]
+    for length in range(8, 1600, 8):
+        assert refused(content[:length]).reason in ("truncated", "not-an-image")
+
+
+def animated(form: str) -> bytes:
+    """The phantom, then its mirror image."""
+    stream = io.BytesIO()
+    first = Image.fromarray(deep(8))
+    first.save(stream, form, save_all=True, append_images=[ImageOps.mirror(first)])
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("form", ["TIFF", "GIF", "WEBP", "PNG", "TIFF 12"])
+def test_several_pictures_are_refused_or_the_first_is_read_on_demand(form: str) -> None:
+    is_deep = form == "TIFF 12"
+    content = pages((deep(12), {}), (deep(12)[:, ::-1], {})) if is_deep else animated(form)
+    assert refused(content).reason == "multi-frame"
+    accepted = decode_raster(content, "x", Limits(), frozenset({"multi-frame"}))
+    assert_is_phantom(np.asarray(accepted))
+
+
+def hiding(gray: Values, channels: int) -> Values:
+    """`gray`, in so many channels, with the lower half white and hidden behind an alpha channel."""
+    full = np.iinfo(gray.dtype).max
+    drawn, alpha = gray.copy(), np.full_like(gray, full)
+    drawn[HEIGHT // 2 :], alpha[HEIGHT // 2 :] = full, 0
+    return np.dstack([drawn] * channels + [alpha])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    "form", ["PNG 8", "PNG 16", "JPEG XL", "TIFF 8", "TIFF 16", "WebP", "PNG of a palette"]
+)
+def test_what_is_transparent_is_not_shown(form: str, channels: int) -> None:
+    values = hiding(deep(16 if form.endswith("16") else 8), channels)
+    if form == "PNG of a palette":
+        content = saved(Image.fromarray(values).convert("RGBA").quantize(256), "PNG")
+    elif form.startswith("PNG"):
+        content = imagecodecs.png_encode(values)
+    elif form == "JPEG XL":
+        content = imagecodecs.jpegxl_encode(values, lossless=True)
+    elif form == "WebP":
+        content = saved(Image.fromarray(values).convert("RGBA"), "WEBP", lossless=True, exact=True)
+    else:
+        photometric = "minisblack" if channels == 1 else "rgb"
+        content = tiff(values, photometric=photometric, extrasamples=["unassalpha"], planarconfig="contig")
+    found = read(content)
+    assert (found[HEIGHT // 2 :] == 0).all()
+    assert np.abs(found[: HEIGHT // 2].astype(int) - phantom()[: HEIGHT // 2]).mean() <= 5
 
 
 NEGATIVES: dict[str, tuple[Values, dict[str, Any]]] = {

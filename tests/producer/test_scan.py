@@ -48,6 +48,12 @@ def test_images_are_known_by_their_extension_in_any_case(archive: Path) -> None:
     assert counts.examples["other_type"] == "png"
 
 
+def test_every_format_that_is_read_is_found_by_its_extension(archive: Path) -> None:
+    images = [f"a.{kind}" for kind in ("apng", "btf", "j2c", "j2k", "jls", "jp2", "jpc", "jxl", "pfm", "pgm")]
+    touch(archive, *images)
+    assert found(archive) == images
+
+
 def test_size_and_time_of_change_are_those_of_the_file(archive: Path) -> None:
     touch(archive, "a.png")
     os.utime(archive / "a.png", ns=(1, 1_700_000_000_123_456_789))
@@ -75,6 +81,9 @@ def test_same_folder_gives_the_same_set_every_time(archive: Path) -> None:
         (("*.txt", "a*"), ["a.png", "one/notes.txt"]),
         (("one/*",), ["one/b.png", "one/notes.txt", "one/two/c.jpg"]),
         (("*/two/*.jpg",), ["one/two/c.jpg"]),
+        (("**/*.png",), ["a.png", "one/b.png"]),
+        (("one/**/*.jpg", "one/**/b.png"), ["one/b.png", "one/two/c.jpg"]),
+        (("**/two/**/c.jpg",), ["one/two/c.jpg"]),
         (("[ab].png",), ["a.png", "one/b.png"]),
         (("*",), ["a.png", "one/b.png", "one/notes.txt", "one/two/c.jpg"]),
     ],

@@ -54,6 +54,15 @@ def opaque(values: Values) -> Values:
     return np.dstack([values, np.full(values.shape[:2], np.iinfo(values.dtype).max, values.dtype)])
 
 
+def pages(*of: tuple[Values, dict[str, Any]]) -> bytes:
+    """A TIFF of several pages, each with what its tags say."""
+    stream = io.BytesIO()
+    with tifffile.TiffWriter(stream) as writer:
+        for values, said in of:
+            writer.write(values, metadata=None, **{"photometric": "minisblack", **said})
+    return stream.getvalue()
+
+
 def netpbm(kind: str, values: Values, white: int) -> bytes:
     height, width = values.shape[:2]
     return f"{kind}\n# drawn\n{width} {height}\n{white}\n".encode() + values.astype(">u2").tobytes()
@@ -115,7 +124,13 @@ def encodings() -> dict[str, bytes]:
         "TIFF int8": tiff((g8.astype(np.int16) - 128).astype(np.int8)),
         "TIFF int16": tiff((g12.astype(np.int32) - 1024).astype(np.int16)),
         "TIFF uint32": tiff(g12.astype(np.uint32)),
-        "TIFF of two pages": tiff(np.stack([g12, g12[::-1]]), photometric="minisblack"),
+        "TIFF with a thumbnail": pages((g12, {}), (g12[::4, ::4], {"subfiletype": 1})),
+        "TIFF with a thumbnail first": pages((g12[::4, ::4], {"subfiletype": 1}), (g12, {})),
+        "TIFF 8 with a thumbnail first": pages((g8[::4, ::4], {"subfiletype": 1}), (g8, {})),
+        "TIFF 8 with an old thumbnail": pages(
+            (g8[::4, ::4], {"extratags": [(255, 3, 1, 2, True)]}), (g8, {})
+        ),
+        "TIFF with a mask": pages((g12, {}), (g12 > 9, {"photometric": "mask", "subfiletype": 4})),
     }
     for bits in (8, 9, 10, 12, 14, 16):
         values = deep(bits)

@@ -134,3 +134,98 @@ def test_parts_have_each_finding_and_its_absence_and_patients_stay_together() ->
         assert 0.18 <= share <= 0.27  # of 30 eight, of a patient both
     with pytest.raises(DatasetError, match="no image of B would be in the validation part"):
         train_val_split(made([[1, 0], [0, 0], [1, 0], [0, 0], [0, 1]] * 1, list(range(5))), share=0.4, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("path,class\na.png,Normal\nb.png,normal\nc.png,Ill\n", "'Normal' and 'normal' differ only"),
+        ("path,class\na.png,Not  ill\nb.png,Not-ill\n", "'Not  ill' and 'Not-ill' differ only"),
+        ("path,class\na.png,caf\u00e9\nb.png,cafe\u0301\n", "differ only in how they are written"),
+        ("path,class\na.png,1\nb.png,1.0\nc.png,0\n", "'1' and '1.0' differ only"),
+        ("path,findings\na.png,A b|C\nb.png,A_b\n", "'A b' and 'A_b' differ only"),
+        ("path,A b,A_B\na.png,1,0\n", "'A b' and 'A_B' differ only"),
+        ("path,findings\na.png,A;B\nb.png,A\nc.png,C\n", "'A;B' is several names; separate findings by |"),
+        ('path,findings\na.png,"A, B"\nb.png,A\nc.png,B\n', "'A, B' is several names"),
+        ("path,findings\na.png,['A']\nb.png,['B']\n", "is several names"),
+        ("path,class\na.png,A|B\nb.png,A\nc.png,B\n", "'A|B' is several names"),
+        (
+            "path,class\na.png,nan\nb.png,A\nc.png,B\n",
+            "line 2, column class: 'nan' says that nothing is known",
+        ),
+        ("path,findings\na.png,N/A\nb.png,A\nc.png,B\n", "'N/A' says that nothing is known"),
+    ],
+)
+def test_names_that_would_make_classes_of_nothing_are_refused(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(DatasetError) as refusal:
+        read_label_table(table(tmp_path, text))
+    assert said in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("COVID", "COVID+"), ("Opacity", "Opacity, other"), ("Mass", "Nodule/Mass"), ("Grade 1", "Grade 2")],
+)
+def test_names_that_are_alike_in_part_are_two(tmp_path: Path, names: tuple[str, str]) -> None:
+    found = read_label_table(table(tmp_path, f'path,class\na.png,"{names[0]}"\nb.png,"{names[1]}"\n'))
+    assert found.classes == names
+
+
+def test_columns_that_number_rows_and_parts_are_no_findings(tmp_path: Path) -> None:
+    found = read_label_table(table(tmp_path, "Unnamed: 0,path,A,B,fold\n0,a.png,1,0,1\n1,b.png,0,1,0\n"))
+    assert found.classes == ("A", "B")
+    assert found.notes == ("columns not used: Unnamed: 0, fold",)
+
+
+def test_no_finding_is_known_however_it_is_written(tmp_path: Path) -> None:
+    found = read_label_table(
+        table(tmp_path, "path,findings\na.png,NoFinding\nb.png,No-Finding\nc.png,A\nd.png,B\n")
+    )
+    assert found.classes == ("A", "B")
+
+
+@pytest.mark.parametrize("column", ["PatientID", "patientId", "subject_id", "Subject", "Patient ID"])
+def test_patients_are_known_by_the_columns_of_public_tables(tmp_path: Path, column: str) -> None:
+    found = read_label_table(table(tmp_path, f"path,class,{column}\na.png,A,1\nb.png,B,2\n"))
+    assert [row.patient for row in found.rows] == ["1", "2"]
+    assert not found.notes
+
+
+def test_a_patient_written_otherwise_is_the_same(tmp_path: Path) -> None:
+    for number in range(5):
+        picture(tmp_path / f"{number}.png", number)
+    file = table(
+        tmp_path,
+        "path,class,patient\n0.png,A,P1\n1.png,B,p1 \n2.png,A,17\n3.png,B,17.0\n4.png,B,\n4.png,B,P1\n",
+    )
+    found = load_labels(LabelSource(file), min_per_class=1)
+    assert not found.skipped
+    whose = dict(zip([path.name for path in found.files], found.groups, strict=True))
+    assert whose["0.png"] == whose["1.png"] == whose["4.png"]
+    assert whose["2.png"] == whose["3.png"] != whose["0.png"]
+
+
+def test_files_that_are_in_no_class_are_told(tmp_path: Path) -> None:
+    for place in ("A/1.png", "B/2.png", "C/3.png", "loose.png", "labels.csv"):
+        picture(tmp_path / place, len(place)) if place.endswith("png") else table(tmp_path, "")
+    for source in (LabelSource(tmp_path), LabelSource(tmp_path, findings=True)):
+        told = load_labels(source, classes=("A", "B"), min_per_class=0).passed_over
+        assert "skipped: 1 file beside the folders of classes, in none of them, such as loose.png" in told
+        assert "skipped: 1 file in folders of classes that the model does not have, such as C/3.png" in told
+        assert len(told) == 2
+
+
+def test_copies_that_figures_count_twice_are_told(tmp_path: Path) -> None:
+    for place, seed in (("A/1.png", 1), ("A/copy.png", 1), ("B/2.png", 2)):
+        picture(tmp_path / place, seed)
+    told = "copies: 1 file of the content of another, counted as an image of its own"
+    assert load_labels(LabelSource(tmp_path), min_per_class=1).passed_over == (told,)
+    rows = table(tmp_path, "path,class\nA/1.png,A\nA/copy.png,A\nB/2.png,B\n")
+    assert load_labels(LabelSource(rows), min_per_class=1).passed_over == (told,)
+
+
+def test_folders_whose_names_differ_in_case_alone_are_refused(tmp_path: Path) -> None:
+    for place in ("A/1.png", "a/2.png", "B/3.png"):
+        picture(tmp_path / place, 1)
+    with pytest.raises(DatasetError, match="'A' and 'a' differ only"):
+        load_labels(LabelSource(tmp_path), min_per_class=1)

@@ -72,7 +72,7 @@ class ExplainOptions(BaseModel):
         None, max_length=64, description="SHA-256 of what is marked: other masks are another run"
     )
     accept: tuple[Annotated[str, _one_of(ACCEPTABLE)], ...] = Field(
-        (), description="DICOM files that are let in though unusual"
+        (), description="files that are let in though unusual"
     )
 
     site: str | None = Field(None, max_length=64, description="whose threshold is used")

@@ -340,7 +340,7 @@ def recolour(
     the maps; `marked` are the areas to outline. Raises ImageError for an image that cannot be read,
     XraycamError for a heatmap file that cannot, or that belongs to another image.
     """
-    radiograph = read_radiograph(image, limits or Limits())
+    radiograph = read_radiograph(image, limits or Limits(), accept=frozenset(options.accept))
     arrays, margin, sha256 = read_heatmaps(heatmap_file)
     if sha256 != radiograph.sha256:
         raise XraycamError(

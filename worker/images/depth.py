@@ -106,6 +106,19 @@ def luma(channels: Values) -> Values:
     return result
 
 
+def seen(gray: Values, alpha: Values) -> Values:
+    """`gray`, (height, width), as it is seen on black: what `alpha`, of the same type and unsigned or floats
+    from 0 to 1, makes transparent is black, for it may hide a name. One alpha for all says nothing."""
+    if alpha.min() == alpha.max():
+        return gray
+    full = 1.0 if alpha.dtype.kind == "f" else float(np.iinfo(alpha.dtype).max)
+    result = np.empty_like(gray)
+    for rows in _blocks(len(gray)):
+        shown = gray[rows] * (alpha[rows] / full)
+        result[rows] = shown if gray.dtype.kind == "f" else shown + 0.5
+    return result
+
+
 def require_contrast(image: Image.Image, shown: str) -> None:
     """Raises ImageError `no-contrast` if some 16 neighbouring gray levels hold over 98% of the pixels.
 

@@ -21,6 +21,16 @@ if TYPE_CHECKING:
 ACCEPTABLE = ("lateral", "any-view", "any-body-part", "for-processing", "multi-frame")
 
 _FIRST_GROUPS = (0x0002, 0x0008)
+# What names the patient, those who made the image, or those who asked for it.
+_NAMES = (
+    "PatientName", "OtherPatientNames", "PatientBirthName", "PatientMotherBirthName", "OperatorsName",
+    "ReferringPhysicianName", "PerformingPhysicianName", "PhysiciansOfRecord",
+    "NameOfPhysiciansReadingStudy", "RequestingPhysician",
+)  # fmt: skip
+_NUMBERS = (
+    "PatientID", "OtherPatientIDs", "PatientBirthDate", "AccessionNumber", "PatientAddress",
+    "PatientTelephoneNumbers",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -152,7 +162,7 @@ def _facts(
         rendering=rendering,
         burned_in_annotation={"YES": "yes", "NO": "no"}.get(burned_in, "unknown"),
         notes=notes,
-        patient_id=elements.text("PatientID") or None,
+        patient_id=elements.identifier("PatientID"),
         study_uid=elements.text("StudyInstanceUID") or None,
         series_uid=elements.text("SeriesInstanceUID") or None,
         instance_uid=elements.text("SOPInstanceUID") or None,
@@ -162,21 +172,31 @@ def _facts(
 
 
 def _without_identity(elements: Elements, keyword: str) -> str | None:
-    """The value in 64 letters at most; None where it repeats a word of what identifies the patient."""
+    """The value in 64 letters at most; None where it repeats a word of what identifies somebody, or the day
+    of birth in whatever form."""
     value = elements.printable(keyword)
-    words = {
+    if value is None:
+        return None
+    plain, digits = value.casefold(), re.sub(r"\D", "", value)
+    # Two letters, as of Li or Wu, are in many a word; in scripts other than Latin they are a name.
+    words = _words(elements, _NAMES, 2) | _words(elements, _NUMBERS, 3)
+    own = set(re.findall(r"[^\W_]+", plain))
+    repeats = any(word in own if len(word) == 2 and word.isascii() else word in plain for word in words)
+    born = re.sub(r"\D", "", elements.text("PatientBirthDate"))
+    if len(born) == 8:
+        year, month, day = born[:4], born[4:6], born[6:]
+        repeats |= any(date in digits for date in (born, day + month + year, month + day + year))
+    return None if repeats else value
+
+
+def _words(elements: Elements, keywords: tuple[str, ...], least: int) -> set[str]:
+    """The words of so many letters, or more, in the elements."""
+    return {
         word
-        for identifying in (
-            "PatientName",
-            "PatientID",
-            "OtherPatientIDs",
-            "PatientBirthDate",
-            "AccessionNumber",
-        )
-        for reading in elements.readings(identifying)
-        for word in re.findall(r"\w{3,}", reading.casefold())
+        for keyword in keywords
+        for reading in elements.readings(keyword)
+        for word in re.findall(rf"[^\W_]{{{least},}}", reading.casefold())
     }
-    return None if value is None or any(word in value.casefold() for word in words) else value
 
 
 def _begins_with_elements(content: bytes, order: str) -> bool:

@@ -101,8 +101,9 @@ def view_of(elements: Elements) -> str | None:
         code = _code(item)
         by_code = {view for view, codes in vocabulary.VIEW_CODES.items() if code in codes}
         found |= by_code or {_view_in_words(item, "CodeMeaning")}
-    if elements.text("PatientOrientation")[:1] in ("A", "P"):
-        found.add("lateral")
+    directions = {text[:1].upper() for text in elements.texts("PatientOrientation")[:2]}
+    if directions & {"A", "P"}:  # rows or columns run from front to back
+        found.add("other" if directions & {"L", "R"} else "lateral")
     order = ("decubitus", "oblique", "lateral", "other", "PA", "AP", "frontal")
     return next((view for view in order if view in found), None)
 

@@ -23,7 +23,12 @@ def for_viewing(
     becomes so.
     """
     notes = []
-    ratio = pixel_height(header.elements)
+    ratios = _ratios(header.elements)
+    ratio = ratios[0] if ratios else 1.0
+    if ratios and abs(ratios[-1] / ratio - 1) > _SQUARE_WITHIN:
+        notes.append(
+            f"its PixelAspectRatio, {ratios[-1]:.3g}, contradicts its spacing, {ratio:.3g}, and was left out"
+        )
     if abs(ratio - 1) > _SQUARE_WITHIN:
         if not 1 / _BELIEVABLE <= ratio <= _BELIEVABLE:
             raise ImageError(
@@ -50,13 +55,14 @@ def for_viewing(
     return gray, tuple(notes)
 
 
-def pixel_height(elements: Elements) -> float:
-    """Height of a pixel over its width, by PixelAspectRatio or the spacings; 1 where nothing is said."""
-    for keyword in ("PixelAspectRatio", *_SPACINGS):
-        numbers = elements.floats(keyword)
-        if len(numbers) == 2 and min(numbers) > 0:
-            return numbers[0] / numbers[1]
-    return 1.0
+def _ratios(elements: Elements) -> list[float]:
+    """Height of a pixel over its width, by the first spacing that says something, and by PixelAspectRatio,
+    which is for files without one (PS3.3, C.7.6.3)."""
+    found = []
+    for keywords in (_SPACINGS, ("PixelAspectRatio",)):
+        pairs = [elements.floats(keyword) for keyword in keywords]
+        found += [pair[0] / pair[1] for pair in pairs if len(pair) == 2 and min(pair) > 0][:1]
+    return found
 
 
 def _turns(directions: tuple[str, ...]) -> list[Image.Transpose]:

@@ -72,6 +72,11 @@ class Elements:
         """The first of the texts."""
         return next(iter(self.texts(keyword)), "")
 
+    def identifier(self, keyword: str) -> str | None:
+        """The whole value of an element that names somebody, each byte as a letter; None if it is empty. No
+        backslash parts it: that may be a byte of a Chinese or Japanese letter, or have been typed."""
+        return self.content(keyword).strip(b" \0\t\r\n").decode("latin-1") or None
+
     def readings(self, keyword: str) -> list[str]:
         """The whole value under each character set that it may be in: UTF-8, the one declared, Latin-1."""
         content = self.content(keyword).strip(b" \0")

@@ -6,6 +6,7 @@ inversion for MONOCHROME1. Padding is left out of the range of values and become
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,31 +15,51 @@ from PIL import Image
 from worker.errors import ImageError
 from worker.images.dicom_frames import Frame, PixelFormat
 from worker.images.dicom_header import Elements, Header
+from worker.images.dicom_shutter import Opening, read_shutter
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Values = np.ndarray[Any, np.dtype[Any]]
 
 _ROUNDING = 1e-6  # gray is cut to whole numbers, but not for an error of the floats
 _LARGEST = 1e9  # of rescaled values that a detector could mean
+_ROWS_COMPARED = 256
 _BLOCK = 262_144  # values looked up at once: their indices stay in the cache of the processor
 
 
 def render(
     header: Header, form: PixelFormat, frame: Frame, shown: str
 ) -> tuple[Image.Image, str, tuple[str, ...]]:
-    """`frame` as a mode L image of the stored matrix, the name of the rendering, and notes on it.
+    """`frame` as a mode L image of the stored matrix, black outside its shutter, the name of the rendering,
+    and notes on it.
 
     Raises ImageError `unsupported` where the values cannot be understood, `no-pixels` where all are padding.
     """
-    if frame.model == "stored":
-        table, rendering, notes = _table(header.elements, form, frame, shown)
-        return Image.fromarray(look_up(table, frame.values)), rendering, notes
+    is_open, shutter_notes = read_shutter(header.elements, form.rows, form.columns)
+    gray, rendering, notes = _rendered(header, form, frame, is_open, shown)
+    if is_open is not None:
+        gray = np.where(is_open, gray, np.uint8(0))
+    return Image.fromarray(gray), rendering, (*notes, *shutter_notes)
+
+
+def _rendered(
+    header: Header, form: PixelFormat, frame: Frame, is_open: Opening | None, shown: str
+) -> tuple[Values, str, tuple[str, ...]]:
+    """The same as uint8 (rows, columns), with what lies outside the shutter."""
     values = frame.values
+    if frame.model == "stored":
+        held = _with_bits_held(form, frame)
+        looked_at = values if is_open is None else values[is_open]
+        table, rendering, notes = _table(header.elements, held, frame, looked_at, shown)
+        if held != form:
+            more = f"its header says {form.stored} bits, its values take {held.stored}: taken as those"
+            notes = (*notes, more)
+        return look_up(table, values), rendering, notes
     if values.dtype.itemsize > 1:
-        values = (values >> max(min(frame.precision, form.stored) - 8, 0)).clip(0, 255).astype(np.uint8)
+        top = min(frame.precision, form.high + 1)
+        values = (values >> max(top - 8, 0)).clip(0, 255).astype(np.uint8)
     if frame.model == "luma":
-        return Image.fromarray(values), "luma of YBR", ()
-    return Image.fromarray(values).convert("L"), "luma of RGB", ()
+        return values, "luma of YBR", ()
+    return np.asarray(Image.fromarray(values).convert("L")), "luma of RGB", ()
 
 
 def look_up(table: Values, values: Values) -> Values:
@@ -49,6 +70,30 @@ def look_up(table: Values, values: Values) -> Values:
         end = start + _BLOCK
         np.take(table, flat[start:end], out=found[start:end], mode="clip")
     return found.reshape(values.shape)
+
+
+def _with_bits_held(form: PixelFormat, frame: Frame) -> PixelFormat:
+    """`form` with the bits that the values take where these are more than it says. Bits above the highest may
+    be an overlay, or padding, of which the picture is free without them; bits of its own leave a wrapped one,
+    with steps from white to black, and more of them than the whole has."""
+    values, is_lossless = frame.values, not (frame.is_lossy and not form.is_signed)
+    if values.dtype.itemsize == 1 or form.high != form.stored - 1 or form.stored == 16 or not is_lossless:
+        return form
+    table, some = stored_values(form, frame), values[:: max(1, len(values) // _ROWS_COMPARED)]
+    whole = values.astype(np.int16) if form.is_signed else values
+    if form.is_signed:
+        is_more = bool((look_up(table, values) != whole).any())
+    else:
+        is_more = int(values.max()) >> form.stored != 0
+    if not is_more or _steps(some.astype(whole.dtype)) >= _steps(look_up(table, some)):
+        return form
+    bits = 16 if form.is_signed else int(values.max()).bit_length()
+    return replace(form, stored=bits, high=bits - 1)
+
+
+def _steps(values: Values) -> int:
+    """The sum of all steps from a pixel to the next in its row."""
+    return int(np.abs(np.diff(values.astype(np.int64), axis=1)).sum())
 
 
 def stored_values(form: PixelFormat, frame: Frame) -> Values:
@@ -66,8 +111,10 @@ def stored_values(form: PixelFormat, frame: Frame) -> Values:
 
 
 def _table(
-    elements: Elements, form: PixelFormat, frame: Frame, shown: str
+    elements: Elements, form: PixelFormat, frame: Frame, looked_at: Values, shown: str
 ) -> tuple[Values, str, tuple[str, ...]]:
+    """For each pattern of bits its gray. `looked_at`: the values that the range is of where there is no
+    window."""
     stored = stored_values(form, frame)
     padding = _padding(elements, form, stored)
     notes: list[str] = []
@@ -78,7 +125,7 @@ def _table(
     if gray is None and form.stored == 8 and not form.is_signed and not is_changed:
         gray, rendering = values, "no window: stored values of 8 bits as they are"
     if gray is None or padding.any():
-        used = _present(frame.values, len(stored)) & ~padding
+        used = _present(looked_at, len(stored)) & ~padding
         if not used.any():
             raise ImageError("no-pixels", f"{shown} holds nothing but padding; export it anew")
         if gray is None:
@@ -95,6 +142,10 @@ def _table(
         rendering += ", padding black"
     if frame.is_lossy and frame.precision < form.stored:
         notes.append(f"its header says {form.stored} bits, its compressed pixels have {frame.precision}")
+    shape = elements.text("PresentationLUTShape").upper()
+    if shape == {"MONOCHROME1": "IDENTITY", "MONOCHROME2": "INVERSE"}.get(form.photometric):
+        # Viewers disagree; of public cases the shape was the wrong one (dcm4che #944).
+        notes.append(f"its PresentationLUTShape {shape} contradicts {form.photometric}, and was left out")
     if not form.photometric:
         notes.append("the header does not say whether high values are bright: taken as MONOCHROME2")
     return shades, rendering, tuple(notes)
@@ -190,11 +241,12 @@ def window(values: Floats, center: float, width: float, function: str) -> Floats
 
 
 def _read_lut(items: list[Elements], is_signed: bool) -> tuple[Values, int, int] | None:
-    """Entries, first value mapped and bits, as its descriptor has them, of the first LUT (PS3.3, C.11.1.1);
-    None if it cannot be read."""
-    if not items:
-        return None
-    item = items[0]
+    """Entries, first value mapped and bits, as its descriptor has them, of the first LUT that can be read
+    (PS3.3, C.11.1.1); None if none can."""
+    return next((lut for item in items if (lut := _lut_of(item, is_signed)) is not None), None)
+
+
+def _lut_of(item: Elements, is_signed: bool) -> tuple[Values, int, int] | None:
     descriptor = item.words("LUTDescriptor")
     data = item.words("LUTData")
     if len(descriptor) < 3 or not len(data):
@@ -216,8 +268,8 @@ def _is_signed_short(item: Elements) -> bool:
 
 def _palette(elements: Elements, stored: Values, shown: str) -> Values:
     """Luma of the colours of a palette (PS3.3, C.7.6.3.1.5 and .6)."""
-    luma = np.zeros(len(stored))
-    for colour, weight in (("Red", 0.299), ("Green", 0.587), ("Blue", 0.114)):
+    shades = []
+    for colour in ("Red", "Green", "Blue"):
         descriptor = elements.words(f"{colour}PaletteColorLookupTableDescriptor")
         data: Values = elements.words(f"{colour}PaletteColorLookupTableData")
         entries = (int(descriptor[0]) or 65536) if len(descriptor) >= 3 else 0
@@ -225,8 +277,8 @@ def _palette(elements: Elements, stored: Values, shown: str) -> Values:
             data = np.frombuffer(elements.content(f"{colour}PaletteColorLookupTableData"), np.uint8)
         if not entries or len(data) < entries:
             raise ImageError("unsupported", f"{shown} has a palette that cannot be read; export it as gray")
-        bits = max(8, int(data.max()).bit_length())
-        full = 255 if bits == 8 else 65535
-        shades = data[np.clip(stored - int(descriptor[1]), 0, entries - 1)].astype(np.float64)
-        luma += weight * shades * (255 / full)
-    return np.clip(luma + 0.5, 0, 255).astype(np.uint8)
+        shades.append(data[np.clip(stored - int(descriptor[1]), 0, entries - 1)].astype(np.float64))
+    full = 255 if max(shade.max() for shade in shades) < 256 else 65535  # of one of them dark is dark
+    luma = 0.299 * shades[0] + 0.587 * shades[1] + 0.114 * shades[2]
+    gray: Values = np.clip(luma * (255 / full) + 0.5, 0, 255).astype(np.uint8)
+    return gray

@@ -99,12 +99,13 @@ def decode_stream(
         raise ImageError(
             "not-an-image", f"{shown} is damaged: its {head.kind} pixels do not decode; copy it again"
         ) from None
-    if values.shape[:2] != (height, width) or values.ndim != (2 if samples == 1 else 3):
+    if values.shape[:2] != (height, width) or values.ndim != (3 if model == "RGB" else 2):
         raise ImageError("not-an-image", f"{shown} is damaged: its compressed pixels are of another size")
     return values, model, head.precision, head.is_lossy
 
 
 def _decoded(stream: bytes, head: StreamHeader, photometric: str) -> tuple[Values, str]:
+    is_luma = photometric.startswith("YBR_FULL") if head.is_ycbcr is None else head.is_ycbcr
     if head.kind == "JPEG 2000":
         # Of the two decoders of HTJ2K this is the one that reports damage.
         values = imagecodecs.jpeg2k_decode(stream, numthreads=1)
@@ -115,13 +116,15 @@ def _decoded(stream: bytes, head: StreamHeader, photometric: str) -> tuple[Value
         values = imagecodecs.jpegls_decode(stream)
     elif head.components == 1:
         return imagecodecs.jpeg8_decode(stream), "stored"
-    else:
+    elif head.is_lossy:
         is_ycbcr = photometric != "RGB" if head.is_ycbcr is None else head.is_ycbcr
-        colours = "YCBCR" if is_ycbcr and head.is_lossy else "RGB"
+        colours = "YCBCR" if is_ycbcr else "RGB"
         return imagecodecs.jpeg8_decode(stream, colorspace=colours, outcolorspace="RGB"), "RGB"
+    else:  # the decoder leaves samples as they are, and so only the header says what they are
+        values = imagecodecs.jpeg8_decode(stream, colorspace="RGB", outcolorspace="RGB")
+        is_luma = photometric != "RGB"
     if head.components == 1:
         return values, "stored"
-    is_luma = head.is_ycbcr if head.is_ycbcr is not None else photometric == "YBR_FULL"
     return (np.ascontiguousarray(values[..., 0]), "luma") if is_luma else (values, "RGB")
 
 

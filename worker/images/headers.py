@@ -93,6 +93,19 @@ def png_header(content: bytes) -> PngHeader:
     return header
 
 
+def png_frames(content: bytes) -> int:
+    """How many frames a PNG says that its animation has (section 11.3.6), 1 of one without."""
+    place = len(PNG)
+    while place + 12 <= len(content):
+        length, kind = struct.unpack_from(">I4s", content, place)
+        if kind == b"acTL" and length >= 4:
+            return int(struct.unpack_from(">I", content, place + 8)[0])
+        if kind == b"IDAT":
+            break
+        place += 12 + length
+    return 1
+
+
 def _names_exif(text: memoryview) -> bool:
     """Whether a text chunk holds Exif or XMP, by its keyword."""
     return bytes(text[:17]).startswith((b"Raw profile type ", b"XML:com.adobe.xmp"))

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from PIL import Image, ImageChops, ImageDraw
+import numpy as np
+from PIL import Image, ImageChops, ImageDraw, ImageOps
 
 from worker.errors import ImageError, XraycamError
 from worker.file_names import has_image_extension, printable
@@ -22,6 +25,7 @@ Polygons = list[list[tuple[float, float]]]
 
 
 Place = tuple[str, ...]  # folders above a mask, those dropped that only name a side or masks
+_SHAPES_WITHIN = 0.1
 _SUFFIX = re.compile(r"[ _-]((left|right|lungs?)[ _-]?)?masks?$", re.IGNORECASE)
 _SIDE = re.compile(r"left|right|((left|right|manual|lungs?)[ _-]?)?masks?", re.IGNORECASE)
 
@@ -38,8 +42,9 @@ class AnnotationMasks:
     def __init__(self, source: Path) -> None:
         """`source`: a JSON object `{path: {"width": w, "height": h, "regions": [{"points": [[x, y], ...]},
         ...]}}`, in pixels of a picture of that size, without it in pixels of the image; or a folder of masks
-        (0: outside) of any size, each called as its image but for the suffix, or with `_mask` at the end;
-        several masks of one image are united. Raises XraycamError if it cannot be read or is empty."""
+        of any size, each called as its image but for the suffix, or with `_mask` at the end; several masks of
+        one image are united. Outside of what a mask marks it is black (0), or transparent. Raises
+        XraycamError if it cannot be read or is empty."""
         self.source = source
         self._outlines: dict[str, _Outlines] = {}
         self._places: dict[str, dict[Place, list[str]]] = {}
@@ -76,8 +81,9 @@ class AnnotationMasks:
 
     def of(self, image: Path | str, size: tuple[int, int]) -> Image.Image | None:
         """The area as mode L, 0 or 255, of `size` (width, height), that of the image; None where there is
-        none for it or nothing is marked in it. Raises ImageError for a mask that cannot be read, and for
-        outlines that reach beyond the picture."""
+        none for it or nothing is marked in it. Raises ImageError for a mask that cannot be read, or has
+        several pages, for outlines that reach beyond the picture, and for what was drawn on one of another
+        shape, such as one not turned upright."""
         area: Image.Image | None = None
         for name in self._entries(Path(image)):
             if self._outlines:
@@ -179,20 +185,52 @@ def _kept(source: Path, modified_ns: int, digest: str) -> AnnotationMasks:
 
 def _read(file: Path) -> dict[str, _Outlines]:
     try:
-        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        content: dict[str, Any] = json.loads(
+            file.read_text(encoding="utf-8-sig"), object_pairs_hook=_without_repeats
+        )
         found = {
             name: _Outlines(
-                [[(float(x), float(y)) for x, y in region["points"]] for region in entry["regions"]],
+                [[(_finite(x), _finite(y)) for x, y in region["points"]] for region in entry["regions"]],
                 _size(entry, "width", "height"),
             )
             for name, entry in content.items()
         }
+        _refuse_fractions(found)
         return _with_original_sizes(found, content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise XraycamError(
             f"{printable(file)} does not hold marked areas ({type(error).__name__}: {error}); "
             'expected {"name.png": {"regions": [{"points": [[x, y], ...]}]}}'
         ) from error
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON. Raises ValueError for two entries of one name, of which one would be lost."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        again = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"{printable(again)} stands in it twice")
+    return found
+
+
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{number} is no place")
+    return number
+
+
+def _refuse_fractions(found: dict[str, _Outlines]) -> None:
+    """Raises ValueError where all places of the file lie within one pixel: they are shares of the sides."""
+    places = [
+        max(point)
+        for outlines in found.values()
+        if outlines.size is None
+        for points in outlines.polygons
+        for point in points
+    ]
+    if places and max(places) <= 1:
+        raise ValueError("its points are fractions; give pixels")
 
 
 def _size(entry: dict[str, Any], width: str, height: str) -> tuple[float, float] | None:
@@ -223,10 +261,23 @@ def _with_original_sizes(found: dict[str, _Outlines], content: dict[str, Any]) -
     }
 
 
+def _is_of_another_shape(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    """Whether neither can be the other at another size. Squares are what many sets are squeezed into."""
+    shapes = [width / height for width, height in (one, other)]
+    is_square = any(abs(shape - 1) <= _SHAPES_WITHIN for shape in shapes)
+    return not is_square and abs(shapes[0] / shapes[1] - 1) > _SHAPES_WITHIN
+
+
 def _drawn(outlines: _Outlines, size: tuple[int, int], shown: str) -> Image.Image:
     area = Image.new("L", size)
     draw = ImageDraw.Draw(area)
     width, height = outlines.size or size
+    if _is_of_another_shape((width, height), size):
+        raise ImageError(
+            "unreadable",
+            f"{shown}: its outlines are of a picture of {width:.0f} x {height:.0f} pixels, and it has "
+            f"{size[0]} x {size[1]}; draw them on the image as it is shown",
+        )
     across, down = size[0] / width, size[1] / height
     for points in outlines.polygons:
         if any(x > width + 1 or y > height + 1 for x, y in points):
@@ -243,10 +294,36 @@ def _drawn(outlines: _Outlines, size: tuple[int, int], shown: str) -> Image.Imag
 def _mask(file: Path, size: tuple[int, int]) -> Image.Image:
     try:
         with Image.open(file) as mask:
-            return (
-                mask.convert("L")
-                .point(lambda value: 255 * (value > 0))
-                .resize(size, Image.Resampling.NEAREST)
-            )
+            if getattr(mask, "n_frames", 1) > 1 and mask.format != "MPO":
+                raise ValueError("it has several pages; write a file for each")
+            upright = ImageOps.exif_transpose(mask)
+            if _is_of_another_shape(upright.size, size):
+                raise ValueError(
+                    f"it has {upright.width} x {upright.height} pixels, its image {size[0]} x {size[1]}; "
+                    "turn or cut it as the image is shown"
+                )
+            marked = _marked(upright, is_lossy=mask.format in ("JPEG", "MPO"))
+        return Image.fromarray(marked.astype(np.uint8) * 255).resize(size, Image.Resampling.NEAREST)
     except (OSError, ValueError) as error:
         raise ImageError("unreadable", f"the mask {printable(file)} cannot be read ({error})") from error
+
+
+def _marked(mask: Image.Image, is_lossy: bool) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Where any colour is above 0, booleans (height, width). Of a picture with transparency only what can be
+    seen counts, and all of that where it is of one colour. `is_lossy`: edges have a faint halo."""
+    alpha = None
+    if mask.has_transparency_data:
+        values = np.asarray(mask.convert("RGBA"))
+        values, alpha = values[..., :3], values[..., 3]
+    else:
+        values = np.asarray(
+            mask.convert("RGB") if mask.mode in ("P", "CMYK", "YCbCr", "LAB", "HSV") else mask
+        )
+    is_marked = values > (values.max() / 4 if is_lossy else 0)
+    if is_marked.ndim == 3:
+        is_marked = np.asarray(is_marked.any(axis=2))
+    if alpha is None or alpha.min() == alpha.max():
+        return is_marked
+    is_seen = alpha > 0
+    colours = values[is_seen].reshape(-1, 3)
+    return is_seen if (colours == colours[0]).all() else is_seen & is_marked

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from worker.errors import ImageError
 from worker.images import headers
-from worker.images.depth import Values, gray_image, luma, require_contrast
+from worker.images.depth import Values, gray_image, luma, require_contrast, seen
 from worker.images.headers import PngHeader, StreamHeader
 from worker.images.limits import Limits, pixel_budget
 from worker.images.pnm import decode_pnm, deep_pnm
@@ -40,15 +40,26 @@ _TRUECOLOUR, _ALPHA = 2, 4
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 
-def decode_raster(content: bytes, shown: str, limits: Limits) -> Image.Image:
+def decode_raster(
+    content: bytes, shown: str, limits: Limits, accept: frozenset[str] = frozenset()
+) -> Image.Image:
     """`content` as a loaded Pillow image of mode L, upright.
 
-    Colour becomes luma (ITU-R 601), transparency is ignored, the orientation of EXIF or TIFF is applied, of
-    several pages the first is taken. 8 bits stay as they are; more are scaled, see `depth.black_and_white`.
+    Colour becomes luma (ITU-R 601), what an alpha channel hides is black (see `depth.seen`), the orientation
+    of EXIF or TIFF is applied.
+    Several pages or frames are refused, or with `multi-frame` in `accept` the first is taken; thumbnails and
+    masks of TIFF are no pages. 8 bits stay as they are; more are scaled, see `depth.black_and_white`.
     Sizes are checked in all headers before anything is decoded. `shown` names the file in messages.
-    Raises ImageError: `truncated`, `not-an-image`, `unsupported`, `too-small`, `too-large`, `no-contrast`.
+    Raises ImageError: `truncated`, `not-an-image`, `unsupported`, `too-small`, `too-large`, `no-contrast`,
+    `multi-frame`.
     """
     try:
+        if "multi-frame" not in accept and _has_several(content):
+            raise ImageError(
+                "multi-frame",
+                f"{shown} holds several pages or frames; export the one to be explained, or accept "
+                "multi-frame to read the first",
+            )
         image = _decoder(content)(content, shown, limits)
     except ImageError:
         raise
@@ -56,6 +67,19 @@ def decode_raster(content: bytes, shown: str, limits: Limits) -> Image.Image:
         raise _explained(error, content, shown) from error
     require_contrast(image, shown)
     return image
+
+
+def _has_several(content: bytes) -> bool:
+    """Whether a file holds pictures of which only one would be explained. What is damaged is told later."""
+    with suppress(Exception):
+        if content.startswith(headers.PNG):
+            return headers.png_frames(content) > 1
+        if content.startswith(headers.TIFF):
+            return open_tiff(content, "", Limits()).has_others
+        if content.startswith((b"GIF8", b"RIFF")):
+            with Image.open(io.BytesIO(content), formats=("GIF", "WEBP")) as image:
+                return bool(getattr(image, "is_animated", False))
+    return False
 
 
 def _decoder(content: bytes) -> Callable[[bytes, str, Limits], Image.Image]:
@@ -97,7 +121,7 @@ def _png(content: bytes, shown: str, limits: Limits) -> Image.Image:
             if header.is_cut:
                 raise CutShort("it ends early") from error
             raise
-        values = _first_or_luma(decoded)
+        values = _seen(decoded)
         bits = header.significant_bits
         image = gray_image(values, significant_bits=bits if bits and bits < 16 else None)
         orientation = 1
@@ -180,9 +204,8 @@ def _jpegxl(content: bytes, shown: str, limits: Limits) -> Image.Image:
         raise CutShort("it has no size")
     with _slot(header.width, header.height, shown, limits, MAX_BYTES_PER_PIXEL):
         values = imagecodecs.jpegxl_decode(content, index=0, numthreads=1)
-        if values.dtype == np.uint8:
-            return Image.fromarray(_first_or_luma(values))
-        return gray_image(_first_or_luma(values))
+        values = _seen(values)
+        return Image.fromarray(values) if values.dtype == np.uint8 else gray_image(values)
 
 
 def _pnm(content: bytes, shown: str, limits: Limits) -> Image.Image:
@@ -197,13 +220,13 @@ def _tiff(content: bytes, shown: str, limits: Limits) -> Image.Image:
     try:
         tiff = open_tiff(content, shown, limits)
         is_plain = tiff.is_plain
-    except ImageError:
+    except (ImageError, CutShort):
         raise
     except Exception:
         tiff, is_plain = None, True
     if tiff is not None:
         check_size(tiff.width, tiff.height, shown, limits)
-    if is_plain:
+    if is_plain and (tiff is None or tiff.is_first):
         try:
             return _by_pillow(content, shown, limits, is_plain=True)
         except ImageError:
@@ -241,9 +264,14 @@ def to_gray(image: Image.Image) -> Image.Image:
     """An image of 8 bits or fewer a channel as mode L; pixels of mode L stay as they are."""
     if image.mode == "L":
         return image if type(image) is Image.Image else image.copy()
-    if image.mode in ("1", "LA", "La"):
+    if image.mode == "1":
         return image.convert("L")
-    return (image if image.mode == "RGB" else image.convert("RGB")).convert("L")
+    if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
+        image = image.convert("RGBA")  # an alpha for each colour of the palette
+    gray = (image if image.mode in ("RGB", "LA", "La") else image.convert("RGB")).convert("L")
+    if image.mode in ("LA", "PA", "RGBA"):
+        return Image.fromarray(seen(np.asarray(gray), np.asarray(image.getchannel("A"))))
+    return gray
 
 
 def _numbers(image: Image.Image, tag: int) -> tuple[int, ...]:
@@ -258,6 +286,12 @@ def _of_stream(values: Values, header: StreamHeader) -> Image.Image:
         return Image.fromarray(values if header.bits == 8 else plain(values, full, False))
     says_depth = header.bits < 16 and values.dtype.kind == "u"
     return gray_image(values, (0.0, full) if says_depth else None)
+
+
+def _seen(values: Values) -> Values:
+    """Gray, (height, width), of gray or colour with or without an alpha channel behind."""
+    gray = _first_or_luma(values)
+    return seen(gray, values[..., -1]) if values.ndim == 3 and values.shape[2] in (2, 4) else gray
 
 
 def _first_or_luma(values: Values) -> Values:

@@ -49,8 +49,8 @@ def read_radiograph(
 
     A file called `archive.zip!/a/b.dcm` is a member of an archive, which is read in place, see `archive`.
     With `root`, a real folder, no file is read that lies outside, nor through a link.
-    What becomes of colour, depth and orientation: see `raster.decode_raster`. Of DICOM, frontal
-    radiographs of the chest are read and what `accept` adds to them, see `decode_dicom`.
+    What becomes of colour, depth, orientation and several pages: see `raster.decode_raster`. Of DICOM,
+    frontal radiographs of the chest are read and what `accept` adds to them, see `decode_dicom`.
     Raises ImageError for every file that cannot be explained, StorageError if nothing below `root` can be
     read now, and nothing else.
     """
@@ -62,7 +62,7 @@ def read_radiograph(
     if is_dicom(content):
         decoded = decode_dicom(content, shown, limits, accept)
         return Radiograph(decoded.pixels, *decoded.size, hashlib.sha256(content).hexdigest(), decoded.facts)
-    pixels = decode_raster(content, shown, limits)
+    pixels = decode_raster(content, shown, limits, accept)
     return Radiograph(pixels, pixels.width, pixels.height, hashlib.sha256(content).hexdigest())
 
 

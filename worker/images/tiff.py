@@ -1,10 +1,11 @@
-"""TIFF and BigTIFF of any depth: the first page's samples, with what its tags say of black and white."""
+"""TIFF and BigTIFF of any depth: the first whole page, with what its tags say of black and white."""
 
 from __future__ import annotations
 
 import io
 import logging
 import math
+import struct
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ import tifffile
 from PIL import Image
 
 from worker.errors import ImageError
-from worker.images.depth import Range, Values, gray_image, luma
+from worker.images.depth import Range, Values, gray_image, luma, seen
 from worker.images.headers import (
     JPEG,
     StreamHeader,
@@ -24,9 +25,12 @@ from worker.images.headers import (
 from worker.images.limits import Limits
 
 MAX_BYTES_PER_PIXEL = 8
+_MAX_PAGES = 16  # looked through for the first that is no thumbnail
 
 # Tags (TIFF 6.0 and its supplements).
 _ORIENTATION, _MIN, _MAX, _SMIN, _SMAX, _EXTRA_SAMPLES = 274, 280, 281, 340, 341, 338
+_SUBFILE_TYPE, _REDUCED = 255, 2
+_UNASSOCIATED = 2  # of ExtraSamples: alpha that the colours are not multiplied by yet
 _COMPRESSIONS = {1, 5, 7, 8, 32773, 32946, 34712, 34925, 50000, 50002}
 _STREAMS = {7: jpeg_header, 34712: jpeg2000_header, 50002: jpegxl_header}
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
@@ -49,12 +53,15 @@ class CutShort(ValueError):
 
 @dataclass(frozen=True)
 class TiffImage:
-    """The first page of a file, its samples not decoded yet. Sides in pixels."""
+    """The first page of a file that is neither a mask nor a reduced copy of another, its samples not decoded
+    yet. Sides in pixels. `is_first`: none comes before it, `has_others`: more such pages follow."""
 
     content: bytes
     page: tifffile.TiffPage
     width: int
     height: int
+    is_first: bool
+    has_others: bool
 
     @property
     def is_plain(self) -> bool:
@@ -82,6 +89,8 @@ class TiffImage:
         samples = self._samples()
         declared, white_is_zero = self._declared(), page.photometric == _WHITE_IS_ZERO
         values = self._gray(samples)
+        if _UNASSOCIATED in page.extrasamples and samples.shape[-1] in (2, 4) and samples.dtype.kind == "u":
+            values = seen(values, samples[..., -1])
         if self.is_plain:
             declared = (0.0, float(2 ** _most(page.bitspersample) - 1))
             image = Image.fromarray(plain(values, declared[1], white_is_zero))
@@ -172,13 +181,11 @@ class TiffImage:
 
 
 def open_tiff(content: bytes, shown: str, limits: Limits) -> TiffImage:
-    """Reads the tags of the first page. Raises ImageError for one whose decoded samples take too much
+    """Reads the tags of the pages. Raises ImageError for one whose decoded samples take too much
     memory, ValueError or what tifffile raises for damage."""
     file = tifffile.TiffFile(io.BytesIO(content))
-    page = file.pages.first
-    if not isinstance(page, tifffile.TiffPage):
-        raise ValueError("it has no page")
-    image = TiffImage(content, page, int(page.imagewidth), int(page.imagelength))
+    page, has_others = _whole_page(file)
+    image = TiffImage(content, page, int(page.imagewidth), int(page.imagelength), page.index == 0, has_others)
     decoded = math.prod(page.shaped) * (page.dtype.itemsize if page.dtype is not None else 1)
     tile = page.tilewidth * page.tilelength * page.tiledepth if page.is_tiled else 0
     if max(decoded, tile) > limits.max_pixels * MAX_BYTES_PER_PIXEL:
@@ -188,6 +195,47 @@ def open_tiff(content: bytes, shown: str, limits: Limits) -> TiffImage:
             f"{limits.max_pixels * MAX_BYTES_PER_PIXEL:,}",
         )
     return image
+
+
+def _whole_page(file: tifffile.TiffFile) -> tuple[tifffile.TiffPage, bool]:
+    """The page that holds the picture, and whether there are others: not a mask, nor a thumbnail, which some
+    writers put first. Where all say that they are such, the first."""
+    first = last = file.pages.first
+    if not isinstance(first, tifffile.TiffPage):
+        raise ValueError("it has no page")
+    found: list[tifffile.TiffPage] = []
+    seen: set[int] = set()
+    for index in range(_MAX_PAGES):
+        try:
+            page = file.pages[index]
+        except Exception:  # of no such page, or a damaged one, many kinds
+            break
+        if page.offset in seen:  # a circle
+            break
+        seen.add(page.offset)
+        if isinstance(page, tifffile.TiffPage):
+            last = page
+            found += [] if _is_copy_or_mask(page) else [page]
+        if len(found) > 1:
+            break
+    if not found and _names_next(file, last):
+        raise CutShort("the page that its thumbnail is of lies beyond its end")
+    return found[0] if found else first, len(found) > 1
+
+
+def _names_next(file: tifffile.TiffFile, page: tifffile.TiffPage) -> bool:
+    """Whether the directory of `page` names one that follows, wherever that would lie."""
+    form, handle = file.tiff, file.filehandle
+    handle.seek(page.offset)
+    (count,) = struct.unpack(form.tagnoformat, handle.read(form.tagnosize))
+    handle.seek(page.offset + form.tagnosize + count * form.tagsize)
+    return any(handle.read(form.offsetsize))
+
+
+def _is_copy_or_mask(page: tifffile.TiffPage) -> bool:
+    """By NewSubfileType, or by SubfileType, which it replaced."""
+    older = page.tags.get(_SUBFILE_TYPE)
+    return page.is_reduced or page.is_mask or (older is not None and older.value == _REDUCED)
 
 
 def turned(image: Image.Image, orientation: int) -> Image.Image:

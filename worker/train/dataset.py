@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.class_names import written_alike
 from worker.errors import ImageError
 from worker.file_names import printable
 from worker.folder_walk import WalkCounts
@@ -22,7 +23,7 @@ from worker.images.limits import Limits
 from worker.images.reader import Radiograph, read_radiograph
 from worker.processors import usable_processors
 from worker.train.dataset_layout import DatasetError as DatasetError
-from worker.train.dataset_layout import class_files, class_names
+from worker.train.dataset_layout import class_files, class_names, count_unused
 from worker.train.held_out import SAMPLE_REASON, sample_digests
 
 # Of `group_by`: by the header of DICOM files, and not at all.
@@ -72,7 +73,8 @@ class LabelledDataset:
     """Images with their classes. `labels[i]` is the index in `classes` of `files[i]`; `groups[i]` is equal
     for images that must stay together: those of one patient and those with the same content.
     `patients`: whose image it is, None where that is not known; not given: of none it is known.
-    `passed_over`: lines that say what the walk over the folder left out, see `WalkCounts.lines`.
+    `passed_over`: lines that say what the walk over the folder left out, see `WalkCounts.lines`, and what
+    else is to be known of the files.
 
     `findings`, where classes do not exclude each other: float32 (N, classes), 1 for a finding that is there,
     0 for one that is not, NaN where nobody says; `labels` is then empty."""
@@ -178,6 +180,7 @@ def load_labelled_folder(
     counts = WalkCounts()
     names = class_names(folder, classes, counts=counts)
     found = [(label, file) for label, name in enumerate(names) for file in class_files(folder, name, counts)]
+    count_unused(folder, names, counts)
     read = read_files([file for _, file in found], group_by, limits, memory)
     good = [(label, file, read.sha256[file]) for label, file in found if file in read.sha256]
     good, contradictions = _drop_conflicting_labels(good)
@@ -194,7 +197,7 @@ def load_labelled_folder(
         patients=tuple(read.patients.get(file) for _, file, _ in good),
         skipped=(*read.skipped, *contradictions, *samples_found),
         images=read.images,
-        passed_over=tuple(counts.lines()),
+        passed_over=(*counts.lines(), *copies_told([sha for _, _, sha in good])),
     )
 
 
@@ -219,7 +222,7 @@ def read_files(files: Sequence[Path], group_by: str | None, limits: Limits | Non
         try:
             radiograph = images.read(file)
             if by_header and radiograph.dicom is not None and radiograph.dicom.patient_id:
-                patients[file] = radiograph.dicom.patient_id
+                patients[file] = written_alike(radiograph.dicom.patient_id)
             return radiograph.sha256
         except ImageError as error:
             return SkippedFile(file, error.reason, str(error))
@@ -251,7 +254,7 @@ def _patient(pattern: re.Pattern[str], file: Path) -> str:
             f"--group-by {pattern.pattern!r} does not match {printable(file)}; "
             "it must find the patient in every file's name"
         )
-    return str(match.group(1) if pattern.groups else match.group(0))
+    return written_alike(match.group(1) if pattern.groups else match.group(0))
 
 
 def _drop_conflicting_labels(
@@ -297,6 +300,15 @@ def refuse_small(
             f"{source}: too few usable images in {', '.join(small)}; each class needs at least {least}"
             + (f"; left out: {listed}" if listed else "")
         )
+
+
+def copies_told(sha256: Sequence[str]) -> list[str]:
+    """A line on files that have the content of another, if there are such: figures have them twice."""
+    copies = len(sha256) - len(set(sha256))
+    words = "file of the content of another, counted as an image of its own"
+    if copies > 1:
+        words = "files of the content of another, counted as images of their own"
+    return [f"copies: {copies} {words}"] if copies else []
 
 
 def joined_groups(keys: list[tuple[str | None, str]]) -> tuple[int, ...]:

@@ -6,8 +6,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from worker.class_names import alike, is_no_finding
 from worker.errors import XraycamError
-from worker.file_names import printable
+from worker.file_names import is_sidecar, printable
 from worker.folder_walk import WalkCounts, image_files, leave_out, left_out_as
 from worker.our_folders import holds, is_ours, is_room, refuse_ours
 
@@ -29,7 +30,8 @@ def class_names(
 
     What `left_out_as` names is no class, nor is a folder that xraycam wrote; both are added to `counts`.
     `what` is what messages call the folder. Raises DatasetError for no folder, one that holds pictures of
-    ours, fewer than two classes, and sub-folders that are parts of a data set.
+    ours, fewer than two classes, two whose names differ in case or blanks alone, and sub-folders that are
+    parts of a data set.
     """
     shown = f"{what} {printable(folder)}".strip()
     if not folder.is_dir():
@@ -52,6 +54,11 @@ def class_names(
         elif counts is not None:
             counts.skip(kind, printable(entry.name), max(1, len(image_files(entry))))
     present.sort()
+    if (pair := alike(present)) is not None:
+        raise DatasetError(
+            f"{shown}: the sub-folders {printable(pair[0])!r} and {printable(pair[1])!r} differ only in how "
+            "they are written; make them one"
+        )
     missing = [name for name in wanted or () if name not in present]
     parts = [name for name in present if _SPLIT.fullmatch(name.lower())]
     if parts and (wanted is None or missing):
@@ -70,6 +77,22 @@ def class_names(
             "or more"
         )
     return tuple(present)
+
+
+def count_unused(
+    folder: Path, used: Sequence[str], counts: WalkCounts, *, without_finding: bool = False
+) -> None:
+    """Add to `counts` files that lie beside the folders of classes, and those of classes that are not `used`;
+    `without_finding`: one of images without a finding is."""
+    for entry in sorted(folder.iterdir()):
+        if left_out_as(entry.name, is_folder=entry.is_dir()) is not None or entry.name in used:
+            continue
+        if entry.is_dir():
+            is_other = not (is_ours(holds(entry)) or is_room(entry.name, holds(folder)))
+            if is_other and not (without_finding and is_no_finding(entry.name)):
+                leave_out(counts, "other_classes", printable(entry.name), str(entry))
+        elif not is_sidecar(entry):
+            counts.skip("no_class", printable(entry.name))
 
 
 def class_files(folder: Path, name: str, counts: WalkCounts | None = None) -> list[Path]:

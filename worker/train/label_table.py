@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from worker.class_names import is_no_finding
+from worker.class_names import alike, is_missing, is_no_finding, written_alike
 from worker.file_names import printable
 from worker.train.dataset_layout import DatasetError
 
 PATH_COLUMNS = ("path", "file", "filename", "image", "image index")
 CLASS_COLUMNS = ("class", "label")
 LIST_COLUMNS = ("findings", "finding labels")
-PATIENT_COLUMNS = ("patient", "patient id", "patient_id")
+PATIENT_COLUMNS = (
+    "patient", "patient id", "patient_id", "patientid", "subject", "subject id", "subject_id", "subjectid",
+)  # fmt: skip
 # Of public tables and of ours: what they say beside labels.
 OTHER_COLUMNS = (
     "sex", "gender", "patient gender", "age", "patient age", "device", "site", "view", "view position",
     "frontal/lateral", "ap/pa", "split", "reader", "readers", "predicted", "notes", "reviewed_at",
-    "no finding", "no_finding",
+    "no finding", "no_finding", "fold", "set", "subset", "partition", "index", "id", "row",
 )  # fmt: skip
+_INDEX = re.compile(r"unnamed: \d+")  # as pandas writes it
+# Of lists; the latter may be within one name as well.
+_BETWEEN_NAMES, _PERHAPS_BETWEEN = re.compile(r"[|;]"), re.compile(r"[,/&+]|\band\b")
 CELLS = {"1": 1.0, "1.0": 1.0, "0": 0.0, "0.0": 0.0, "": None, "-1": None, "-1.0": None}
 LARGEST_TABLE = 500_000_000
 MOST_FINDINGS = 1000
@@ -103,6 +109,7 @@ def _read(reader: Iterator[list[str]], file: Path, shown: str) -> LabelTable:
     again = [name for name, count in Counter(lower).items() if count > 1 and name]
     if again:
         raise DatasetError(f"{shown}: two columns are called {printable(again[0])}; names must differ")
+    _refuse_alike(names, "columns", shown)
     path = _only(lower, PATH_COLUMNS, shown)
     if path is None:
         raise DatasetError(
@@ -117,7 +124,7 @@ def _read(reader: Iterator[list[str]], file: Path, shown: str) -> LabelTable:
     columns = [
         n
         for n, name in enumerate(lower)
-        if chosen is None and name and n not in (path, patient) and name not in OTHER_COLUMNS
+        if chosen is None and name and n not in (path, patient) and not _is_other(name)
     ]
     if chosen is None and len(columns) < 2:
         raise DatasetError(
@@ -138,6 +145,8 @@ def _read(reader: Iterator[list[str]], file: Path, shown: str) -> LabelTable:
     else:
         parts = [_named(cells[chosen], number, one is None, names[chosen], shown) for number, cells in lines]
         classes = sorted(set().union(*parts))
+        _refuse_alike(classes, "names", shown)
+        _refuse_lists(classes, names[chosen], shown, "" if one is not None else "; separate findings by |")
         if len(classes) < 2:
             raise DatasetError(f"{shown}: column {names[chosen]} names fewer than two different ones")
         said = [tuple(1.0 if name in part else 0.0 for name in classes) for part in parts]
@@ -155,6 +164,31 @@ def _read(reader: Iterator[list[str]], file: Path, shown: str) -> LabelTable:
         for (number, cells), values in zip(lines, said, strict=True)
     ]
     return _merged(LabelTable(file, one is not None, tuple(classes), tuple(rows), (), tuple(notes)))
+
+
+def _is_other(name: str) -> bool:
+    return name in OTHER_COLUMNS or _INDEX.fullmatch(name) is not None
+
+
+def _refuse_alike(names: Sequence[str], what: str, shown: str) -> None:
+    if (pair := alike(names)) is not None:
+        raise DatasetError(
+            f"{shown}: the {what} {printable(pair[0])!r} and {printable(pair[1])!r} differ only in how they "
+            "are written; write them alike"
+        )
+
+
+def _refuse_lists(names: Sequence[str], column: str, shown: str, advice: str) -> None:
+    """Refuse names that are several: `['A', 'B']`; `A;B` where A or B, `A, B` where both are names, too."""
+    known = {written_alike(name) for name in names}
+    for name in names:
+        surely = {written_alike(part) for part in _BETWEEN_NAMES.split(name)}
+        perhaps = {written_alike(part) for part in _PERHAPS_BETWEEN.split(name)}
+        is_list = (len(surely) > 1 and known & surely) or (len(perhaps) > 1 and perhaps <= known)
+        if is_list or (name.startswith("[") and name.endswith("]")):
+            raise DatasetError(
+                f"{shown}: column {printable(column)}: {printable(name[:100])!r} is several names{advice}"
+            )
 
 
 def _only(lower: list[str], known: Sequence[str], shown: str) -> int | None:
@@ -191,6 +225,11 @@ def _named(cell: str, number: int, is_list: bool, column: str, shown: str) -> se
     if not all(names):
         none = ", or No Finding" if is_list else ""
         raise DatasetError(f"{shown}: line {number}, column {printable(column)}: a name is missing{none}")
+    if any(is_missing(name) for name in names):
+        raise DatasetError(
+            f"{shown}: line {number}, column {printable(column)}: {printable(cell[:50])!r} says that nothing "
+            "is known; leave out such rows"
+        )
     bad = next((name for name in names if not name.isprintable() or len(name) > 255), None)
     if bad is not None:
         raise DatasetError(f"{shown}: line {number}: {printable(bad[:50])!r} cannot be the name of a class")
@@ -226,12 +265,14 @@ def _merged(table: LabelTable) -> LabelTable:
     for path, rows in by_path.items():
         columns = zip(*(row.said for row in rows), strict=True)
         known = [{value for value in cells if value is not None} for cells in columns]
-        if any(len(values) > 1 for values in known) or len({row.patient for row in rows}) > 1:
+        patients = {written_alike(row.patient): row.patient for row in rows if row.patient}
+        if any(len(values) > 1 for values in known) or len(patients) > 1:
             contradicting.append((path, ", ".join(str(row.line) for row in rows)))
         elif not any(known):
             silent += 1
         else:
-            kept.append(replace(rows[0], said=tuple(next(iter(values), None) for values in known)))
+            said = tuple(next(iter(values), None) for values in known)
+            kept.append(replace(rows[0], said=said, patient=next(iter(patients.values()), None)))
     repeated = sum(len(rows) > 1 for rows in by_path.values()) - len(contradicting)
     if repeated:
         notes.append(f"files with several rows that agree, taken once: {repeated}")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from worker.class_names import is_no_finding
+from worker.class_names import is_no_finding, written_alike
 from worker.file_names import printable
 from worker.folder_walk import WalkCounts
 from worker.images.limits import Limits
@@ -18,13 +18,14 @@ from worker.train.dataset import (
     NO_GROUPS,
     LabelledDataset,
     SkippedFile,
+    copies_told,
     held_out,
     joined_groups,
     load_labelled_folder,
     read_files,
     refuse_small,
 )
-from worker.train.dataset_layout import DatasetError, class_files, class_names
+from worker.train.dataset_layout import DatasetError, class_files, class_names, count_unused
 from worker.train.held_out import sample_digests
 from worker.train.label_table import LabelTable, Said, read_label_table
 
@@ -72,7 +73,7 @@ def load_labels(
             table = table.for_classes(classes)
         found = _Found(
             {source.image_root / row.path: row.said for row in table.rows},
-            {source.image_root / row.path: row.patient for row in table.rows if row.patient},
+            {source.image_root / row.path: written_alike(row.patient) for row in table.rows if row.patient},
             [_contradiction(source.image_root / path, lines) for path, lines in table.contradicting],
             table.notes,
         )
@@ -97,6 +98,7 @@ def load_labels(
         for own in present
         for file in class_files(source.file_or_folder, own, counts)
     }
+    count_unused(source.file_or_folder, names, counts, without_finding=True)
     found = _Found(said, {}, [], tuple(counts.lines()))
     return _loaded(source, names, found, False, min_per_class, group_by, limits, memory, samples)
 
@@ -181,7 +183,7 @@ def _loaded(
         patients=tuple(patients.get(file) for file in kept),
         skipped=tuple(skipped),
         images=read.images,
-        passed_over=tuple(found.notes),
+        passed_over=(*found.notes, *copies_told([read.sha256[file] for file in kept])),
         findings=None if exclusive else targets,
     )
 
