@@ -146,6 +146,15 @@ class LabelledDataset:
             findings=None if self.findings is None else self.findings[list(indices)],
         )
 
+    def first_of_equal(self, indices: Sequence[int] | None = None) -> list[int]:
+        """Those of `indices`, or of all, of which no earlier one has the content: for measuring, where a copy
+        would be counted as another image."""
+        chosen = range(len(self)) if indices is None else indices
+        first: dict[str, int] = {}
+        for index in chosen:
+            first.setdefault(self.sha256[index], index)
+        return list(first.values())
+
     @property
     def digest(self) -> str:
         """SHA-256 over classes and contents: equal for equal data, wherever it lies."""
