@@ -23,6 +23,7 @@ Polygons = list[list[tuple[float, float]]]
 
 Place = tuple[str, ...]  # folders above a mask, those dropped that only name a side or masks
 _SUFFIX = re.compile(r"[ _-]((left|right|lungs?)[ _-]?)?masks?$", re.IGNORECASE)
+_LOSSY = ("JPEG", "WEBP")
 _SIDE = re.compile(r"left|right|((left|right|manual|lungs?)[ _-]?)?masks?", re.IGNORECASE)
 
 
@@ -38,8 +39,9 @@ class AnnotationMasks:
     def __init__(self, source: Path) -> None:
         """`source`: a JSON object `{path: {"width": w, "height": h, "regions": [{"points": [[x, y], ...]},
         ...]}}`, in pixels of a picture of that size, without it in pixels of the image; or a folder of masks
-        (0: outside) of any size, each called as its image but for the suffix, or with `_mask` at the end;
-        several masks of one image are united. Raises XraycamError if it cannot be read or is empty."""
+        (black or transparent: outside) of any size, each called as its image but for the suffix, or with
+        `_mask` at the end; several masks of one image are united. Raises XraycamError if it cannot be read or
+        is empty."""
         self.source = source
         self._outlines: dict[str, _Outlines] = {}
         self._places: dict[str, dict[Place, list[str]]] = {}
@@ -240,13 +242,28 @@ def _drawn(outlines: _Outlines, size: tuple[int, int], shown: str) -> Image.Imag
     return area
 
 
+def _marked(mask: Image.Image) -> Any:
+    """Where a mask is not black and not transparent, uint8 (h, w), 0 or 255. Of one on a transparent ground
+    that is black throughout, where it is not transparent."""
+    import numpy as np  # not for who only asks which masks there are
+
+    if mask.mode in ("1", "L") or mask.mode.startswith(("I", "F")):
+        values = np.asarray(mask)
+        marked = values > 0
+    else:
+        coloured = np.asarray(mask.convert("RGBA"))
+        values, opaque = coloured[..., :3].max(axis=-1), coloured[..., 3] > 0
+        marked = opaque & (values > 0)
+        if not marked.any() and not opaque.all():
+            marked = opaque
+    if mask.format in _LOSSY:  # around an edge there are low values that nobody drew
+        marked &= values > values.max() / 4
+    return np.where(marked, np.uint8(255), np.uint8(0))
+
+
 def _mask(file: Path, size: tuple[int, int]) -> Image.Image:
     try:
         with Image.open(file) as mask:
-            return (
-                mask.convert("L")
-                .point(lambda value: 255 * (value > 0))
-                .resize(size, Image.Resampling.NEAREST)
-            )
+            return Image.fromarray(_marked(mask)).resize(size, Image.Resampling.NEAREST)
     except (OSError, ValueError) as error:
         raise ImageError("unreadable", f"the mask {printable(file)} cannot be read ({error})") from error
