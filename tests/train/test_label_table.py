@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 
 from producer.viewer.labels import COLUMNS as REVIEWED_COLUMNS
+from tests.support.made_dicom import dicom
+from tests.support.made_dicom import picture as made_picture
 from worker.train.dataset import LabelledDataset
 from worker.train.dataset_layout import DatasetError
 from worker.train.label_table import read_label_table
@@ -121,6 +123,22 @@ def made(findings: list[list[float]], groups: list[int]) -> LabelledDataset:
         Path("made"), ("A", "B"), files, (), tuple("0" for _ in files), tuple(groups), (), None, (),
         np.array(findings, np.float32),
     )  # fmt: skip
+
+
+def test_a_patient_is_known_by_the_name_in_the_table_and_by_that_in_the_header(tmp_path: Path) -> None:
+    """The table names the patient of half of the images: the header tells that the others are of the same."""
+    rows = ["path,class,patient"]
+    for number in range(12):
+        content = dicom(made_picture() + number, PatientID=f"ID{number // 2}", BitsStored=16)
+        (tmp_path / f"{number:02}.dcm").write_bytes(content)
+        rows.append(f"{number:02}.dcm,{'Ill' if number % 4 < 2 else 'Well'},{'' if number % 2 else number}")
+    found = load_labels(LabelSource(table(tmp_path, "\n".join(rows))), min_per_class=2)
+    assert [found.groups[n] == found.groups[n + 1] for n in range(11)] == [n % 2 == 0 for n in range(11)]
+    assert found.patients[:2] == (frozenset({"0", "ID0"}), frozenset({"ID0"}))
+    by_name = load_labels(LabelSource(table(tmp_path, "\n".join(rows))), min_per_class=2, group_by=r"^(.)")
+    assert len(set(by_name.groups)) == 2, "0 and 1 begin the names"
+    alone = load_labels(LabelSource(table(tmp_path, "\n".join(rows))), min_per_class=2, group_by="none")
+    assert len(set(alone.groups)) == 12
 
 
 def test_parts_have_each_finding_and_its_absence_and_patients_stay_together() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -71,7 +71,8 @@ class SkippedFile:
 class LabelledDataset:
     """Images with their classes. `labels[i]` is the index in `classes` of `files[i]`; `groups[i]` is equal
     for images that must stay together: those of one patient and those with the same content.
-    `patients`: whose image it is, None where that is not known; not given: of none it is known.
+    `patients`: what the patient whose image it is is called, by header, file name or table; empty where that
+    is not known; not given: of none it is known.
     `passed_over`: lines that say what the walk over the folder left out, see `WalkCounts.lines`.
 
     `findings`, where classes do not exclude each other: float32 (N, classes), 1 for a finding that is there,
@@ -87,7 +88,7 @@ class LabelledDataset:
     images: ImageCache
     passed_over: tuple[str, ...] = ()
     findings: NDArray[np.float32] | None = None
-    patients: tuple[str | None, ...] = ()
+    patients: tuple[frozenset[str], ...] = ()
 
     def __len__(self) -> int:
         return len(self.files)
@@ -199,8 +200,8 @@ def load_labelled_folder(
         files=tuple(file for _, file, _ in good),
         labels=tuple(label for label, _, _ in good),
         sha256=tuple(sha for _, _, sha in good),
-        groups=joined_groups([(read.patients.get(file), sha) for _, file, sha in good]),
-        patients=tuple(read.patients.get(file) for _, file, _ in good),
+        groups=joined_groups([(read.names_of_patient(file), sha) for _, file, sha in good]),
+        patients=tuple(read.names_of_patient(file) for _, file, _ in good),
         skipped=(*read.skipped, *contradictions, *samples_found),
         images=read.images,
         passed_over=tuple(counts.lines()),
@@ -215,6 +216,10 @@ class ReadFiles:
     patients: dict[Path, str]
     skipped: list[SkippedFile]
     images: ImageCache
+
+    def names_of_patient(self, file: Path, also: str | None = None) -> frozenset[str]:
+        """What the patient of `file` is called; `also`: elsewhere."""
+        return frozenset(name for name in (self.patients.get(file), also) if name is not None)
 
 
 def read_files(files: Sequence[Path], group_by: str | None, limits: Limits | None, memory: int) -> ReadFiles:
@@ -308,8 +313,9 @@ def refuse_small(
         )
 
 
-def joined_groups(keys: list[tuple[str | None, str]]) -> tuple[int, ...]:
-    """Group numbers such that equal patients and equal contents share one (union-find)."""
+def joined_groups(keys: Sequence[tuple[Collection[str], str]]) -> tuple[int, ...]:
+    """Group numbers such that images which share a name of their patient, or the content, have one
+    (union-find). `keys`: names and content of each image."""
     parent = list(range(len(keys)))
 
     def root(index: int) -> int:
@@ -319,7 +325,7 @@ def joined_groups(keys: list[tuple[str | None, str]]) -> tuple[int, ...]:
         return index
 
     first: dict[tuple[str, str], int] = {}
-    for index, (patient, sha) in enumerate(keys):
-        for key in ([("patient", patient)] if patient is not None else []) + [("content", sha)]:
+    for index, (patients, sha) in enumerate(keys):
+        for key in [*(("patient", patient) for patient in patients), ("content", sha)]:
             parent[root(index)] = root(first.setdefault(key, index))
     return tuple(root(index) for index in range(len(keys)))

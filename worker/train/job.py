@@ -256,12 +256,12 @@ class TrainingJob:
             said = copies_said(copies, len(test))
             log.warning("training %d: --test: %s", self.training.id, said)
             test = test.subset(different)
-        known, patients = set(dataset.sha256), set(dataset.patients) - {None}
-        whose = test.patients or (None,) * len(test)
+        known, patients = set(dataset.sha256), frozenset().union(*dataset.patients)
+        whose = test.patients or (frozenset(),) * len(test)
         unseen = [
             index
-            for index, (sha256, patient) in enumerate(zip(test.sha256, whose, strict=True))
-            if sha256 not in known and patient not in patients
+            for index, (sha256, names) in enumerate(zip(test.sha256, whose, strict=True))
+            if sha256 not in known and not names & patients
         ]
         learned = in_digests(None if earlier is None else earlier.images, test.sha256)
         if learned is not None:

@@ -160,7 +160,8 @@ def _loaded(
             inside.append(file)
     read = read_files(inside, group_by, limits, memory)
     skipped += read.skipped
-    patients = read.patients | (found.patients if group_by != NO_GROUPS else {})
+    # Both names: a header may tell that two are of one patient of which the table names but one.
+    named = found.patients if group_by != NO_GROUPS else {}
     kept, said, dropped = _by_content(
         source, [file for file in inside if file in read.sha256], found, read.sha256
     )
@@ -169,6 +170,7 @@ def _loaded(
         skipped += [held_out(file) for file in kept if read.sha256[file] in sample_digests()]
         kept = [file for file in kept if read.sha256[file] not in sample_digests()]
     targets = np.array([said[file] for file in kept], np.float32).reshape(len(kept), len(classes))
+    patients = tuple(read.names_of_patient(file, named.get(file)) for file in kept)
     left_out = Counter(item.reason for item in skipped)
     _refuse_few(source.file_or_folder, classes, targets, exclusive, least, left_out)
     return LabelledDataset(
@@ -177,8 +179,8 @@ def _loaded(
         files=tuple(kept),
         labels=tuple(int(row.argmax()) for row in targets) if exclusive else (),
         sha256=tuple(read.sha256[file] for file in kept),
-        groups=joined_groups([(patients.get(file), read.sha256[file]) for file in kept]),
-        patients=tuple(patients.get(file) for file in kept),
+        groups=joined_groups(list(zip(patients, (read.sha256[file] for file in kept), strict=True))),
+        patients=patients,
         skipped=tuple(skipped),
         images=read.images,
         passed_over=tuple(found.notes),
