@@ -127,7 +127,7 @@ class Trainer:
             model.fit(
                 batches, initial_epoch=done, epochs=until, callbacks=callbacks, shuffle=False, verbose=0
             )
-        if self.dataset.findings is not None and recipe.class_weights:
+        if recipe.class_weights:
             remove_prior_shift(self.network, self.dataset.truth(split.training))
         return TrainingResult(
             network=self.network,
