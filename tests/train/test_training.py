@@ -138,6 +138,23 @@ def test_a_checkpoint_of_another_training_is_refused(
         fit(*data, tiny_recipe, init_weights="none", checkpoint=checkpoint)
 
 
+def test_a_file_renamed_since_does_not_change_sides_in_a_training_that_is_resumed(
+    make_folder: MakeFolder, tiny_recipe: Recipe, tmp_path: Path
+) -> None:
+    """Images go by number, in the order of their names: those learned from would judge."""
+    folder, checkpoint = make_folder(Clear=14, Opaque=14), tmp_path / "training.safetensors"
+    before = load_labelled_folder(folder, min_per_class=4)
+    split = train_val_split(before, share=0.25, seed=0)
+    fit(before, split, tiny_recipe, init_weights="none", checkpoint=checkpoint)
+    (folder / "Clear" / "000.png").rename(folder / "Clear" / "900.png")
+    after = load_labelled_folder(folder, min_per_class=4)
+    assert after.digest == before.digest
+    again = train_val_split(after, share=0.25, seed=0)
+    assert {after.sha256[n] for n in again.validation} & {before.sha256[n] for n in split.training}
+    with pytest.raises(CheckpointError, match="other data, recipe or first weights"):
+        fit(after, again, tiny_recipe, init_weights="none", checkpoint=checkpoint)
+
+
 def test_frozen_layers_keep_their_weights(data: tuple[LabelledDataset, Split], tiny_recipe: Recipe) -> None:
     start: dict[str, np.ndarray] = {}
     trained = fit(*data, tiny_recipe, init_weights="none")

@@ -143,6 +143,8 @@ class Trainer:
         digest.update(
             f"{self.dataset.digest} {split.training} {self.regions and self.regions.digest}".encode()
         )
+        # In their order: the split and the copies go by number, and a file renamed since moves all numbers.
+        digest.update(" ".join(self.dataset.sha256).encode())
         for array in self._initial:
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
