@@ -77,7 +77,7 @@ def _input_name(graph: Graph) -> str:
 
 def _layer(node: Node) -> Any:
     if node.kind in _OURS:
-        return _OURS[node.kind](**node.settings, name=node.name)
+        return _OURS[node.kind](**node.settings, name=node.name, dtype="float32")
     settings = dict(node.settings)
     if node.kind in ("BatchNormalization", "Softmax") and isinstance(settings.get("axis"), list):
         settings["axis"] = settings["axis"][0]
