@@ -22,6 +22,8 @@ KINDS = {
     "temporary": "temporary, partial or backup files",
     "masks": "masks (folders and files named as masks)",
     "dicomdir": "DICOMDIR files (lists of DICOM media)",
+    "other_classes": "images in sub-folders that are no class of the model",
+    "no_class": "images in no sub-folder, and so of no class",
     "sidecars": "files beside images (.csv, .json, .txt, ...)",
     "other_type": "files of other types (--glob '*' takes them all)",
     "unsafe_keys": "keys that are no path (empty, '.' or '..' parts, ?versionId=, or too long; rename them)",
@@ -216,6 +218,11 @@ def _files_below(folder: str, most: int) -> tuple[int, str]:
 
 def _counted(number: int, words: str) -> str:
     if number == 1:
-        for many, one in (("files", "file"), ("folders not", "folder not"), ("links", "link")):
+        for many, one in (
+            ("files", "file"),
+            ("images in", "image in"),
+            ("folders not", "folder not"),
+            ("links", "link"),
+        ):
             words = words.replace(many, one, 1)
     return f"{number}{' or more' if number >= _MOST_COUNTED else ''} {words}"

@@ -119,7 +119,9 @@ def finding_folders(
     folder: Path, wanted: Sequence[str] | None = None, counts: WalkCounts | None = None
 ) -> tuple[str, ...]:
     """The findings of `folder`: its sub-folders, but for one of images without any. Raises DatasetError."""
-    names = tuple(name for name in class_names(folder, wanted, counts=counts) if not is_no_finding(name))
+    names = tuple(
+        name for name in class_names(folder, wanted, counts=counts, findings=True) if not is_no_finding(name)
+    )
     if len(names) < 2:
         raise DatasetError(
             f"{printable(folder)} has fewer than two findings; a model of one has two classes: leave out "
