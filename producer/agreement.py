@@ -16,9 +16,10 @@ def agreement_lines(session: Session, run: Run) -> Iterator[str]:
     """How far readers agree with each other and the model with them; nothing where nothing was reviewed."""
     with session.ledger.read() as connection:
         labels: dict[str, dict[int, tuple[str, str]]] = {}
-        outdated = 0
+        outdated = unnamed = 0
         for one in read_reviews(connection, run.id):
             outdated += one.is_outdated
+            unnamed += not one.is_outdated and one.label is None
             if one.label is not None and one.predicted is not None:
                 labels.setdefault(one.reader, {})[one.image_id] = (one.label, one.predicted)
     findings = findings_of(session, run) if labels else ()
@@ -51,6 +52,8 @@ def agreement_lines(session: Session, run: Run) -> Iterator[str]:
             yield f"model against {reader}, {name}: sensitivity {_share(of)}{specificity}"
     if outdated:
         yield f"left out: {counted(outdated, 'review')} (the file has changed since it was reviewed)"
+    if unnamed:
+        yield f"left out: {counted(unnamed, 'review')} (no class named, or unsure)"
     if labels and findings:
         yield "a reader names one finding of an image, and denies no other: there is no specificity"
     if labels:

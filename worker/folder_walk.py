@@ -20,10 +20,10 @@ KINDS = {
     "system": "thumbnails, caches, snapshots and other files of systems and programs",
     "hidden": "hidden files",
     "temporary": "temporary, partial or backup files",
-    "no_class": "files beside the folders of classes, in none of them",
-    "other_classes": "files in folders of classes that the model does not have",
     "masks": "masks (folders and files named as masks)",
     "dicomdir": "DICOMDIR files (lists of DICOM media)",
+    "other_classes": "images in sub-folders that are no class of the model",
+    "no_class": "images in no sub-folder, and so of no class",
     "sidecars": "files beside images (.csv, .json, .txt, ...)",
     "other_type": "files of other types (--glob '*' takes them all)",
     "unsafe_keys": "keys that are no path (empty, '.' or '..' parts, ?versionId=, or too long; rename them)",
@@ -218,6 +218,11 @@ def _files_below(folder: str, most: int) -> tuple[int, str]:
 
 def _counted(number: int, words: str) -> str:
     if number == 1:
-        for many, one in (("files", "file"), ("folders not", "folder not"), ("links", "link")):
+        for many, one in (
+            ("files", "file"),
+            ("images in", "image in"),
+            ("folders not", "folder not"),
+            ("links", "link"),
+        ):
             words = words.replace(many, one, 1)
     return f"{number}{' or more' if number >= _MOST_COUNTED else ''} {words}"

@@ -45,11 +45,15 @@ def export_labels(
     if outdated:
         left_out["the file has changed since it was reviewed"] = len(outdated)
     for reviews in by_image.values():
-        labels = {one.label for one in reviews if one.label is not None}
-        if len(labels) == 1:
-            agreed.append((labels.pop(), reviews))
-        else:
-            left_out["readers name different classes" if labels else "no class named, or unsure"] += 1
+        labels = {one.label for one in reviews}
+        named = labels - {None}
+        label = next(iter(named), None)
+        if label is not None and len(labels) == 1:
+            agreed.append((label, reviews))
+        elif len(named) > 1:
+            left_out["readers name different classes"] += 1
+        else:  # one who disagrees and names none, or is unsure, agrees with no other
+            left_out["no class named, or unsure" + (", by one of the readers" if named else "")] += 1
     refuse_url(output)
     if output.suffix.lower() == ".csv":
         _write_csv(ensure_output_file(output), agreed)

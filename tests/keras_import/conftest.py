@@ -19,6 +19,9 @@ def randomised(model: Any, seed: int = 3) -> Any:
             variable.assign(random.uniform(0.6, 1.4, variable.shape))
         elif variable.name in ("beta", "bias", "moving_mean", "mean"):
             variable.assign(random.normal(0, 0.3, variable.shape))
+    for layer in model.layers:
+        if isinstance(layer, L.Normalization):
+            layer.finalize_state()  # as `adapt` does: it works with copies of its statistics
     return model
 
 
@@ -83,7 +86,14 @@ def normalized() -> Any:
     return keras.Model(source, L.Dense(2, activation="softmax")(pooled(backbone(L.Normalization()(source)))))
 
 
+def normalized_by_one_mean() -> Any:
+    source = L.Input((32, 32, 3))
+    x = backbone(L.Normalization(axis=None)(source))
+    return keras.Model(source, L.Dense(1, activation="sigmoid")(L.Flatten()(x)))
+
+
 MODELS = {
+    "normalized-by-one-mean": (normalized_by_one_mean, 2, "0-1", "softmax"),
     "normalized": (normalized, 2, "0-1", "softmax"),
     "as-reference": (as_reference, 2, "0-1", "sigmoid"),
     "one-sigmoid": (one_sigmoid, 2, "imagenet", "softmax"),

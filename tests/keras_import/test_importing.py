@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.keras_import.conftest import MODELS
+from tests.keras_import.conftest import MODELS, L, pooled
 from worker.errors import ModelError
 from worker.explain.explainer import Explainer
 from worker.explain.forward import scale
@@ -116,6 +116,65 @@ def test_a_last_layer_without_activation_asks(tmp_path: Path) -> None:
         output="sigmoid",
     )
     assert metadata.output == "sigmoid"
+
+
+def _classifier(head: Any) -> Any:
+    source = keras.Input((32, 32, 3))
+    x = keras.layers.Conv2D(4, 3, name="map")(source)
+    return keras.Model(source, head(x))
+
+
+@pytest.mark.parametrize("output", [None, "softmax", "sigmoid"])
+@pytest.mark.parametrize(
+    "head",
+    [
+        lambda x: L.Average()([L.Dense(2, activation="softmax")(pooled(x)) for _ in range(2)]),
+        lambda x: L.Concatenate()([L.Dense(1, activation="sigmoid")(pooled(x)) for _ in range(2)]),
+        lambda x: L.Dense(2, activation="sigmoid")(pooled(x)) * 0.98 + 0.01,
+        lambda x: L.GlobalMaxPooling2D()(L.Conv2D(2, 1, activation="sigmoid")(x)),
+        lambda x: L.Reshape((2,))(L.Softmax()(L.Dense(2)(pooled(x)))),
+        lambda x: L.BatchNormalization()(L.Dense(2, activation="softmax")(pooled(x))),
+        lambda x: L.Multiply()([L.Dense(2, activation="sigmoid")(pooled(x)) for _ in range(2)]),
+    ],
+    ids=["ensemble", "heads", "smoothed", "pooled", "reshaped", "normed", "product"],
+)
+def test_probabilities_are_not_taken_for_scores(head: Any, output: Any, tmp_path: Path) -> None:
+    """A sigmoid of a sigmoid is a probability of nothing: it lies between 0.5 and 0.73."""
+    _classifier(head).save(tmp_path / "m.keras")
+    with pytest.raises(ModelError, match="changes the probabilities of"):
+        import_keras(
+            tmp_path / "m.keras",
+            tmp_path / "m",
+            version="m",
+            classes=CLASSES[:2],
+            preprocessing=preprocessing_from("scale=0-1"),
+            output=output,
+        )
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        lambda x: L.Dense(2)(L.Dense(5, activation="sigmoid")(pooled(x))),
+        lambda x: L.Multiply()([L.Dense(2)(pooled(x)), L.Dense(2, activation="sigmoid")(pooled(x))]),
+        lambda x: L.Flatten()(L.AveragePooling2D(30)(L.Conv2D(2, 1)(x))),
+    ],
+    ids=["hidden", "gated", "flattened"],
+)
+def test_scores_may_come_of_a_sigmoid_inside(head: Any, tmp_path: Path) -> None:
+    model = _classifier(head)
+    model.save(tmp_path / "m.keras")
+    metadata = import_keras(
+        tmp_path / "m.keras",
+        tmp_path / "m",
+        version="m",
+        classes=CLASSES[:2],
+        preprocessing=preprocessing_from("scale=0-1"),
+        output="softmax",
+    )
+    _, network = load_model(tmp_path / "m")
+    wanted = model.predict(scale(images(32), metadata.preprocessing).numpy(), verbose=0)
+    np.testing.assert_allclose(Explainer(metadata, network).explain(images(32)).scores, wanted, atol=1e-5)
 
 
 def test_a_layer_used_twice_is_named(tmp_path: Path) -> None:

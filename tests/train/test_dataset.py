@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from tests.support.made_dicom import dicom, picture
 from worker.train.annotations import FindingAnnotations, find_annotations
 from worker.train.dataset import DatasetError, load_labelled_folder
 from worker.train.dataset_layout import class_names
+from worker.train.labels import LabelSource, load_labels
 from worker.train.splits import Split, fold_splits, train_val_split
 
 MakeFolder = Callable[..., Path]
@@ -207,6 +209,24 @@ def test_deleted_files_and_masks_are_neither_classes_nor_images(make_folder: Mak
     assert dataset.counts() == {"Clear": 6, "Opaque": 6}
     assert dataset.skipped == ()
     assert [line.partition(" such as")[0].split()[1] for line in dataset.passed_over] == ["1", "2", "3"]
+
+
+def test_images_of_no_class_or_of_another_are_counted_as_left_out(make_folder: MakeFolder) -> None:
+    """A threshold measured without the other diseases of a folder looks more specific than it is."""
+    folder = make_folder(Clear=6, Opaque=6, Other=3, Normal=2)
+    shutil.copy(folder / "Clear" / "000.png", folder / "loose.png")
+    (folder / "notes.txt").write_text("no image")
+
+    def said(**given: Any) -> list[str]:
+        dataset = load_labels(LabelSource(folder, findings=bool(given.pop("findings", False))), **given)
+        return [line.partition("skipped: ")[2] for line in dataset.passed_over]
+
+    alone = "1 image in no sub-folder, and so of no class, such as loose.png"
+    assert said(min_per_class=2) == [alone]
+    of_two = {"classes": ("Clear", "Opaque"), "min_per_class": 1}
+    other = "images in sub-folders that are no class of the model, such as"
+    assert said(**of_two) == [f"5 {other} Normal/000.png", alone]
+    assert said(**of_two, findings=True) == [f"3 {other} Other/000.png", alone], "Normal has no finding"
 
 
 def test_what_xraycam_wrote_is_neither_a_class_nor_images(make_folder: MakeFolder) -> None:

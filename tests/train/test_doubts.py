@@ -62,6 +62,14 @@ def test_a_model_of_classes_that_says_the_same_of_all_is_said_to(classes: int) -
     assert doubts(figures) == ["nearly the same probability for all 60 images: nothing was learned there"]
 
 
+def test_a_class_that_is_never_the_most_probable_is_named() -> None:
+    labels = np.arange(60) % 3
+    scores = np.eye(3)[labels] * [6.0, 6.0, 1.0] + [0.0, 0.0, -3.0]
+    figures = json.loads(compute_metrics(labels, scores, NAMES, resamples=50).model_dump_json())
+    assert doubts(figures) == ["never the most probable, so that 'class' does not name it: Cross"]
+    assert doubts(json.loads(compute_metrics(labels, 4 * np.eye(3)[labels], NAMES).model_dump_json())) == []
+
+
 def test_few_images_that_happen_to_look_alike_make_no_flat_model() -> None:
     assert flat_classes(np.zeros((9, 2)), ("a", "b"), "softmax") == ()
     assert flat_classes(np.zeros((10, 2)), ("a", "b"), "softmax") == ("a", "b")

@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 
 from producer.viewer.labels import COLUMNS as REVIEWED_COLUMNS
+from tests.support.made_dicom import dicom
+from tests.support.made_dicom import picture as made_picture
 from worker.train.dataset import LabelledDataset
 from worker.train.dataset_layout import DatasetError
 from worker.train.label_table import read_label_table
@@ -123,6 +125,22 @@ def made(findings: list[list[float]], groups: list[int]) -> LabelledDataset:
     )  # fmt: skip
 
 
+def test_a_patient_is_known_by_the_name_in_the_table_and_by_that_in_the_header(tmp_path: Path) -> None:
+    """The table names the patient of half of the images: the header tells that the others are of the same."""
+    rows = ["path,class,patient"]
+    for number in range(12):
+        content = dicom(made_picture() + number, PatientID=f"ID{number // 2}", BitsStored=16)
+        (tmp_path / f"{number:02}.dcm").write_bytes(content)
+        rows.append(f"{number:02}.dcm,{'Ill' if number % 4 < 2 else 'Well'},{'' if number % 2 else number}")
+    found = load_labels(LabelSource(table(tmp_path, "\n".join(rows))), min_per_class=2)
+    assert [found.groups[n] == found.groups[n + 1] for n in range(11)] == [n % 2 == 0 for n in range(11)]
+    assert found.patients[:2] == (frozenset({"0.0", "id0"}), frozenset({"id0"}))
+    by_name = load_labels(LabelSource(table(tmp_path, "\n".join(rows))), min_per_class=2, group_by=r"^(.)")
+    assert len(set(by_name.groups)) == 2, "0 and 1 begin the names"
+    alone = load_labels(LabelSource(table(tmp_path, "\n".join(rows))), min_per_class=2, group_by="none")
+    assert len(set(alone.groups)) == 12
+
+
 def test_parts_have_each_finding_and_its_absence_and_patients_stay_together() -> None:
     random = np.random.default_rng(0)
     findings = (random.random((200, 2)) < [0.5, 0.15]).astype(float)
@@ -203,25 +221,6 @@ def test_a_patient_written_otherwise_is_the_same(tmp_path: Path) -> None:
     whose = dict(zip([path.name for path in found.files], found.groups, strict=True))
     assert whose["0.png"] == whose["1.png"] == whose["4.png"]
     assert whose["2.png"] == whose["3.png"] != whose["0.png"]
-
-
-def test_files_that_are_in_no_class_are_told(tmp_path: Path) -> None:
-    for place in ("A/1.png", "B/2.png", "C/3.png", "loose.png", "labels.csv"):
-        picture(tmp_path / place, len(place)) if place.endswith("png") else table(tmp_path, "")
-    for source in (LabelSource(tmp_path), LabelSource(tmp_path, findings=True)):
-        told = load_labels(source, classes=("A", "B"), min_per_class=0).passed_over
-        assert "skipped: 1 file beside the folders of classes, in none of them, such as loose.png" in told
-        assert "skipped: 1 file in folders of classes that the model does not have, such as C/3.png" in told
-        assert len(told) == 2
-
-
-def test_copies_that_figures_count_twice_are_told(tmp_path: Path) -> None:
-    for place, seed in (("A/1.png", 1), ("A/copy.png", 1), ("B/2.png", 2)):
-        picture(tmp_path / place, seed)
-    told = "copies: 1 file of the content of another, counted as an image of its own"
-    assert load_labels(LabelSource(tmp_path), min_per_class=1).passed_over == (told,)
-    rows = table(tmp_path, "path,class\nA/1.png,A\nA/copy.png,A\nB/2.png,B\n")
-    assert load_labels(LabelSource(rows), min_per_class=1).passed_over == (told,)
 
 
 def test_folders_whose_names_differ_in_case_alone_are_refused(tmp_path: Path) -> None:

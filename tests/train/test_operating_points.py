@@ -156,12 +156,18 @@ def test_groups_are_read_by_path_or_name_and_refused_where_unclear(tmp_path: Pat
         ("sex", "M"): [False, False, True, False],
     }
     assert said == [f"--groups {table}: says nothing of 1 of 4 images"]
+    table.write_text("Path, AGE,sex ,ward\na.png,14,F,3\na.png,14,,\nill/b.png,15,,2\nwell/b.png,80,M,\n")
+    again = read_groups(table, dataset, said.append)
+    assert {key: value.tolist() for key, value in again.items()} == found, "names in any case, spaces around"
+    assert said[1:] == [f"--groups {table}: columns not used: ward", said[0]]
     for content, words in (
         ("path,age\nb.png,3\n", "is the name of 2 images"),
         ("path,age\na.png,old\n", "age old is no number of years"),
         ("path,age\na.png,nan\n", "age nan is no number of years; leave it empty"),
         ("path,age\na.png,inf\n", "age inf is no number of years"),
         ("path,age\na.png,-3\n", "age -3 is no number of years"),
+        ("path,sex\na.png,F\nill/a.png,M\n", "says sex F and M of ill/a.png; an image is in one subgroup"),
+        ("path,age,Age\na.png,3,4\n", "two columns are called age"),
         ("path,age\nz.png,3\n", "names none of the 4 images"),
         ("file,age\na.png,3\n", "needs a column path"),
     ):

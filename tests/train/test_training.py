@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from worker.model.network import build_network
 from worker.train.dataset import LabelledDataset, load_labelled_folder
+from worker.train.finding_loss import prior_shift
 from worker.train.metrics import softmax
 from worker.train.recipe import REFERENCE, KerasAugmentation, Recipe, RecipeError, Stage
 from worker.train.split_network import split_at_layer
@@ -137,6 +138,23 @@ def test_a_checkpoint_of_another_training_is_refused(
         fit(*data, tiny_recipe, init_weights="none", checkpoint=checkpoint)
 
 
+def test_a_file_renamed_since_does_not_change_sides_in_a_training_that_is_resumed(
+    make_folder: MakeFolder, tiny_recipe: Recipe, tmp_path: Path
+) -> None:
+    """Images go by number, in the order of their names: those learned from would judge."""
+    folder, checkpoint = make_folder(Clear=14, Opaque=14), tmp_path / "training.safetensors"
+    before = load_labelled_folder(folder, min_per_class=4)
+    split = train_val_split(before, share=0.25, seed=0)
+    fit(before, split, tiny_recipe, init_weights="none", checkpoint=checkpoint)
+    (folder / "Clear" / "000.png").rename(folder / "Clear" / "900.png")
+    after = load_labelled_folder(folder, min_per_class=4)
+    assert after.digest == before.digest
+    again = train_val_split(after, share=0.25, seed=0)
+    assert {after.sha256[n] for n in again.validation} & {before.sha256[n] for n in split.training}
+    with pytest.raises(CheckpointError, match="other data, recipe or first weights"):
+        fit(after, again, tiny_recipe, init_weights="none", checkpoint=checkpoint)
+
+
 def test_frozen_layers_keep_their_weights(data: tuple[LabelledDataset, Split], tiny_recipe: Recipe) -> None:
     start: dict[str, np.ndarray] = {}
     trained = fit(*data, tiny_recipe, init_weights="none")
@@ -218,6 +236,26 @@ def test_the_localisation_loss_is_the_cross_entropy_of_each_known_cell_by_hand()
     losses = [np.log1p(np.exp(-2)), np.log1p(np.exp(-1)), np.log(2), np.log1p(np.exp(-3))]
     found = localisation_loss(areas, logits).numpy()
     np.testing.assert_allclose(found, [5 * np.mean(losses), 0], rtol=1e-5)
+
+
+def test_probabilities_of_a_rare_class_are_those_of_the_images_as_they_come(
+    make_folder: MakeFolder, tiny_recipe: Recipe
+) -> None:
+    """Nothing tells the two apart: the share of each is all there is to know."""
+    dataset = load_labelled_folder(make_folder(Clear=40, Cloudy=8), min_per_class=4)
+    split = train_val_split(dataset, share=0.25, seed=0)
+    assert tiny_recipe.class_weights
+    trained = fit(dataset, split, tiny_recipe, init_weights="none")
+    assert np.mean(softmax(trained.scores)[:, 1]) == pytest.approx(1 / 6, abs=0.08)
+
+
+def test_what_weights_add_to_scores_by_hand() -> None:
+    # Of 8 images 6 are of the first class: weights 8 / (2 * 6) and 8 / (2 * 2).
+    shift = prior_shift(np.array([0, 0, 0, 1, 0, 0, 1, 0]), 2)
+    np.testing.assert_allclose(shift, np.log([2 / 3, 2]), rtol=1e-6)
+    # A finding that 1 of 5 known images has: 5 / 2 against 5 / 8. One that half have: none.
+    truth = np.array([[1, 1], [0, 0], [0, 1], [0, 0], [0, np.nan], [np.nan, np.nan]], np.float32)
+    np.testing.assert_allclose(prior_shift(truth, 2), [np.log(4), 0], atol=1e-6)
 
 
 def test_the_next_epoch_starts_from_the_trained_weights_not_from_their_average(tiny_recipe: Recipe) -> None:

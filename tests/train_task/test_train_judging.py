@@ -230,6 +230,28 @@ def test_the_test_folder_is_judged_without_patients_of_the_training_folder(
         unseen(r"\d+")
 
 
+def test_copies_of_an_image_judge_once(
+    known: Ledger, settings: Settings, tiny_recipe: Recipe, make_folder: MakeFolder, caplog: Any
+) -> None:
+    folder, test = make_folder("data", Clear=12, Opaque=12), make_folder("test", seed=2, Clear=3, Opaque=3)
+    for file in sorted((folder / "Clear").iterdir()):
+        file.with_name("again-" + file.name).write_bytes(file.read_bytes())
+    for number in range(7):
+        (test / "Clear" / f"again-{number}.png").write_bytes((test / "Clear" / "clear-000.png").read_bytes())
+    training = ask(known, folder, tiny_recipe, test=str(test))
+    job = TrainingJob(settings, known, "trainer", training, None)
+    dataset = job._scan(str(folder))
+    parts, _ = job._parts(dataset)
+    whole = train_val_split(dataset, share=tiny_recipe.validation_share, seed=tiny_recipe.seed)
+    judging = [dataset.sha256[index] for index in parts.validation]
+    assert len(set(judging)) == len(judging) < len(whole.validation)
+    assert parts.training == whole.training, "what was left out is learned from neither"
+    found = job._test_part(dataset)
+    assert found is not None
+    assert found[0].counts(found[1]) == {"Clear": 3, "Opaque": 3}
+    assert "--test: 7 of these 13 images have the content of others" in caplog.text
+
+
 def test_a_test_folder_whose_names_tell_no_patient_is_judged_by_content(
     known: Ledger, settings: Settings, tiny_recipe: Recipe, make_folder: MakeFolder, caplog: Any
 ) -> None:

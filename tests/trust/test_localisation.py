@@ -93,6 +93,40 @@ def test_polygons_and_masks_mark_the_same(tmp_path: Path) -> None:
     assert AnnotationMasks(file).of("none.png", (100, 80)) is None
 
 
+def test_a_mask_marks_the_same_in_whatever_form_it_is_drawn(tmp_path: Path) -> None:
+    rows, columns = np.mgrid[:256, :256]
+    inside = ((rows - 120) / 30) ** 2 + ((columns - 100) / 20) ** 2 < 1
+    white, one = np.full((256, 256), 255, np.uint8), inside.astype(np.uint8)
+    labels = Image.fromarray(one, "P")
+    labels.putpalette([0, 0, 0, 0, 0, 4])
+    forms = {
+        "gray.png": Image.fromarray(one),
+        "bits.png": Image.fromarray(255 * one).convert("1"),
+        "deep.png": Image.fromarray(256 * one.astype(np.uint16)),
+        "share.tif": Image.fromarray(0.5 * one.astype(np.float32)),
+        "palette.png": labels,
+        "blue.png": Image.fromarray(np.stack([0 * one, 0 * one, 3 * one], axis=-1)),
+        "lossy.jpg": Image.fromarray(255 * one),
+        "lossy.webp": Image.fromarray(255 * one),
+        "white-on-clear.png": Image.fromarray(np.stack([white, white, white, 255 * one], axis=-1)),
+        "gray-on-clear.png": Image.fromarray(np.stack([white, 255 * one], axis=-1)),
+        "black-on-clear.png": Image.fromarray(np.stack([0 * one, 255 * one], axis=-1)),
+        "opaque.png": Image.fromarray(np.stack([one, one, one, white], axis=-1)),
+    }
+    for name, picture in forms.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        picture.save(folder / name, quality=70)
+        area = AnnotationMasks(folder).of(name, (256, 256))
+        assert area is not None, name
+        assert set(np.unique(area)) == {0, 255}, name
+        assert (np.asarray(area) > 0).sum() == pytest.approx(inside.sum(), rel=0.02), name
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    Image.fromarray(0 * white).save(empty / "a.jpg")
+    assert AnnotationMasks(empty).of("a.jpg", (256, 256)) is None
+
+
 def test_area_is_seen_as_the_network_sees_the_image() -> None:
     area = Image.new("L", (200, 100))
     area.paste(255, (0, 0, 100, 100))

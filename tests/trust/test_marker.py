@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from db.migrate import migrate
 from db.models import add_model
 from producer.phantoms.folder import draw_phantom
 from tests.support.installation import Installation
-from worker.model.metadata import Head, Preprocessing, digest_of
+from worker.model.metadata import Head, Preprocessing, digest_of, read_metadata, write_metadata
 from worker.model.network import round_to_stored_precision
 from worker.model.store import STARTER, ModelStore
 from worker.train.cam_evaluation import CamEvaluation, evaluate_cams
@@ -64,8 +65,14 @@ def trained(marked_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tu
     round_to_stored_precision(made.network)
     scores = predict_logits(made.network, RECIPE.preprocessing, dataset, parts.validation)
     made = replace(made, scores=scores)
+    # With the margin of the recipe, or the maps of the two would be of other parts of the picture.
+    before = tmp_path_factory.mktemp("before") / "starter"
+    shutil.copytree(STARTER, before)
+    starter = read_metadata(before)
+    whole = starter.preprocessing.model_copy(update={"margin": RECIPE.preprocessing.margin})
+    write_metadata(before, starter.model_copy(update={"preprocessing": whole}))
     maps = evaluate_cams(
-        made.network, dataset, parts.validation, RECIPE, version="marker-1", before=STARTER, images=16
+        made.network, dataset, parts.validation, RECIPE, version="marker-1", before=before, images=16
     )
     folder = tmp_path_factory.mktemp("made") / "marker-1"
     save_version(

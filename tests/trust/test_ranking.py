@@ -14,7 +14,7 @@ from worker.images.preprocess import Pixels
 from worker.map_evaluation.plots import plot_ranking
 from worker.map_evaluation.ranking import BLOB, RANDOM, layers_to_rank, rank
 from worker.map_evaluation.reports import Ranking
-from worker.map_evaluation.sample import Sample, draw_sample
+from worker.map_evaluation.sample import UNKNOWN, Sample, draw_sample
 from worker.model.metadata import ModelMetadata
 
 LAYERS = ("block_9_add", "block_12_add")
@@ -122,3 +122,18 @@ def test_sample_takes_as_many_of_each_class_and_skips_what_cannot_be_read(
     assert draw_sample(tmp_path, model[0], 8).files == sample.files
     with pytest.raises(XraycamError, match="holds no image with something marked"):
         draw_sample(tmp_path, model[0], 8, only_marked=True)
+
+
+def test_an_image_in_a_folder_of_a_patient_is_of_the_class_above_it(
+    model: tuple[ModelMetadata, Any], pixels: Pixels, tmp_path: Path
+) -> None:
+    """Else its map, judged by the marked area, would be that of the predicted class."""
+    data = tmp_path / "Normal" / "data"  # what lies above the folder that is named says nothing
+    for number, place in enumerate(("Tuberculosis/p1", "Tuberculosis/p2/2024", "Tuberculosis", "other/p3")):
+        (data / place).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels[number]).save(data / place / f"{number}.png")
+    found = draw_sample(data, model[0], 8)
+    labels = {file.stem: label for file, label in zip(found.files, found.labels, strict=True)}
+    assert labels == {"0": 1, "1": 1, "2": 1, "3": UNKNOWN}
+    assert draw_sample(data / "Tuberculosis", model[0], 8).labels == (1, 1, 1)
+    assert draw_sample(data / "Tuberculosis" / "p1" / "0.png", model[0], 8).labels == (UNKNOWN,)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
 from worker.explain.attribution import upsample
 from worker.map_evaluation.similarity import similarity, spearman, structural, unrelated
+from worker.model.metadata import read_metadata
+from worker.model.store import STARTER
+from worker.train.cam_evaluation import _repeatability
 
 RANDOM = np.random.default_rng(3)
 MAPS = RANDOM.random((12, 7, 7)).astype(np.float32)
@@ -48,3 +53,20 @@ def test_unrelated_maps_are_hardly_alike() -> None:
     found = unrelated(MAPS)
     assert abs(found.spearman.value) < 0.15
     assert found.spearman.images == 12
+
+
+@pytest.mark.parametrize("changed", [{"margin": 0.0}, {"margin": 0.1}])
+def test_maps_of_other_parts_of_the_picture_are_not_compared(changed: dict[str, float]) -> None:
+    """At a margin of 0.05 and of none, the same place in two maps is another in the image."""
+    metadata = read_metadata(STARTER)
+    other = metadata.preprocessing.model_copy(update=changed)
+    best = SimpleNamespace(layer=metadata.default_layer, method="gradcam")
+    found = _repeatability(
+        None,
+        None,
+        [],
+        metadata.model_copy(update={"preprocessing": other}),
+        SimpleNamespace(best=best),
+        STARTER,
+    )
+    assert found is None

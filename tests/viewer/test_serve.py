@@ -245,6 +245,21 @@ def test_labels_on_which_readers_agree_become_a_folder(served: Served, tmp_path:
     assert "model against first, Normal: sensitivity 1.00 (1 of 1), specificity 0.50 (1 of 2)" in said
 
 
+@pytest.mark.parametrize(("verdict", "name"), [("disagree", None), ("unsure", None), ("unsure", "Normal")])
+def test_one_who_disagrees_without_a_class_or_is_unsure_agrees_with_nobody(
+    verdict: str, name: str | None, ledger: Ledger, tmp_path: Path
+) -> None:
+    run = made_run(ledger, tmp_path)
+    session, image = session_of(ledger), ids(ledger, run)["ward/x0.png"]
+    ledger.write(save_review, run.id, image, "first", "agree", None, None)
+    ledger.write(save_review, run.id, image, "second", verdict, name, None)
+    assert list(export_labels(session, run, tmp_path / "labels.csv"))[:-1] == [
+        "left out: 1 (no class named, or unsure, by one of the readers)"
+    ]
+    assert "left out: 1 review (no class named, or unsure)" in list(agreement_lines(session, run))
+    assert list(export_labels(session, run, tmp_path / "own.csv", reader="first"))[:-1] == ["Normal: 1"]
+
+
 def test_a_review_of_a_file_that_was_replaced_is_left_out_and_said(ledger: Ledger, tmp_path: Path) -> None:
     run = made_run(ledger, tmp_path)
     session = session_of(ledger)

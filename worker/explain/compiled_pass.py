@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 # Of one version, for the choices of layers and methods made last.
 KEPT_FILES = 8
 # Whatever the pass is made by lies in these rooms.
-_ROOMS = ("explain", "input_check", "model")
+_ROOMS = ("explain", "input_check", "keras_import", "model")
 LARGEST_FILE = 100_000_000
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _ARITHMETIC = frozenset(

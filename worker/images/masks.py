@@ -302,7 +302,7 @@ def _mask(file: Path, size: tuple[int, int]) -> Image.Image:
                     f"it has {upright.width} x {upright.height} pixels, its image {size[0]} x {size[1]}; "
                     "turn or cut it as the image is shown"
                 )
-            marked = _marked(upright, is_lossy=mask.format in ("JPEG", "MPO"))
+            marked = _marked(upright, is_lossy=mask.format in ("JPEG", "MPO", "WEBP"))
         return Image.fromarray(marked.astype(np.uint8) * 255).resize(size, Image.Resampling.NEAREST)
     except (OSError, ValueError) as error:
         raise ImageError("unreadable", f"the mask {printable(file)} cannot be read ({error})") from error

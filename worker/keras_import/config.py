@@ -138,7 +138,8 @@ LAYERS: dict[str, dict[str, Check]] = {
     "BatchNormalization": _NORM,
     "LayerNormalization": {**_NORM, "rms_scaling": _one_of(False)},
     "Normalization": {
-        "axis": _optional(_AXIS),
+        # Keras writes none as an empty list: one mean of all values.
+        "axis": lambda value: None if value == [] else _optional(_AXIS)(value),
         "mean": _optional(_numbers),
         "variance": _optional(_numbers),
         "invert": _one_of(False),

@@ -10,6 +10,10 @@ from worker.keras_import.graph import INPUT, Graph, Node
 
 Output = Literal["softmax", "sigmoid"]
 
+# What makes new values of all that it is given: before it, a sigmoid is a layer's own affair.
+_MIXES = ("Dense", "Conv2D", "DepthwiseConv2D", "SeparableConv2D")
+_PROBABILITIES = ("softmax", "sigmoid", "hard_sigmoid")
+
 
 @dataclass(frozen=True)
 class Headless:
@@ -39,6 +43,11 @@ def cut_activation(graph: Graph, output: Output | None) -> Headless:
     else:
         found, end = "linear", last.name
     if found == "linear":
+        if (early := _probabilities_before(graph, end)) is not None:
+            raise ModelError(
+                f"the last layer, {last.own}, changes the probabilities of {early.own}, so that what it puts "
+                "out is no score before a softmax or sigmoid: build the model to end in that activation"
+            )
         if output is None:
             raise ModelError(
                 f"the last layer, {last.own}, has no activation: say --output softmax if the classes "
@@ -62,6 +71,22 @@ def two_scores(graph: Graph) -> Graph:
         name += "_"
     node = Node(name, "TwoScores", {}, (graph.output,), own=name)
     return Graph((*graph.nodes, node), name, graph.shape)
+
+
+def _probabilities_before(graph: Graph, end: str) -> Node | None:
+    """The layer that made probabilities of what `end` puts out, such as one of the softmaxes of an ensemble
+    before their average, or that before a reshape."""
+    made: dict[str, Node | None] = {INPUT: None}
+    for node in graph.nodes:
+        found = [made[name] for name in node.inputs]
+        if node.kind == "Softmax" or node.settings.get("activation") in _PROBABILITIES:
+            made[node.name] = node
+        # A gate is a product of which one factor is no probability.
+        elif node.kind in _MIXES or (node.kind == "Multiply" and None in found):
+            made[node.name] = None
+        else:
+            made[node.name] = next((one for one in found if one is not None), None)
+    return made[end]
 
 
 def _last(nodes: dict[str, Node], name: str) -> Node:

@@ -25,6 +25,15 @@ class LayerScale(keras.layers.Layer):
         return shape
 
 
+class Normalization(keras.layers.Normalization):
+    """Keras's own works with copies of its mean and variance, taken when it is built or loads its weights by
+    itself: given weights otherwise it goes on with 0 and 1. This takes those it has when it is called."""
+
+    def call(self, tensor: Any) -> Any:
+        self.finalize_state()
+        return super().call(tensor)
+
+
 class FirstChannel(keras.layers.Layer):
     """(B, h, w, 3) of three equal channels to (B, h, w, 1), for a network that takes gray images."""
 

@@ -19,7 +19,12 @@ from worker.keras_import.graph import INPUT, MOST_LAYERS, Graph, Node, checked_n
 # As many float32 as weights of one gigabyte, and tensors of one image.
 MOST_WEIGHTS = 250_000_000
 LARGEST_TENSOR = 100_000_000
-_OURS = {"LayerScale": ours.LayerScale, "FirstChannel": ours.FirstChannel, "TwoScores": ours.TwoScores}
+_OURS = {
+    "LayerScale": ours.LayerScale,
+    "FirstChannel": ours.FirstChannel,
+    "TwoScores": ours.TwoScores,
+    "Normalization": ours.Normalization,
+}
 _MERGING = ("Add", "Subtract", "Multiply", "Average", "Maximum", "Concatenate")
 
 
@@ -72,7 +77,7 @@ def _input_name(graph: Graph) -> str:
 
 def _layer(node: Node) -> Any:
     if node.kind in _OURS:
-        return _OURS[node.kind](**node.settings, name=node.name)
+        return _OURS[node.kind](**node.settings, name=node.name, dtype="float32")
     settings = dict(node.settings)
     if node.kind in ("BatchNormalization", "Softmax") and isinstance(settings.get("axis"), list):
         settings["axis"] = settings["axis"][0]

@@ -27,8 +27,8 @@ UNKNOWN = -1
 @dataclass(frozen=True)
 class Sample:
     """`pixels` uint8 (N, size, size), what the network sees of `files`; `labels[i]` is a class index, from
-    the name of the folder the file lies in, or -1; `areas[i]` is what is marked, uint8 (size, size), or
-    None."""
+    the name of the folder the file lies in, or of the nearest above it, or -1; `areas[i]` is what is
+    marked, uint8 (size, size), or None."""
 
     files: tuple[Path, ...]
     pixels: Pixels
@@ -83,15 +83,24 @@ def draw_sample(
             continue
         if only_marked and area is None:
             continue
-        name = file.parent.name
         files.append(file)
         pixels.append(preprocess(radiograph, metadata.preprocessing))
-        labels.append(metadata.classes.index(name) if name in metadata.classes else UNKNOWN)
+        labels.append(_label(file, source, metadata.classes))
         areas.append(None if area is None else mask_in_input(area, metadata.preprocessing))
     if not files:
         which = "with something marked in it" if only_marked else "that can be read"
         raise XraycamError(f"{printable(source)} holds no image {which}; name a folder of radiographs")
     return Sample(tuple(files), np.stack(pixels), tuple(labels), tuple(areas))
+
+
+def _label(file: Path, source: Path, classes: Sequence[str]) -> int:
+    """As labelled folders have it: whatever lies below a folder that is called as a class is of it."""
+    for folder in file.parents:
+        if folder.name in classes:
+            return classes.index(folder.name)
+        if folder in (source, source.parent):
+            break
+    return UNKNOWN
 
 
 def _drawn(source: Path, seed: int) -> Iterator[Path]:

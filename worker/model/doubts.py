@@ -17,8 +17,7 @@ def doubts(figures: dict[str, Any], *, name_rare: bool = True) -> list[str]:
     findings = figures.get("output") == "sigmoid"
     found = _same_for_all(figures, findings)
     found += _no_better_than_chance(figures, findings)
-    if findings:
-        found += _never_said(figures)
+    found += _never_said(figures) if findings else _never_predicted(figures)
     return found + (_rare(figures, findings) if name_rare else [])
 
 
@@ -61,6 +60,16 @@ def _never_said(figures: dict[str, Any]) -> list[str]:
     if not silent:
         return []
     return [f"never at 0.5 or more, so that 'class' and captions do not name it: {', '.join(silent)}"]
+
+
+def _never_predicted(figures: dict[str, Any]) -> list[str]:
+    if figures.get("flat"):
+        return []
+    predicted = (sum(column) for column in zip(*figures["confusion"], strict=True))
+    silent = [name for name, times in zip(figures["classes"], predicted, strict=True) if not times]
+    if not silent:
+        return []
+    return [f"never the most probable, so that 'class' does not name it: {', '.join(silent)}"]
 
 
 def _rare(figures: dict[str, Any], findings: bool) -> list[str]:

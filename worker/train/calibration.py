@@ -225,25 +225,14 @@ def read_groups(
     Its column `path` is relative to the data set, or a file name that occurs once there. Raises
     CalibrationError for a file that cannot be read, lacks the columns, or names none of the images.
     """
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream)
-            columns = [name for name in GROUPS if name in (reader.fieldnames or ())]
-            if "path" not in (reader.fieldnames or ()) or not columns:
-                raise CalibrationError(
-                    f"--groups {file}: needs a column path and one or more of {', '.join(GROUPS)}; it has "
-                    f"{printable(', '.join(reader.fieldnames or ()) or 'none')}"
-                )
-            rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        cause = getattr(error, "strerror", None) or error
-        raise CalibrationError(f"--groups {file} cannot be read as CSV in UTF-8: {cause}") from None
+    columns, rows = _rows_of(file, on_message)
     place: dict[str, list[int]] = defaultdict(list)
     for index, path in enumerate(dataset.files):
         for name in {str(path.relative_to(dataset.root)), path.name}:
             place[name].append(index)
     found: dict[tuple[str, str], NDArray[np.bool_]] = {}
     named: set[int] = set()
+    said: dict[tuple[int, str], str] = {}
     for row in rows:
         indices = place.get((row["path"] or "").strip(), [])
         if len(indices) > 1:
@@ -255,6 +244,12 @@ def read_groups(
             named.add(index)
             for column in columns:
                 value = _band(row[column], file) if column == "age" else (row[column] or "").strip()
+                before = said.setdefault((index, column), value) if value else value
+                if before != value:
+                    raise CalibrationError(
+                        f"--groups {file}: says {column} {printable(before)} and {printable(value)} of "
+                        f"{printable(row['path'])}; an image is in one subgroup of each column"
+                    )
                 if value:
                     inside = found.setdefault((column, value), np.zeros(len(dataset), bool))
                     inside[index] = True
@@ -266,6 +261,36 @@ def read_groups(
     if len(named) < len(dataset):
         on_message(f"--groups {file}: says nothing of {len(dataset) - len(named)} of {len(dataset)} images")
     return dict(sorted(found.items()))
+
+
+def _rows_of(
+    file: Path, on_message: Callable[[str], object]
+) -> tuple[list[str], list[dict[str, str | None]]]:
+    """Which of `GROUPS` a CSV file has, and its rows by them and by `path`, whatever the case of its names;
+    says which columns are not used."""
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream)
+            given = [name.strip() for name in reader.fieldnames or ()]
+            names = [name.casefold() for name in given]
+            reader.fieldnames = names
+            columns = [name for name in GROUPS if name in names]
+            if "path" not in names or not columns:
+                raise CalibrationError(
+                    f"--groups {file}: needs a column path and one or more of {', '.join(GROUPS)}; it has "
+                    f"{printable(', '.join(given) or 'none')}"
+                )
+            again = [name for name in ("path", *columns) if names.count(name) > 1]
+            if again:
+                raise CalibrationError(f"--groups {file}: two columns are called {again[0]}; leave one")
+            rows = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        cause = getattr(error, "strerror", None) or error
+        raise CalibrationError(f"--groups {file} cannot be read as CSV in UTF-8: {cause}") from None
+    unused = [name for name in given if name and name.casefold() not in ("path", *columns)]
+    if unused:
+        on_message(f"--groups {file}: columns not used: {printable(', '.join(unused))}")
+    return columns, rows
 
 
 def _band(given: str | None, file: Path) -> str:

@@ -130,7 +130,8 @@ def _repeatability(
     the images have; None where the versions cannot be compared."""
     try:
         other, other_network = load_model(before)
-        if (other.classes, other.output) != (metadata.classes, metadata.output):
+        # With other margins the two see other parts of the picture: a place of one map is none of the other.
+        if _compared(other) != _compared(metadata):
             return None
         other.require_layer(ranking.best.layer)
     except XraycamError:
@@ -148,6 +149,10 @@ def _repeatability(
         "method": ranking.best.method,
         **similarity(*maps).model_dump(mode="json"),
     }
+
+
+def _compared(metadata: ModelMetadata) -> tuple[Any, ...]:
+    return metadata.classes, metadata.output, metadata.preprocessing.margin
 
 
 def _occlusion(metadata: ModelMetadata, network: Any, pixels: Pixels) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from worker.images.limits import Limits
 from worker.images.reader import Radiograph, read_radiograph
 from worker.processors import usable_processors
 from worker.train.dataset_layout import DatasetError as DatasetError
-from worker.train.dataset_layout import class_files, class_names, count_unused
+from worker.train.dataset_layout import class_files, class_names
 from worker.train.held_out import SAMPLE_REASON, sample_digests
 
 # Of `group_by`: by the header of DICOM files, and not at all.
@@ -72,9 +72,9 @@ class SkippedFile:
 class LabelledDataset:
     """Images with their classes. `labels[i]` is the index in `classes` of `files[i]`; `groups[i]` is equal
     for images that must stay together: those of one patient and those with the same content.
-    `patients`: whose image it is, None where that is not known; not given: of none it is known.
-    `passed_over`: lines that say what the walk over the folder left out, see `WalkCounts.lines`, and what
-    else is to be known of the files.
+    `patients`: what the patient whose image it is is called, by header, file name or table; empty where that
+    is not known; not given: of none it is known.
+    `passed_over`: lines that say what the walk over the folder left out, see `WalkCounts.lines`.
 
     `findings`, where classes do not exclude each other: float32 (N, classes), 1 for a finding that is there,
     0 for one that is not, NaN where nobody says; `labels` is then empty."""
@@ -89,7 +89,7 @@ class LabelledDataset:
     images: ImageCache
     passed_over: tuple[str, ...] = ()
     findings: NDArray[np.float32] | None = None
-    patients: tuple[str | None, ...] = ()
+    patients: tuple[frozenset[str], ...] = ()
 
     def __len__(self) -> int:
         return len(self.files)
@@ -148,6 +148,15 @@ class LabelledDataset:
             findings=None if self.findings is None else self.findings[list(indices)],
         )
 
+    def first_of_equal(self, indices: Sequence[int] | None = None) -> list[int]:
+        """Those of `indices`, or of all, of which no earlier one has the content: for measuring, where a copy
+        would be counted as another image."""
+        chosen = range(len(self)) if indices is None else indices
+        first: dict[str, int] = {}
+        for index in chosen:
+            first.setdefault(self.sha256[index], index)
+        return list(first.values())
+
     @property
     def digest(self) -> str:
         """SHA-256 over classes and contents: equal for equal data, wherever it lies."""
@@ -180,7 +189,6 @@ def load_labelled_folder(
     counts = WalkCounts()
     names = class_names(folder, classes, counts=counts)
     found = [(label, file) for label, name in enumerate(names) for file in class_files(folder, name, counts)]
-    count_unused(folder, names, counts)
     read = read_files([file for _, file in found], group_by, limits, memory)
     good = [(label, file, read.sha256[file]) for label, file in found if file in read.sha256]
     good, contradictions = _drop_conflicting_labels(good)
@@ -193,11 +201,11 @@ def load_labelled_folder(
         files=tuple(file for _, file, _ in good),
         labels=tuple(label for label, _, _ in good),
         sha256=tuple(sha for _, _, sha in good),
-        groups=joined_groups([(read.patients.get(file), sha) for _, file, sha in good]),
-        patients=tuple(read.patients.get(file) for _, file, _ in good),
+        groups=joined_groups([(read.names_of_patient(file), sha) for _, file, sha in good]),
+        patients=tuple(read.names_of_patient(file) for _, file, _ in good),
         skipped=(*read.skipped, *contradictions, *samples_found),
         images=read.images,
-        passed_over=(*counts.lines(), *copies_told([sha for _, _, sha in good])),
+        passed_over=tuple(counts.lines()),
     )
 
 
@@ -209,6 +217,10 @@ class ReadFiles:
     patients: dict[Path, str]
     skipped: list[SkippedFile]
     images: ImageCache
+
+    def names_of_patient(self, file: Path, also: str | None = None) -> frozenset[str]:
+        """What the patient of `file` is called; `also`: elsewhere."""
+        return frozenset(name for name in (self.patients.get(file), also) if name is not None)
 
 
 def read_files(files: Sequence[Path], group_by: str | None, limits: Limits | None, memory: int) -> ReadFiles:
@@ -302,17 +314,9 @@ def refuse_small(
         )
 
 
-def copies_told(sha256: Sequence[str]) -> list[str]:
-    """A line on files that have the content of another, if there are such: figures have them twice."""
-    copies = len(sha256) - len(set(sha256))
-    words = "file of the content of another, counted as an image of its own"
-    if copies > 1:
-        words = "files of the content of another, counted as images of their own"
-    return [f"copies: {copies} {words}"] if copies else []
-
-
-def joined_groups(keys: list[tuple[str | None, str]]) -> tuple[int, ...]:
-    """Group numbers such that equal patients and equal contents share one (union-find)."""
+def joined_groups(keys: Sequence[tuple[Collection[str], str]]) -> tuple[int, ...]:
+    """Group numbers such that images which share a name of their patient, or the content, have one
+    (union-find). `keys`: names and content of each image."""
     parent = list(range(len(keys)))
 
     def root(index: int) -> int:
@@ -322,7 +326,7 @@ def joined_groups(keys: list[tuple[str | None, str]]) -> tuple[int, ...]:
         return index
 
     first: dict[tuple[str, str], int] = {}
-    for index, (patient, sha) in enumerate(keys):
-        for key in ([("patient", patient)] if patient is not None else []) + [("content", sha)]:
+    for index, (patients, sha) in enumerate(keys):
+        for key in [*(("patient", patient) for patient in patients), ("content", sha)]:
             parent[root(index)] = root(first.setdefault(key, index))
     return tuple(root(index) for index in range(len(keys)))

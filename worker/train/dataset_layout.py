@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from worker.class_names import alike, is_no_finding
 from worker.errors import XraycamError
-from worker.file_names import is_sidecar, printable
+from worker.file_names import has_image_extension, printable
 from worker.folder_walk import WalkCounts, image_files, leave_out, left_out_as
 from worker.our_folders import holds, is_ours, is_room, refuse_ours
 
@@ -24,11 +25,17 @@ class DatasetError(XraycamError):
 
 
 def class_names(
-    folder: Path, wanted: Sequence[str] | None = None, *, what: str = "", counts: WalkCounts | None = None
+    folder: Path,
+    wanted: Sequence[str] | None = None,
+    *,
+    what: str = "",
+    counts: WalkCounts | None = None,
+    findings: bool = False,
 ) -> tuple[str, ...]:
     """The classes of `folder`, its sub-folders by name, or those `wanted`, which must be there.
 
-    What `left_out_as` names is no class, nor is a folder that xraycam wrote; both are added to `counts`.
+    What `left_out_as` names is no class, nor is a folder that xraycam wrote; both are added to `counts`, and
+    so are images in no sub-folder, or in one that is not `wanted`. `findings`: images of none are wanted too.
     `what` is what messages call the folder. Raises DatasetError for no folder, one that holds pictures of
     ours, fewer than two classes, two whose names differ in case or blanks alone, and sub-folders that are
     parts of a data set.
@@ -43,6 +50,8 @@ def class_names(
     present = []
     for entry in folder.iterdir():
         if not entry.is_dir():
+            if counts is not None and has_image_extension(entry.name):
+                counts.skip(left_out_as(entry.name, is_folder=False) or "no_class", printable(entry.name))
             continue
         kind = left_out_as(entry.name, is_folder=True)
         if kind is None and (is_ours(holds(entry)) or is_room(entry.name, holds(folder))):
@@ -69,6 +78,9 @@ def class_names(
             f"it has {', '.join(present) or 'none'}"
         )
     if wanted is not None:
+        if counts is not None:
+            used = [name for name in present if name in wanted or (findings and is_no_finding(name))]
+            _count_unused(folder, [name for name in present if name not in used], counts)
         return tuple(wanted)
     if len(present) < 2:
         found = f"one sub-folder, {printable(present[0])}" if present else "no sub-folder"
@@ -79,20 +91,12 @@ def class_names(
     return tuple(present)
 
 
-def count_unused(
-    folder: Path, used: Sequence[str], counts: WalkCounts, *, without_finding: bool = False
-) -> None:
-    """Add to `counts` files that lie beside the folders of classes, and those of classes that are not `used`;
-    `without_finding`: one of images without a finding is."""
-    for entry in sorted(folder.iterdir()):
-        if left_out_as(entry.name, is_folder=entry.is_dir()) is not None or entry.name in used:
-            continue
-        if entry.is_dir():
-            is_other = not (is_ours(holds(entry)) or is_room(entry.name, holds(folder)))
-            if is_other and not (without_finding and is_no_finding(entry.name)):
-                leave_out(counts, "other_classes", printable(entry.name), str(entry))
-        elif not is_sidecar(entry):
-            counts.skip("no_class", printable(entry.name))
+def _count_unused(folder: Path, names: Sequence[str], counts: WalkCounts) -> None:
+    for name in names:
+        with suppress(OSError):  # nobody asks for what is in it
+            files = image_files(folder / name)
+            if files:
+                counts.skip("other_classes", printable(files[0].relative_to(folder)), len(files))
 
 
 def class_files(folder: Path, name: str, counts: WalkCounts | None = None) -> list[Path]:

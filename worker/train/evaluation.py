@@ -202,7 +202,17 @@ def labels_for(
     dataset = without_training_images(dataset, metadata, on_message)
     for line in (*left_out_lines(dataset.skipped), *dataset.passed_over):
         on_message(line)
-    return dataset
+    kept = dataset.first_of_equal()
+    if len(kept) < len(dataset):
+        on_message(f"warning: {copies_said(len(dataset) - len(kept), len(dataset))}")
+    return dataset.subset(kept)
+
+
+def copies_said(copies: int, images: int) -> str:
+    """That `copies` of `images` are left out."""
+    return (
+        f"{copies} of these {counted(images, 'image')} have the content of others and are not counted again"
+    )
 
 
 def without_training_images(

@@ -1,4 +1,4 @@
-"""Learning findings that do not exclude each other: the loss, its weights, and what these shift."""
+"""Learning findings that do not exclude each other: the loss, its weights; and what weights shift."""
 
 from __future__ import annotations
 
@@ -40,11 +40,24 @@ def findings_loss(weights: NDArray[np.float64], label_smoothing: float) -> Calla
     return loss
 
 
-def remove_prior_shift(network: Any, truth: NDArray[np.float32]) -> None:
-    """Take from the biases of the scores what the weights of `finding_weights` have added to them.
+def prior_shift(truth: NDArray[Any], classes: int) -> NDArray[np.float32]:
+    """What weights have added to the best scores, (K,): log(w1 / w0) to that of a finding with the weights of
+    `finding_weights`, `truth` (N, K); log(w) to that of a class with scikit-learn's `balanced` weight w,
+    `truth` (N,) class indices, each of which occurs."""
+    if truth.ndim == 2:
+        without, with_it = finding_weights(truth)
+        weights = with_it / without
+    else:
+        weights = len(truth) / (classes * np.bincount(truth, minlength=classes))
+    shift: NDArray[np.float32] = np.log(weights).astype(np.float32)
+    return shift
 
-    Weights w1 and w0 move the best score of an image by log(w1 / w0); without that, the probability of a rare
-    finding would be that among images of which half have it (King and Zeng 2001, Political Analysis 9)."""
-    without, with_it = finding_weights(truth)
+
+def remove_prior_shift(network: Any, truth: NDArray[Any]) -> None:
+    """Take what `prior_shift` says from the biases of the scores.
+
+    Without that, the probability of a rare finding or class would be that among images of which as many have
+    it as not (King and Zeng 2001, Political Analysis 9), and a temperature, which moves all probabilities
+    towards the same, cannot mend it."""
     bias = network.get_layer(SCORE_LAYER).bias
-    bias.assign(bias.numpy() - np.log(with_it / without).astype(np.float32))
+    bias.assign(bias.numpy() - prior_shift(truth, bias.shape[0]))

@@ -36,7 +36,7 @@ from worker.train.earlier_training import (
     earlier_training,
     without_learned,
 )
-from worker.train.evaluation import EvaluationResult, measured, predict_logits
+from worker.train.evaluation import EvaluationResult, copies_said, measured, predict_logits
 from worker.train.held_out import in_digests
 from worker.train.labels import LabelSource, left_out_lines, load_labels
 from worker.train.options import TrainOptions, version_name
@@ -221,7 +221,12 @@ class TrainingJob:
             parts, earlier = without_learned(dataset, parts, earlier)
             if (said := said_of_earlier(earlier.record)) is not None:
                 log.warning("training %d: %s", self.training.id, said)
-        return parts, earlier
+        judged = dataset.first_of_equal(parts.validation)
+        if copies := len(parts.validation) - len(judged):
+            said = copies_said(copies, len(parts.validation))
+            log.warning("training %d: of the validation part %s", self.training.id, said)
+        # In no part then: equal files are in one group, and what judges must not be learned from.
+        return Split(parts.training, tuple(judged)), earlier
 
     def _test_part(
         self, dataset: LabelledDataset, earlier: EarlierTraining | None = None
@@ -246,12 +251,17 @@ class TrainingJob:
                 error,
             )
             test = self._scan(self.options.test, group_by=NO_GROUPS, **asked)
-        known, patients = set(dataset.sha256), set(dataset.patients) - {None}
-        whose = test.patients or (None,) * len(test)
+        different = test.first_of_equal()
+        if copies := len(test) - len(different):
+            said = copies_said(copies, len(test))
+            log.warning("training %d: --test: %s", self.training.id, said)
+            test = test.subset(different)
+        known, patients = set(dataset.sha256), frozenset().union(*dataset.patients)
+        whose = test.patients or (frozenset(),) * len(test)
         unseen = [
             index
-            for index, (sha256, patient) in enumerate(zip(test.sha256, whose, strict=True))
-            if sha256 not in known and patient not in patients
+            for index, (sha256, names) in enumerate(zip(test.sha256, whose, strict=True))
+            if sha256 not in known and not names & patients
         ]
         learned = in_digests(None if earlier is None else earlier.images, test.sha256)
         if learned is not None:

@@ -18,14 +18,13 @@ from worker.train.dataset import (
     NO_GROUPS,
     LabelledDataset,
     SkippedFile,
-    copies_told,
     held_out,
     joined_groups,
     load_labelled_folder,
     read_files,
     refuse_small,
 )
-from worker.train.dataset_layout import DatasetError, class_files, class_names, count_unused
+from worker.train.dataset_layout import DatasetError, class_files, class_names
 from worker.train.held_out import sample_digests
 from worker.train.label_table import LabelTable, Said, read_label_table
 
@@ -98,7 +97,6 @@ def load_labels(
         for own in present
         for file in class_files(source.file_or_folder, own, counts)
     }
-    count_unused(source.file_or_folder, names, counts, without_finding=True)
     found = _Found(said, {}, [], tuple(counts.lines()))
     return _loaded(source, names, found, False, min_per_class, group_by, limits, memory, samples)
 
@@ -121,7 +119,9 @@ def finding_folders(
     folder: Path, wanted: Sequence[str] | None = None, counts: WalkCounts | None = None
 ) -> tuple[str, ...]:
     """The findings of `folder`: its sub-folders, but for one of images without any. Raises DatasetError."""
-    names = tuple(name for name in class_names(folder, wanted, counts=counts) if not is_no_finding(name))
+    names = tuple(
+        name for name in class_names(folder, wanted, counts=counts, findings=True) if not is_no_finding(name)
+    )
     if len(names) < 2:
         raise DatasetError(
             f"{printable(folder)} has fewer than two findings; a model of one has two classes: leave out "
@@ -162,7 +162,8 @@ def _loaded(
             inside.append(file)
     read = read_files(inside, group_by, limits, memory)
     skipped += read.skipped
-    patients = read.patients | (found.patients if group_by != NO_GROUPS else {})
+    # Both names: a header may tell that two are of one patient of which the table names but one.
+    named = found.patients if group_by != NO_GROUPS else {}
     kept, said, dropped = _by_content(
         source, [file for file in inside if file in read.sha256], found, read.sha256
     )
@@ -171,6 +172,7 @@ def _loaded(
         skipped += [held_out(file) for file in kept if read.sha256[file] in sample_digests()]
         kept = [file for file in kept if read.sha256[file] not in sample_digests()]
     targets = np.array([said[file] for file in kept], np.float32).reshape(len(kept), len(classes))
+    patients = tuple(read.names_of_patient(file, named.get(file)) for file in kept)
     left_out = Counter(item.reason for item in skipped)
     _refuse_few(source.file_or_folder, classes, targets, exclusive, least, left_out)
     return LabelledDataset(
@@ -179,11 +181,11 @@ def _loaded(
         files=tuple(kept),
         labels=tuple(int(row.argmax()) for row in targets) if exclusive else (),
         sha256=tuple(read.sha256[file] for file in kept),
-        groups=joined_groups([(patients.get(file), read.sha256[file]) for file in kept]),
-        patients=tuple(patients.get(file) for file in kept),
+        groups=joined_groups(list(zip(patients, (read.sha256[file] for file in kept), strict=True))),
+        patients=patients,
         skipped=tuple(skipped),
         images=read.images,
-        passed_over=(*found.notes, *copies_told([read.sha256[file] for file in kept])),
+        passed_over=tuple(found.notes),
         findings=None if exclusive else targets,
     )
 

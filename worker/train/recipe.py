@@ -102,7 +102,10 @@ class Recipe(_Part):
     localisation_layers: tuple[str, ...] = Field(
         ("out_relu",), description="layers from whose map the marked areas must be found"
     )
-    class_weights: bool = Field(True, description="rare classes count as much as frequent ones")
+    class_weights: bool = Field(
+        True,
+        description="rare classes count as much as frequent ones; probabilities stay those of the images",
+    )
     ema_decay: float = Field(
         0.98, ge=0.0, lt=1.0, description="of the weights' exponential moving average over steps; 0: none"
     )

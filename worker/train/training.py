@@ -127,7 +127,7 @@ class Trainer:
             model.fit(
                 batches, initial_epoch=done, epochs=until, callbacks=callbacks, shuffle=False, verbose=0
             )
-        if self.dataset.findings is not None and recipe.class_weights:
+        if recipe.class_weights:
             remove_prior_shift(self.network, self.dataset.truth(split.training))
         return TrainingResult(
             network=self.network,
@@ -143,6 +143,8 @@ class Trainer:
         digest.update(
             f"{self.dataset.digest} {split.training} {self.regions and self.regions.digest}".encode()
         )
+        # In their order: the split and the copies go by number, and a file renamed since moves all numbers.
+        digest.update(" ".join(self.dataset.sha256).encode())
         for array in self._initial:
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
