@@ -45,11 +45,14 @@ def export_labels(
     if outdated:
         left_out["the file has changed since it was reviewed"] = len(outdated)
     for reviews in by_image.values():
-        labels = {one.label for one in reviews if one.label is not None}
-        if len(labels) == 1:
-            agreed.append((labels.pop(), reviews))
+        labels = {one.label for one in reviews}
+        named = labels - {None}
+        if len(named) > 1:
+            left_out["readers name different classes"] += 1
+        elif None in labels:  # who is unsure, or says what it is not, does not agree with who names a class
+            left_out["a reader named no class, or is unsure"] += 1
         else:
-            left_out["readers name different classes" if labels else "no class named, or unsure"] += 1
+            agreed.append((str(named.pop()), reviews))
     refuse_url(output)
     if output.suffix.lower() == ".csv":
         _write_csv(ensure_output_file(output), agreed)

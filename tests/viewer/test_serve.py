@@ -245,6 +245,34 @@ def test_labels_on_which_readers_agree_become_a_folder(served: Served, tmp_path:
     assert "model against first, Normal: sensitivity 1.00 (1 of 1), specificity 0.50 (1 of 2)" in said
 
 
+def test_who_says_what_it_is_not_counts_against_the_model_and_agrees_with_nobody(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    run = made_run(ledger, tmp_path)
+    session, known = session_of(ledger), ids(ledger, run)
+    for path, reader, verdict in (
+        ("ward/x0.png", "first", "agree"), ("ward/x0.png", "second", "disagree"),
+        ("ward/x1.png", "first", "agree"), ("ward/x1.png", "second", "unsure"),
+        ("ward/x2.png", "first", "agree"), ("ward/x2.png", "second", "agree"),
+        ("ward/x3.png", "first", "disagree"),
+    ):  # fmt: skip
+        ledger.write(save_review, run.id, known[path], reader, verdict, None, None)
+    said = list(agreement_lines(session, run))
+    assert "model against first, Normal: sensitivity 1.00 (3 of 3), specificity 0.00 (0 of 1)" in said
+    assert "model against second, Normal: sensitivity 1.00 (1 of 1), specificity 0.00 (0 of 1)" in said
+    assert "2 reviews against the model, without a class: left out of sensitivity, which may be lower" in said
+    assert list(export_labels(session, run, tmp_path / "labels.csv"))[:-1] == [
+        "Normal: 1", "left out: 3 (a reader named no class, or is unsure)",
+    ]  # fmt: skip
+
+
+def test_a_run_that_readers_only_deny_has_a_specificity(ledger: Ledger, tmp_path: Path) -> None:
+    run = made_run(ledger, tmp_path)
+    ledger.write(save_review, run.id, ids(ledger, run)["ward/x0.png"], "first", "disagree", None, None)
+    said = list(agreement_lines(session_of(ledger), run))
+    assert said[0] == "model against first, Normal: specificity 0.00 (0 of 1)"
+
+
 def test_a_review_of_a_file_that_was_replaced_is_left_out_and_said(ledger: Ledger, tmp_path: Path) -> None:
     run = made_run(ledger, tmp_path)
     session = session_of(ledger)
