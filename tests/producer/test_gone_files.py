@@ -164,6 +164,17 @@ def test_dry_run_says_what_the_same_command_does_and_leaves_nothing(
     assert (done.ingested.new, done.ingested.pending, done.ingested.changed, done.gone) == (1, 7, 1, 1)
 
 
+@pytest.mark.parametrize("per", ["study", "patient"])
+def test_rows_by_study_say_that_they_count_deleted_files(
+    ours: Ledger, settings: Settings, archive: Path, per: str
+) -> None:
+    enqueue(ours, settings, Request(archive))
+    (archive / "ward1" / "x1.png").unlink()
+    enqueue(ours, settings, Request(archive))
+    said = CliRunner().invoke(cli, ["results", "--per", per, "--format", "csv"], catch_exceptions=False)
+    assert f"1 image of run 1 is no longer in {archive}: the rows by {per} count it still" in said.stderr
+
+
 def test_dry_run_makes_no_output_folder(ours: Ledger, archive: Path, tmp_path: Path) -> None:
     assert ours.query(list_runs) == []
     given = ["run", str(archive), "--dry-run", "--output", str(tmp_path / "new" / "overlays")]
