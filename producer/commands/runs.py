@@ -141,6 +141,7 @@ def resume_command(run: int | None) -> None:
         chosen = session.run(run)
     require_scanned(chosen)
     _require_pinned_model(session, chosen)
+    _require_same_masks(chosen)
     session.ledger.write(set_state, chosen.id, OPEN)
     raise SystemExit(send_or_run_here(session, chosen))
 
@@ -163,6 +164,7 @@ def retry_command(run: int | None, reasons: tuple[str, ...]) -> None:
     session = open_session()
     chosen = session.run(run)
     _require_pinned_model(session, chosen)
+    _require_same_masks(chosen)
     count = session.ledger.write(requeue_failed, chosen, reasons)
     if not count:
         found = session.ledger.query(failures_by_reason, chosen.id)
@@ -227,6 +229,23 @@ def _require_pinned_model(session: Session, run: Run) -> None:
             f"run {run.id} is to be explained by model {run.pinned_model}, which was deleted; import that "
             "again, or begin another run with --model VERSION"
         ) from error
+
+
+def _require_same_masks(run: Run) -> None:
+    """Raises XraycamError where masks have changed since a run began: half of it would be of other areas."""
+    from pathlib import Path
+
+    from worker.errors import XraycamError
+
+    if (source := run.options.get("masks")) is None:
+        return
+    from worker.images.masks import load_masks, require_masks_of_run
+
+    try:
+        found = load_masks(Path(source))
+    except XraycamError:
+        return  # the workers may see what this machine does not
+    require_masks_of_run(found, run.options.get("masks_digest"))
 
 
 def _latest(session: Session, states: Sequence[str], what: str) -> Run:
