@@ -60,7 +60,7 @@ def _list(limit: int) -> None:
         Column("failed", right=True),
         Column("model", 3, breaks=True),
         Column("layers", 4, breaks=True),
-        Column("started", 2),
+        Column("started (UTC)", 2),
     )
     table = Table(columns)
     for run in session.ledger.query(list_runs, limit):

@@ -211,7 +211,7 @@ def trainings_command(limit: int) -> None:
         Column("AUC", 1, right=True),
         Column("model", breaks=True),
         Column("result", 3, least=24, breaks=True),
-        Column("requested", 4),
+        Column("requested (UTC)", 4),
     )
     table = Table(columns)
     for training in session.ledger.query(list_trainings, limit):
