@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from db.grouped_results import GROUP_COLUMNS, hash_keys, read_groups
-from producer.result_notes import gone_note, unfinished_note
+from producer.result_notes import gone_note, unfinished_note, versions_note
 from producer.tables import Column, Table
 from worker.score_words import score_and_threshold
 
@@ -29,7 +29,8 @@ def write_groups(
 ) -> None:
     """Write one row for each `by`, `study` or `patient`; says on standard error how many images have no
     result or no file any more, and where keys differ."""
-    for note in filter(None, (gone_note(session, run, by), unfinished_note(session, run, by))):
+    notes = (gone_note(session, run, by), unfinished_note(session, run, by), versions_note(session, run))
+    for note in filter(None, notes):
         session.tell(note)
     with session.ledger.read() as connection:
         rows = list(read_groups(connection, run.id, by, class_name))[:limit]

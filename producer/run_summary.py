@@ -20,6 +20,7 @@ from producer.cli import INTERRUPTED, SOME_FAILED
 from producer.formats import write_csv
 from producer.known_workers import live_workers
 from producer.progress import ProgressDisplay, inference_workers, stall_reason, wait_for_run
+from producer.result_notes import versions_note
 from producer.run_findings import findings_of
 from producer.tables import Column, Table
 from worker.counted_words import counted
@@ -58,6 +59,8 @@ def summarize(session: Session, run: Run, report: Path | None = None) -> int:
     if of_class := sum(count for name, count in gone.items() if name is not None):
         table.add_row("file deleted since (gone_at is set)", str(of_class))
     table.print(session.out)
+    if (note := versions_note(session, run)) is not None:
+        session.out.print(note, soft_wrap=True, markup=False)
     places = {} if report is None else {"report": str(report)}
     places |= {"overlays": run.output, "table": _write_table(session, run), "ledger": str(session.ledger)}
     for label, place in places.items():

@@ -157,7 +157,7 @@ def retry_command(run: int | None, reasons: tuple[str, ...]) -> None:
       xraycam retry 3 --reason missing --reason write-failed
     """
     from db.ingest import requeue_failed
-    from db.runs import failures_by_reason
+    from db.runs import failures_by_reason, progress
     from producer.commands.run import send_or_run_here
     from producer.session import open_session
 
@@ -171,7 +171,9 @@ def retry_command(run: int | None, reasons: tuple[str, ...]) -> None:
         known = ", ".join(f"{reason} ({number})" for reason, number in found.items()) or "none"
         click.echo(f"nothing to retry in run {chosen.id}; failed in it: {known}", err=True)
         return
-    click.echo(f"run {chosen.id}: {counted(count, 'image')} to retry", err=True)
+    others = session.ledger.query(progress, chosen.id).pending - count
+    also = f", and {counted(others, 'image')} that had no result yet" if others > 0 else ""
+    click.echo(f"run {chosen.id}: {counted(count, 'image')} to retry{also}", err=True)
     raise SystemExit(send_or_run_here(session, chosen))
 
 
