@@ -14,6 +14,7 @@ import requests
 
 from producer.pacs.dicomweb import DicomWeb, body
 from producer.pacs.file_identity import identify
+from producer.pacs.query import check_query
 from producer.pacs.spool import SUFFIX, Spool
 from worker.counted_words import counted
 from worker.dicom_results.equipment import is_own
@@ -65,10 +66,11 @@ def fetch(
 
     The query is one for studies (QIDO-RS). An interrupted fetch resumes where it stopped; one that had ended
     asks for every image anew, for a PACS may have corrected it, and removes those that the PACS has no more.
-    Raises TargetAway, SpoolFull, and XraycamError for a query that finds nothing.
+    Raises TargetAway, SpoolFull, and XraycamError for a query that finds nothing, or see `check_query`.
     """
     server = DicomWeb(url, settings)
     try:
+        check_query(server.query)
         folder = hashlib.sha256(url.encode()).hexdigest()[:16]
         spool = Spool(settings.home / "spool" / "fetched", settings.spool_bytes)
         unfinished = spool.root / folder / _UNFINISHED
@@ -101,6 +103,7 @@ def search(url: str, settings: Settings) -> FetchCounts:
     """How many studies and images `fetch` would ask for. Raises TargetAway, XraycamError."""
     server = DicomWeb(url, settings)
     try:
+        check_query(server.query)
         counts = FetchCounts()
         for _ in _found(server, counts):
             counts.found += 1
@@ -131,9 +134,8 @@ def _found(server: DicomWeb, counts: FetchCounts) -> Iterator[tuple[str, str, st
 def _pages(server: DicomWeb, path: str, query: list[tuple[str, str]], key: str) -> Iterator[dict[str, Any]]:
     """All matches of a search, page by page; each once, also where a server knows no pages."""
     seen: set[str] = set()
-    asked = [pair for pair in query if pair[0] not in ("limit", "offset")]
     while True:
-        page = server.json(path, [*asked, ("limit", str(_PAGE)), ("offset", str(len(seen)))])
+        page = server.json(path, [*query, ("limit", str(_PAGE)), ("offset", str(len(seen)))])
         new = {_uid(match, key): match for match in page if _uid(match, key) not in seen}
         yield from new.values()
         seen |= set(new)
