@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import requests
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay
@@ -23,6 +23,7 @@ _AWAY = (429, 502, 503, 504)
 _TRIES_OF_500 = 3
 _TIMEOUT = (10.0, 120.0)  # seconds to connect, and without a byte
 _LONGEST_WAIT = 30.0
+_UNENCODED = "*,:?/@!$'()"
 _LARGEST_ANSWER = 64_000_000
 _BACKOFF = wait_exponential_jitter(initial=0.5, max=_LONGEST_WAIT, jitter=0.5)
 
@@ -91,10 +92,12 @@ class DicomWeb:
             raise XraycamError(f"{self.name} is no DICOMweb server (HTTP 404): check the path in its URL")
         return status, found
 
-    def json(self, path: str, parameters: Mapping[str, Any] | list[tuple[str, str]]) -> list[dict[str, Any]]:
+    def json(self, path: str, parameters: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
         """The answer to a search (QIDO-RS), as DICOM JSON. Raises as `request` does, or for others."""
+        # Orthanc does not decode what need not be encoded in a query (RFC 3986): %2A finds nothing.
+        query = urlencode(parameters, safe=_UNENCODED, quote_via=quote)
         status, found = self.request(
-            "GET", path, _json, params=parameters, headers={"Accept": "application/dicom+json"}
+            "GET", path, _json, params=query, headers={"Accept": "application/dicom+json"}
         )
         if status == 204:
             return []
