@@ -40,6 +40,11 @@ def write_groups(
             f"run {run.id}: workers hashed patients with {len(keys)} different keys, so that one {by} may be "
             "several rows; set XRAYCAM_IDENTITY_KEY_FILE to the same file on all machines, and run --force"
         )
+    if class_name is None and any(row["highest_probability"] is not None for row in rows):
+        session.tell(
+            "highest_probability is of whatever class an image was predicted as, be it the harmless one; "
+            "--class names one"
+        )
     columns = (by, *GROUP_COLUMNS)
     if output_format == "csv":
         writer = csv.DictWriter(stream, columns)

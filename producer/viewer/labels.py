@@ -75,10 +75,15 @@ def _write_csv(file: Path, agreed: list[tuple[str, list[Review]]]) -> None:
         writer = csv.writer(stream)
         writer.writerow(COLUMNS)
         for label, reviews in agreed:
-            readers = ";".join(one.reader for one in reviews)
-            notes = " | ".join(one.note for one in reviews if one.note)
+            readers = _no_formula(";".join(one.reader for one in reviews))
+            notes = _no_formula(" | ".join(one.note for one in reviews if one.note))
             when = max(one.updated_at for one in reviews).isoformat(timespec="seconds")
             writer.writerow([reviews[0].path, label, readers, reviews[0].predicted, notes, when])
+
+
+def _no_formula(text: str) -> str:
+    """`text` as a spreadsheet shows it: what readers wrote is not to be calculated by who opens the table."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def _write_folder(

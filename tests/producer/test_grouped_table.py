@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from io import StringIO
 
+import pytest
 from rich.console import Console
 
 from db.ledger import Ledger
@@ -26,3 +27,12 @@ def test_a_score_just_below_the_threshold_does_not_read_as_if_it_were_at_it(ledg
     assert "27.99999" in lines["a"]
     assert "28.000" in lines["b"]
     assert lines["c"] == ["c", "1", "1", "0", "0", "done"]
+
+
+@pytest.mark.parametrize("class_name", [None, "TB"])
+def test_it_is_said_of_which_class_the_highest_probability_is(ledger: Ledger, class_name: str | None) -> None:
+    run = recorded(ledger, [done("a", 0.9)])
+    said = StringIO()
+    session = Session(load_settings(), ledger, Console(file=StringIO()), Console(file=said, width=300))
+    write_groups(session, run, "study", class_name, "csv", StringIO(), None)
+    assert ("of whatever class" in said.getvalue()) == (class_name is None)

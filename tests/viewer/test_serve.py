@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import time
@@ -264,6 +265,16 @@ def test_who_says_what_it_is_not_counts_against_the_model_and_agrees_with_nobody
     assert list(export_labels(session, run, tmp_path / "labels.csv"))[:-1] == [
         "Normal: 1", "left out: 3 (a reader named no class, or is unsure)",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("note", ['=HYPERLINK("http://x")', "+1", "-1", "@SUM(A1)", "\t=1"])
+def test_a_note_is_no_formula_in_the_table_of_labels(ledger: Ledger, tmp_path: Path, note: str) -> None:
+    run = made_run(ledger, tmp_path)
+    ledger.write(save_review, run.id, ids(ledger, run)["ward/x0.png"], "first", "agree", None, note)
+    list(export_labels(session_of(ledger), run, tmp_path / "labels.csv"))
+    with (tmp_path / "labels.csv").open(newline="") as stream:
+        (row,) = csv.DictReader(stream)
+    assert row["notes"] == f"'{note}"
 
 
 def test_a_run_that_readers_only_deny_has_a_specificity(ledger: Ledger, tmp_path: Path) -> None:
