@@ -42,11 +42,13 @@ def is_url(text: str) -> bool:
 
 
 class DicomWeb:
-    """A server at `dicomweb+https://HOST/PATH[?QUERY]`. `name` is its URL without the query."""
+    """A server at `dicomweb+https://HOST/PATH[?QUERY]`. `name` is its URL without the query; `warnings`: what
+    it said beside its answers to searches, such as that it left matches out, each once."""
 
     def __init__(self, url: str, settings: Settings) -> None:
         self._url, self.query = _checked(url)
         self.name = f"{PREFIX}{self._url}"
+        self.warnings: dict[str, None] = {}
         self._patience = settings.pacs_timeout
         self._pause = 1 / settings.dicomweb_rate
         self._next = 0.0
@@ -97,13 +99,18 @@ class DicomWeb:
         # Orthanc does not decode what need not be encoded in a query (RFC 3986): %2A finds nothing.
         query = urlencode(parameters, safe=_UNENCODED, quote_via=quote)
         status, found = self.request(
-            "GET", path, _json, params=query, headers={"Accept": "application/dicom+json"}
+            "GET", path, self._searched, params=query, headers={"Accept": "application/dicom+json"}
         )
         if status == 204:
             return []
         if status != 200 or not isinstance(found, list):
             raise XraycamError(f"{self.name}/{path} answers a search with HTTP {status}; check the query")
         return found
+
+    def _searched(self, answer: requests.Response) -> Any:
+        said = "".join(letter for letter in answer.headers.get("Warning", "") if letter.isprintable())[:200]
+        self.warnings |= {said: None} if said else {}
+        return _json(answer)
 
     def _once(
         self, method: str, path: str, read: Callable[[requests.Response], Any], how: dict[str, Any]
