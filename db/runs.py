@@ -80,6 +80,11 @@ class Progress:
         return self.pending <= 0
 
 
+def shown_state(run: Run, found: Progress) -> str:
+    """The state of a run for people: `complete` where all images have results and nobody cancelled it."""
+    return "complete" if run.state in (OPEN, STOPPED) and found.is_complete else run.state
+
+
 def request_hash(
     root: str,
     output: str,

@@ -46,7 +46,7 @@ def delete(run: int, overlays: bool, yes: bool) -> None:
 
 
 def _list(limit: int) -> None:
-    from db.runs import list_runs, progress
+    from db.runs import list_runs, progress, shown_state
     from producer.session import open_session
     from producer.tables import Column, Table
 
@@ -65,11 +65,10 @@ def _list(limit: int) -> None:
     table = Table(columns)
     for run in session.ledger.query(list_runs, limit):
         found = session.ledger.query(progress, run.id)
-        state = "complete" if run.state in ("open", "stopped") and found.is_complete else run.state
         table.add_row(
             str(run.id),
             run.asked,
-            state,
+            shown_state(run, found),
             str(found.images),
             str(found.done),
             str(found.failed),

@@ -24,7 +24,7 @@ from db.browse import find_result, result_mark
 from db.errors import LedgerError, RunNotFound
 from db.result_pages import PAGE, SORTS, Key, PageQuery, read_page
 from db.reviews import ExplainedAgain, own_reviews, remove_review, save_review
-from db.runs import Run, get_run, list_runs, progress
+from db.runs import Run, get_run, list_runs, progress, shown_state
 from db.trainings import list_trainings
 from db.workers import list_workers
 from producer.run_findings import findings_of
@@ -127,9 +127,9 @@ class Viewer:
         for run in self._ledger.query(list_runs):
             found = self._ledger.query(progress, run.id)
             counts = {"images": found.images, "done": found.done, "failed": found.failed}
-            created = run.created_at.isoformat(timespec="seconds")
+            state, created = shown_state(run, found), run.created_at.isoformat(timespec="seconds")
             shown.append(
-                counts | {"id": run.id, "root": printable(run.asked), "state": run.state, "created": created}
+                counts | {"id": run.id, "root": printable(run.asked), "state": state, "created": created}
             )
         workers = [
             {"name": one.name, "device": one.device, "model": one.model_version, "live": one.is_live,

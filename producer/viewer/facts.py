@@ -14,7 +14,7 @@ from db.errors import LedgerError
 from db.ledger import Ledger
 from db.models import get_model
 from db.results import count_findings, model_versions_of_run
-from db.runs import Run, progress
+from db.runs import Run, progress, shown_state
 from producer.attribution_report import attribution_report
 from producer.run_findings import findings_if_known, findings_of
 from producer.session import Session
@@ -44,7 +44,7 @@ def run_facts(session: Session, run: Run) -> dict[str, Any]:
             "id": run.id,
             "root": printable(run.asked),
             "output": printable(run.output),
-            "state": run.state,
+            "state": shown_state(run, found),
             "created": run.created_at.isoformat(timespec="seconds"),
         },
         "images": {"all": found.images, "done": found.done, "failed": found.failed, "pending": found.pending},

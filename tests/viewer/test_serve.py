@@ -22,7 +22,7 @@ from db.ledger import Ledger
 from db.migrate import migrate
 from db.result_pages import PageQuery, read_page
 from db.reviews import ExplainedAgain, Review, own_reviews, read_reviews, save_review
-from db.runs import Run
+from db.runs import STOPPED, Run, set_state
 from producer.agreement import agreement_lines
 from producer.session import Session
 from producer.viewer.labels import export_labels
@@ -122,6 +122,12 @@ def test_nobody_is_answered_without_a_token_or_under_another_name(served: Served
     assert served.ask("/api/overview", Cookie=f"xraycam-{served.port}=wrong")[0] == 401
     assert served.ask("/api/overview", Cookie=cookie)[0] == 200
     assert served.ask("/api/overview", Cookie=cookie, Host=f"evil.example:{served.port}")[0] == 421
+
+
+def test_a_run_that_was_stopped_after_its_last_image_is_shown_as_complete(served: Served) -> None:
+    served.installation.ledger.write(set_state, served.run.id, STOPPED)
+    status, text = served.ask("/api/overview", Cookie=served.cookie("first"))
+    assert (status, [run["state"] for run in json.loads(text)["runs"]]) == (200, ["complete"])
 
 
 def test_a_change_needs_the_token_of_the_page_and_its_origin(served: Served) -> None:
