@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, delete, select
 
 from db.browse import result_mark
-from db.dialect import insert_of, now
+from db.dialect import a_key, insert_of, now
 from db.results import FINDING_FROM, probability_of
 from db.schema import images, results, reviews
 
@@ -79,7 +79,7 @@ def save_review(
     """
     found = connection.execute(
         select(results.c["class"], results.c.sha256, results.c.finished_at).where(
-            results.c.image_id == image_id, results.c.run_id == run_id, results.c.status == "done"
+            results.c.image_id == a_key(image_id), results.c.run_id == run_id, results.c.status == "done"
         )
     ).first()
     if seen is not None and (found is None or result_mark(dict(found._mapping)) != seen):
@@ -110,7 +110,7 @@ def remove_review(connection: Connection, run_id: int, image_id: int, reader: st
     """Take back what `reader` said of an image."""
     connection.execute(
         delete(reviews).where(
-            reviews.c.image_id == image_id, reviews.c.reader == reader, reviews.c.run_id == run_id
+            reviews.c.image_id == a_key(image_id), reviews.c.reader == reader, reviews.c.run_id == run_id
         )
     )
 

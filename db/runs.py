@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, FromClause, Row, and_, case, func, or_, select, update
 
-from db.dialect import insert_of, now
+from db.dialect import a_key, insert_of, now
 from db.errors import RunNotFound, RunNotScanned
 from db.schema import chunks, images, results, runs
 
@@ -171,7 +171,7 @@ def open_run(
 
 def get_run(connection: Connection, run_id: int) -> Run:
     """The run with this number. Raises RunNotFound."""
-    row = connection.execute(select(runs).where(runs.c.id == run_id)).first()
+    row = connection.execute(select(runs).where(runs.c.id == a_key(run_id))).first()
     if row is None:
         raise RunNotFound(f"there is no run {run_id}; 'xraycam runs' lists them")
     return _run(row)

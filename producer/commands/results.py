@@ -55,7 +55,9 @@ TABLE_ROWS = 50
     help="How to write them.",
 )
 @click.option(
-    "--limit", type=click.IntRange(1), help=f"At most so many rows; a table has {TABLE_ROWS} if not told."
+    "--limit",
+    type=click.IntRange(1, 10**9),
+    help=f"At most so many rows; a table has {TABLE_ROWS} if not told.",
 )
 @click.option(
     "--sort",

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 @click.group("runs", invoke_without_command=True)
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many to list.")
+@click.option(
+    "--limit", type=click.IntRange(1, 10**9), default=20, show_default=True, help="How many to list."
+)
 @click.pass_context
 def runs_command(ctx: click.Context, limit: int) -> None:
     """List the runs, newest first; delete one.

@@ -189,7 +189,9 @@ def _watch(session: Session, training: Training) -> int:
 
 
 @click.command("trainings")
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many to list.")
+@click.option(
+    "--limit", type=click.IntRange(1, 10**9), default=20, show_default=True, help="How many to list."
+)
 def trainings_command(limit: int) -> None:
     """List the trainings, newest first.
 
