@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Integer, Select, cast, func, select
 
+from db.dialect import a_key
 from db.schema import images, results
 
 # What is shown of a result, beside the image's id and path.
@@ -75,7 +76,9 @@ def _least_certain(
 
 def find_result(connection: Connection, run_id: int, image_id: int) -> dict[str, Any] | None:
     """The result of one image of a run, or None where it has none (yet)."""
-    row = connection.execute(_shown().where(images.c.id == image_id, images.c.run_id == run_id)).first()
+    row = connection.execute(
+        _shown().where(images.c.id == a_key(image_id), images.c.run_id == run_id)
+    ).first()
     return None if row is None else dict(row._mapping)
 
 

@@ -94,6 +94,11 @@ def _unindexed_postgresql(element: Any, compiler: Any, **options: Any) -> str:
     return str(compiler.process(element.clauses, **options))
 
 
+def a_key(number: int) -> int:
+    """`number` where the databases can look for it; else 0, which no row has as its key."""
+    return number if 0 < number < 1 << 63 else 0
+
+
 def insert_of(dialect: str) -> Any:
     """The `insert` of a dialect, `sqlite` or `postgresql`, which can say what is done on a conflict."""
     if dialect == "sqlite":

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, or_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, and_, null, or_, select, tuple_
 
 from db.browse import SHOWN_COLUMNS
 from db.results import FINDING_FROM, probability_of
@@ -23,6 +23,11 @@ PAGE = 60
 # Of a filter that few rows meet, no more is looked through at once than can be in this time, seconds.
 BUDGET = 0.04
 _FIRST_LOOK, _LARGEST_LOOK = 500, 4_000
+
+
+# The value sorted by, None for those that have none, and the image.
+Key = tuple[float | None, int]
+_WITHOUT_VALUE: Key = (None, 0)
 
 
 @dataclass(frozen=True)
@@ -49,15 +54,17 @@ class Page:
     """`after`: where the next page begins, None at the end. It may be empty and not the last: look on."""
 
     rows: list[dict[str, Any]]
-    after: tuple[float, int] | None
+    after: Key | None
 
 
-def read_page(connection: Connection, run_id: int, query: PageQuery, after: tuple[float, int] | None) -> Page:
-    """The rows after a key, in order; `after` is (value sorted by, image)."""
+def read_page(connection: Connection, run_id: int, query: PageQuery, after: Key | None) -> Page:
+    """The rows after a key, in order, those without a value last."""
     end = time.monotonic() + BUDGET
     look, found = _FIRST_LOOK, list[int]()
-    conditions = _conditions(query)
     while True:
+        conditions = _conditions(query)
+        if without := _is_without_value(after):
+            conditions.append(SORTS[query.sort].is_(None))
         keys = _keys(run_id, query, after).limit(look if conditions else PAGE).subquery()
         wanted = select(keys.c.value, keys.c.image_id)
         if conditions:
@@ -65,8 +72,11 @@ def read_page(connection: Connection, run_id: int, query: PageQuery, after: tupl
             if query.name is not None:
                 joined = joined.join(images, images.c.id == keys.c.image_id)
             wanted = wanted.select_from(joined).where(*conditions)
-        order = (keys.c.value, keys.c.image_id)
-        wanted = wanted.order_by(*(part.desc() if query.descending else part for part in order))
+        if without:
+            wanted = wanted.order_by(keys.c.image_id)
+        else:
+            order = (keys.c.value, keys.c.image_id)
+            wanted = wanted.order_by(*(part.desc() if query.descending else part for part in order))
         matches = connection.execute(wanted.limit(PAGE - len(found))).all()
         found += [row.image_id for row in matches]
         if len(found) >= PAGE:
@@ -75,10 +85,10 @@ def read_page(connection: Connection, run_id: int, query: PageQuery, after: tupl
         last = connection.execute(
             _keys(run_id, query, after).offset((look if conditions else PAGE) - 1).limit(1)
         ).first()
-        if last is None:
+        if last is None and (without or query.sort == "id"):
             after = None
             break
-        after = (last.value, last.image_id)
+        after = _WITHOUT_VALUE if last is None else (last.value, last.image_id)
         if time.monotonic() > end:
             break
         look = min(2 * look, _LARGEST_LOOK)
@@ -95,8 +105,17 @@ def _rows(connection: Connection, found: list[int]) -> list[dict[str, Any]]:
     return [by_id[number] for number in found if number in by_id]
 
 
-def _keys(run_id: int, query: PageQuery, after: tuple[float, int] | None) -> Any:
+def _is_without_value(after: Key | None) -> bool:
+    return after is not None and after[0] is None
+
+
+def _keys(run_id: int, query: PageQuery, after: Key | None) -> Any:
+    """The values sorted by and the images, from `after` on; of those without a value all that are done, since
+    no index has them apart."""
     value, key = SORTS[query.sort], results.c.image_id
+    if after is not None and after[0] is None:
+        of_run = (results.c.run_id == run_id, results.c.status == query.status, key > after[1])
+        return select(null().label("value"), key.label("image_id")).where(*of_run).order_by(key)
     statement = select(value.label("value"), key.label("image_id")).where(results.c.run_id == run_id)
     if query.sort == "id":
         statement = statement.where(results.c.status == query.status)

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, delete, select
 
 from db.browse import result_mark
-from db.dialect import insert_of, now
+from db.dialect import a_key, insert_of, now
 from db.results import FINDING_FROM, probability_of
 from db.schema import images, results, reviews
 
@@ -27,7 +27,7 @@ class ExplainedAgain(ValueError):
 class Review:
     """`predicted` is the model's class; `label` what the reader says the image shows, None: not said.
     `sha256`: of the file as it was explained, None where it could not be read. `is_outdated`: the reader
-    saw another file than that; there is no label then."""
+    saw another file than that; there is no label then. `predicted_then`: what the reader saw."""
 
     image_id: int
     path: str
@@ -40,10 +40,17 @@ class Review:
     updated_at: datetime
     sha256: str | None = None
     is_outdated: bool = False
+    predicted_then: str | None = None
 
     @property
     def label(self) -> str | None:
         return None if self.verdict == UNSURE or self.is_outdated else self.class_name
+
+    @property
+    def denied(self) -> str | None:
+        """The class that the reader says it is not, naming no other."""
+        is_named = self.class_name is not None
+        return None if self.verdict != DISAGREE or is_named or self.is_outdated else self.predicted_then
 
 
 def is_of_result() -> ColumnElement[bool]:
@@ -72,7 +79,7 @@ def save_review(
     """
     found = connection.execute(
         select(results.c["class"], results.c.sha256, results.c.finished_at).where(
-            results.c.image_id == image_id, results.c.run_id == run_id, results.c.status == "done"
+            results.c.image_id == a_key(image_id), results.c.run_id == run_id, results.c.status == "done"
         )
     ).first()
     if seen is not None and (found is None or result_mark(dict(found._mapping)) != seen):
@@ -103,7 +110,7 @@ def remove_review(connection: Connection, run_id: int, image_id: int, reader: st
     """Take back what `reader` said of an image."""
     connection.execute(
         delete(reviews).where(
-            reviews.c.image_id == image_id, reviews.c.reader == reader, reviews.c.run_id == run_id
+            reviews.c.image_id == a_key(image_id), reviews.c.reader == reader, reviews.c.run_id == run_id
         )
     )
 
@@ -130,7 +137,7 @@ def read_reviews(connection: Connection, run_id: int, reader: str | None = None)
         yield Review(
             found["image_id"], found["path"], found["reader"], found["verdict"], found["class"],
             found["note"], found["class_now"], found["created_at"], found["updated_at"], found["sha256_now"],
-            found["status"] != "done" or found["sha256"] != found["sha256_now"],
+            found["status"] != "done" or found["sha256"] != found["sha256_now"], found["predicted"],
         )  # fmt: skip
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, case, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, FromClause, Row, and_, case, func, or_, select, update
 
-from db.dialect import insert_of, now
+from db.dialect import a_key, insert_of, now
 from db.errors import RunNotFound, RunNotScanned
 from db.schema import chunks, images, results, runs
 
@@ -78,6 +78,11 @@ class Progress:
     @property
     def is_complete(self) -> bool:
         return self.pending <= 0
+
+
+def shown_state(run: Run, found: Progress) -> str:
+    """The state of a run for people: `complete` where all images have results and nobody cancelled it."""
+    return "complete" if run.state in (OPEN, STOPPED) and found.is_complete else run.state
 
 
 def request_hash(
@@ -166,7 +171,7 @@ def open_run(
 
 def get_run(connection: Connection, run_id: int) -> Run:
     """The run with this number. Raises RunNotFound."""
-    row = connection.execute(select(runs).where(runs.c.id == run_id)).first()
+    row = connection.execute(select(runs).where(runs.c.id == a_key(run_id))).first()
     if row is None:
         raise RunNotFound(f"there is no run {run_id}; 'xraycam runs' lists them")
     return _run(row)
@@ -292,11 +297,12 @@ def count_by_class(connection: Connection, run_id: int) -> dict[str, int]:
     return {str(key): int(count) for key, count in connection.execute(statement)}
 
 
-def count_by_odd_word(connection: Connection, run_id: int) -> dict[str, int]:
+def count_by_odd_word(connection: Connection, run_id: int, *, gone: bool = True) -> dict[str, int]:
     """How many images of a run each word of `odd` was said of, most frequent first; those of versions
-    without a check count as `not checked`."""
+    without a check count as `not checked`. `gone`: also those whose files are gone since."""
     statement = (
         select(results.c.odd, func.count())
+        .select_from(_of_files(gone))
         .where(
             results.c.run_id == run_id,
             or_(results.c.odd != "", and_(results.c.odd.is_(None), results.c.status == "done")),
@@ -310,16 +316,23 @@ def count_by_odd_word(connection: Connection, run_id: int) -> dict[str, int]:
     return dict(found.most_common())
 
 
-def count_by_decision(connection: Connection, run_id: int) -> dict[str, int]:
-    """How many images were decided how; none where the run has no threshold."""
+def count_by_decision(connection: Connection, run_id: int, *, gone: bool = True) -> dict[str, int]:
+    """How many images were decided how; none where the run has no threshold. `gone`: as above."""
     name = results.c.decision
     statement = (
         select(name, func.count())
+        .select_from(_of_files(gone))
         .where(results.c.run_id == run_id, name.is_not(None))
         .group_by(name)
         .order_by(name.desc())
     )
     return {str(key): int(count) for key, count in connection.execute(statement)}
+
+
+def _of_files(gone: bool) -> FromClause:
+    """Results, with `gone` of all images, else of those whose files are there."""
+    there = (images.c.id == results.c.image_id) & images.c.gone_at.is_(None)
+    return results if gone else results.join(images, there)
 
 
 def count_images(connection: Connection, run_id: int) -> int:

@@ -136,7 +136,7 @@ results = Table(
     Column("overlay", Text),
     Column("heatmap", Text, comment="file with the raw heatmaps, where kept"),
     Column("model_version", String(64)),
-    Column("patient", String(32), comment="keyed hash of the DICOM patient ID"),
+    Column("patient", String(32), comment="keyed hash of the DICOM patient ID and its issuer"),
     Column("study", String(32), comment="keyed hash of the study instance UID"),
     Column("series", String(32), comment="keyed hash of the series instance UID"),
     Column("instance", String(32), comment="keyed hash of the SOP instance UID"),

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, insert, or_, select, update
 
-from db.dialect import now
+from db.dialect import a_key, now
 from db.errors import TrainingNotFound, TrainingNotResumable
 from db.schema import trainings
 
@@ -83,7 +83,7 @@ def add_training(
 
 def get_training(connection: Connection, training_id: int) -> Training:
     """The training with this number. Raises TrainingNotFound."""
-    found = _select(connection, trainings.c.id == training_id, limit=1)
+    found = _select(connection, trainings.c.id == a_key(training_id), limit=1)
     if not found:
         raise TrainingNotFound(f"there is no training {training_id}; 'xraycam trainings' lists them")
     return found[0]
@@ -118,7 +118,7 @@ def cancel_training(connection: Connection, training_id: int) -> Training:
     connection.execute(
         update(trainings)
         .where(
-            trainings.c.id == training_id,
+            trainings.c.id == a_key(training_id),
             trainings.c.state.in_((QUEUED, RUNNING)),
             or_(trainings.c.stage.is_(None), ~published),
         )

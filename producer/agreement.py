@@ -16,13 +16,16 @@ def agreement_lines(session: Session, run: Run) -> Iterator[str]:
     """How far readers agree with each other and the model with them; nothing where nothing was reviewed."""
     with session.ledger.read() as connection:
         labels: dict[str, dict[int, tuple[str, str]]] = {}
-        outdated = unnamed = 0
+        denied: dict[str, list[tuple[str, str]]] = {}
+        outdated = unsure = 0
         for one in read_reviews(connection, run.id):
             outdated += one.is_outdated
-            unnamed += not one.is_outdated and one.label is None
+            unsure += not one.is_outdated and one.label is None and one.denied is None
             if one.label is not None and one.predicted is not None:
                 labels.setdefault(one.reader, {})[one.image_id] = (one.label, one.predicted)
-    findings = findings_of(session, run) if labels else ()
+            if one.denied is not None and one.predicted is not None:
+                denied.setdefault(one.reader, []).append((one.denied, one.predicted))
+    findings = findings_of(session, run) if labels or denied else ()
     with session.ledger.read() as connection:
         having = {name: reviewed_with(connection, run.id, name) for name in findings}
     for first, second in combinations(labels, 2):
@@ -36,8 +39,10 @@ def agreement_lines(session: Session, run: Run) -> Iterator[str]:
             kappa = f"{cohen_kappa_score(ours, theirs):.2f}" if len({*ours, *theirs}) > 1 else "not defined"
             said = f"agree on {equal} of {counted(len(common), 'image')}, Cohen's kappa {kappa}"
             yield f"readers {first} and {second}: {said}"
-    for reader, known in labels.items():
-        for name in sorted({label for label, _ in known.values()}):
+    for reader in dict.fromkeys((*labels, *denied)):
+        known, others_denied = labels.get(reader, {}), denied.get(reader, [])
+        names = {label for label, _ in known.values()}
+        for name in sorted(names if findings else names | {no for no, _ in others_denied}):
             if findings:
                 hits = [
                     image in having[name] if name in having else predicted == name
@@ -48,15 +53,20 @@ def agreement_lines(session: Session, run: Run) -> Iterator[str]:
                 continue
             of = [predicted == name for label, predicted in known.values() if label == name]
             others = [predicted != name for label, predicted in known.values() if label != name]
-            specificity = f", specificity {_share(others)}" if others else ""
-            yield f"model against {reader}, {name}: sensitivity {_share(of)}{specificity}"
+            others += [predicted != name for no, predicted in others_denied if no == name]
+            figures = {"sensitivity": of, "specificity": others}
+            words = [f"{what} {_share(hits)}" for what, hits in figures.items() if hits]
+            yield f"model against {reader}, {name}: {', '.join(words)}"
     if outdated:
         yield f"left out: {counted(outdated, 'review')} (the file has changed since it was reviewed)"
-    if unnamed:
-        yield f"left out: {counted(unnamed, 'review')} (no class named, or unsure)"
+    if unsure:
+        yield f"left out: {counted(unsure, 'review')} (unsure)"
+    if unnamed := sum(map(len, denied.values())):
+        said = "against the model, without a class: left out of sensitivity, which may be lower"
+        yield f"{counted(unnamed, 'review')} {said}"
     if labels and findings:
         yield "a reader names one finding of an image, and denies no other: there is no specificity"
-    if labels:
+    if labels or denied:
         yield "readers saw the model's answers: agreement with it is no independent measure"
 
 

@@ -38,10 +38,12 @@ def value_of(row: dict[str, Any], column: str) -> Any:
 
 
 def write_csv(ledger: Ledger, wanted: Filter, stream: TextIO, columns: Sequence[str] = COLUMNS) -> None:
+    """An image that was not checked has the words for it in `odd`: CSV tells no null from nothing odd."""
     writer = csv.DictWriter(stream, columns)
     writer.writeheader()
-    for row in _rows(ledger, wanted, columns):
-        writer.writerow({name: _text(value) for name, value in row.items()})
+    for row in read_predictions(ledger, wanted):
+        told = row | {"odd": _odd(row)}
+        writer.writerow({name: _text(value_of(told, name)) for name in columns})
 
 
 def write_json(ledger: Ledger, wanted: Filter, stream: TextIO, columns: Sequence[str] = COLUMNS) -> None:
@@ -107,7 +109,7 @@ def print_table(
         table = Table([Column(name, right=name in numbers, breaks=True) for name in columns], title)
         for row in rows:
             score, threshold = score_and_threshold(row["score"], row["threshold"], 3)
-            cells = row | {"score": score, "threshold": threshold}
+            cells = row | {"score": score, "threshold": threshold, "odd": _odd(row)}
             table.add_row(*(_shown(value_of(cells, name), run) for name in columns))
     else:
         table = _usual_table(rows, run, title, findings)
@@ -125,6 +127,7 @@ def _usual_table(
     classes = sorted({name for row in rows for name in row["probabilities"] or {}})
     classes = classes if len(classes) <= _CLASSES_SHOWN else []
     has = {name for row in rows for name, value in row.items() if value not in (None, "")}
+    has |= {"odd"} if any(map(_odd, rows)) else set()
     optional = (
         ("score", Column("score", right=True)),
         ("decision", Column("decision")),
@@ -142,7 +145,7 @@ def _usual_table(
     for row in rows:
         of_row = [_shown(value_of(row, OF_CLASS + name), run) for name in classes]
         cells = row | {
-            "odd": "not checked" if row["odd"] is None and row["status"] == "done" else row["odd"],
+            "odd": _odd(row),
             "layer": _origin(row) if row["status"] == "done" else "",
             "score": score_and_threshold(row["score"], row["threshold"])[0],
         }
@@ -160,6 +163,10 @@ def _shown(value: Any, run: Run) -> str:
         return f"{value:.3f}"
     text = "" if value is None else str(_text(value))
     return text.removeprefix(run.output + "/").removeprefix(run.root.rstrip("/") + "/")
+
+
+def _odd(row: dict[str, Any]) -> str | None:
+    return "not checked" if row["odd"] is None and row["status"] == "done" else row["odd"]
 
 
 def _predicted(row: dict[str, Any], findings: Collection[str] | None) -> str:

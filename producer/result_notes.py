@@ -28,14 +28,35 @@ def unfinished_note(session: Session, run: Run, per: str = "image") -> str | Non
     return f"{has} yet{changes}"
 
 
-def gone_note(session: Session, run: Run) -> str | None:
-    """Of files deleted since; None where there is none."""
+def versions_note(session: Session, run: Run) -> str | None:
+    """Of a run that several model versions explained; None for one, as of a run that named its model."""
+    from db.results import model_versions_of_run
+
+    if run.pinned_model is not None:
+        return None
+    versions = session.ledger.query(model_versions_of_run, run.id)
+    if len(versions) < 2:
+        return None
+    return (
+        f"run {run.id} was explained by {len(versions)} models ({', '.join(versions)}), since another "
+        "became current: their scores cannot be compared; the column model_version tells them apart, and "
+        "'run --model VERSION' explains all by one"
+    )
+
+
+def gone_note(session: Session, run: Run, per: str = "image") -> str | None:
+    """Of files deleted since; None where there is none. `per`: as for `unfinished_note`."""
     from db.gone_files import count_gone
 
     count = sum(session.ledger.query(count_gone, run.id).values())
     if not count:
         return None
+    what = (
+        "their rows have gone_at set"
+        if per == "image"
+        else f"the rows by {per} count {'it' if count == 1 else 'them'} still"
+    )
     return (
         f"{counted(count, 'image')} of run {run.id} {'is' if count == 1 else 'are'} no longer in "
-        f"{run.root}: their rows have gone_at set"
+        f"{run.root}: {what}"
     )

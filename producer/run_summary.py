@@ -20,6 +20,7 @@ from producer.cli import INTERRUPTED, SOME_FAILED
 from producer.formats import write_csv
 from producer.known_workers import live_workers
 from producer.progress import ProgressDisplay, inference_workers, stall_reason, wait_for_run
+from producer.result_notes import versions_note
 from producer.run_findings import findings_of
 from producer.tables import Column, Table
 from worker.counted_words import counted
@@ -53,16 +54,19 @@ def summarize(session: Session, run: Run, report: Path | None = None) -> int:
             table.add_row(name, str(count - gone.get(name, 0)))
     for reason, count in session.ledger.query(runs.failures_by_reason, run.id).items():
         table.add_row(f"failed: {reason}", str(count))
-    for word, count in session.ledger.query(runs.count_by_odd_word, run.id).items():
+    odd = session.ledger.query(runs.count_by_odd_word, run.id, gone=not gone)
+    for word, count in odd.items():
         table.add_row(f"odd: {word}", str(count))
     if of_class := sum(count for name, count in gone.items() if name is not None):
         table.add_row("file deleted since (gone_at is set)", str(of_class))
     table.print(session.out)
+    if (note := versions_note(session, run)) is not None:
+        session.out.print(note, soft_wrap=True, markup=False)
     places = {} if report is None else {"report": str(report)}
     places |= {"overlays": run.output, "table": _write_table(session, run), "ledger": str(session.ledger)}
     for label, place in places.items():
         session.out.print(f"{label + ':':<10}{place}", soft_wrap=True, markup=False)
-    for name, count in session.ledger.query(runs.count_by_decision, run.id).items():
+    for name, count in session.ledger.query(runs.count_by_decision, run.id, gone=not gone).items():
         session.out.print(f"{name}: {counted(count, 'image')}", markup=False)
     from worker.model.run_drift import drift_report
     from worker.model.store import store_of

@@ -336,8 +336,10 @@ def load_settings() -> Settings:
     """The settings of this process. Raises SettingsError naming the variable, its value and the fix."""
     known = [PREFIX + name.upper() for name in Settings.model_fields]
     for name in os.environ:
-        if name.startswith(PREFIX) and name not in known and name not in _NOT_SETTINGS:
-            near = difflib.get_close_matches(name.removeprefix(PREFIX).lower(), Settings.model_fields, n=1)
+        # In whatever case, as settings are read; what is only ours has one.
+        is_ours = name.upper().startswith(PREFIX)
+        if is_ours and name.upper() not in known and name not in _NOT_SETTINGS:
+            near = difflib.get_close_matches(name[len(PREFIX) :].lower(), Settings.model_fields, n=1)
             hint = f"; did you mean {PREFIX}{near[0].upper()}?" if near else f"; known are {', '.join(known)}"
             raise SettingsError(f"there is no setting {name}{hint}")
     try:

@@ -321,7 +321,7 @@ def _list() -> None:
     columns = (
         Column(""),
         Column("version", breaks=True),
-        Column("created", 3),
+        Column("created (UTC)", 3),
         Column("classes", 2, breaks=True),
         Column("source", 5, breaks=True),
         Column("size", 4, right=True),

@@ -55,7 +55,9 @@ TABLE_ROWS = 50
     help="How to write them.",
 )
 @click.option(
-    "--limit", type=click.IntRange(1), help=f"At most so many rows; a table has {TABLE_ROWS} if not told."
+    "--limit",
+    type=click.IntRange(1, 10**9),
+    help=f"At most so many rows; a table has {TABLE_ROWS} if not told.",
 )
 @click.option(
     "--sort",
@@ -99,7 +101,7 @@ def results_command(
     from db.results import COLUMNS, Filter, count_predictions
     from producer import formats
     from producer.result_filters import check_filters
-    from producer.result_notes import gone_note, unfinished_note
+    from producer.result_notes import gone_note, unfinished_note, versions_note
     from producer.run_findings import findings_if_known, findings_of
     from producer.scores_asked import check_scores
     from producer.session import ensure_output_file, open_session
@@ -120,7 +122,7 @@ def results_command(
     _check_known(session, chosen)
     check_scores(session, chosen_run, chosen)
     output = None if output is None else ensure_output_file(output)
-    notes = [gone_note(session, chosen_run)]
+    notes = [gone_note(session, chosen_run), versions_note(session, chosen_run)]
     if chosen.status not in ("pending", "cancelled"):
         notes.append(unfinished_note(session, chosen_run))
     for note in filter(None, notes):

@@ -53,6 +53,8 @@ def report_search(session: Session, given: dict[str, Any]) -> bool:
         f"would fetch {counted(counts.found, 'image')} of {counts.studies} studies, and enqueue those that "
         "are new or have changed"
     )
+    for warning in counts.warnings:
+        click.echo(f"the server warns: {warning}", err=True)
     return True
 
 

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 @click.group("runs", invoke_without_command=True)
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many to list.")
+@click.option(
+    "--limit", type=click.IntRange(1, 10**9), default=20, show_default=True, help="How many to list."
+)
 @click.pass_context
 def runs_command(ctx: click.Context, limit: int) -> None:
     """List the runs, newest first; delete one.
@@ -46,7 +48,7 @@ def delete(run: int, overlays: bool, yes: bool) -> None:
 
 
 def _list(limit: int) -> None:
-    from db.runs import list_runs, progress
+    from db.runs import list_runs, progress, shown_state
     from producer.session import open_session
     from producer.tables import Column, Table
 
@@ -60,16 +62,15 @@ def _list(limit: int) -> None:
         Column("failed", right=True),
         Column("model", 3, breaks=True),
         Column("layers", 4, breaks=True),
-        Column("started", 2),
+        Column("started (UTC)", 2),
     )
     table = Table(columns)
     for run in session.ledger.query(list_runs, limit):
         found = session.ledger.query(progress, run.id)
-        state = "complete" if run.state in ("open", "stopped") and found.is_complete else run.state
         table.add_row(
             str(run.id),
             run.asked,
-            state,
+            shown_state(run, found),
             str(found.images),
             str(found.done),
             str(found.failed),
@@ -141,6 +142,7 @@ def resume_command(run: int | None) -> None:
         chosen = session.run(run)
     require_scanned(chosen)
     _require_pinned_model(session, chosen)
+    _require_same_masks(chosen)
     session.ledger.write(set_state, chosen.id, OPEN)
     raise SystemExit(send_or_run_here(session, chosen))
 
@@ -156,20 +158,23 @@ def retry_command(run: int | None, reasons: tuple[str, ...]) -> None:
       xraycam retry 3 --reason missing --reason write-failed
     """
     from db.ingest import requeue_failed
-    from db.runs import failures_by_reason
+    from db.runs import failures_by_reason, progress
     from producer.commands.run import send_or_run_here
     from producer.session import open_session
 
     session = open_session()
     chosen = session.run(run)
     _require_pinned_model(session, chosen)
+    _require_same_masks(chosen)
     count = session.ledger.write(requeue_failed, chosen, reasons)
     if not count:
         found = session.ledger.query(failures_by_reason, chosen.id)
         known = ", ".join(f"{reason} ({number})" for reason, number in found.items()) or "none"
         click.echo(f"nothing to retry in run {chosen.id}; failed in it: {known}", err=True)
         return
-    click.echo(f"run {chosen.id}: {counted(count, 'image')} to retry", err=True)
+    others = session.ledger.query(progress, chosen.id).pending - count
+    also = f", and {counted(others, 'image')} that had no result yet" if others > 0 else ""
+    click.echo(f"run {chosen.id}: {counted(count, 'image')} to retry{also}", err=True)
     raise SystemExit(send_or_run_here(session, chosen))
 
 
@@ -227,6 +232,23 @@ def _require_pinned_model(session: Session, run: Run) -> None:
             f"run {run.id} is to be explained by model {run.pinned_model}, which was deleted; import that "
             "again, or begin another run with --model VERSION"
         ) from error
+
+
+def _require_same_masks(run: Run) -> None:
+    """Raises XraycamError where masks have changed since a run began: half of it would be of other areas."""
+    from pathlib import Path
+
+    from worker.errors import XraycamError
+
+    if (source := run.options.get("masks")) is None:
+        return
+    from worker.images.masks import load_masks, require_masks_of_run
+
+    try:
+        found = load_masks(Path(source))
+    except XraycamError:
+        return  # the workers may see what this machine does not
+    require_masks_of_run(found, run.options.get("masks_digest"))
 
 
 def _latest(session: Session, states: Sequence[str], what: str) -> Run:

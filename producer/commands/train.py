@@ -189,7 +189,9 @@ def _watch(session: Session, training: Training) -> int:
 
 
 @click.command("trainings")
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many to list.")
+@click.option(
+    "--limit", type=click.IntRange(1, 10**9), default=20, show_default=True, help="How many to list."
+)
 def trainings_command(limit: int) -> None:
     """List the trainings, newest first.
 
@@ -211,7 +213,7 @@ def trainings_command(limit: int) -> None:
         Column("AUC", 1, right=True),
         Column("model", breaks=True),
         Column("result", 3, least=24, breaks=True),
-        Column("requested", 4),
+        Column("requested (UTC)", 4),
     )
     table = Table(columns)
     for training in session.ledger.query(list_trainings, limit):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import requests
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay
@@ -23,6 +23,7 @@ _AWAY = (429, 502, 503, 504)
 _TRIES_OF_500 = 3
 _TIMEOUT = (10.0, 120.0)  # seconds to connect, and without a byte
 _LONGEST_WAIT = 30.0
+_UNENCODED = "*,:?/@!$'()"
 _LARGEST_ANSWER = 64_000_000
 _BACKOFF = wait_exponential_jitter(initial=0.5, max=_LONGEST_WAIT, jitter=0.5)
 
@@ -41,11 +42,13 @@ def is_url(text: str) -> bool:
 
 
 class DicomWeb:
-    """A server at `dicomweb+https://HOST/PATH[?QUERY]`. `name` is its URL without the query."""
+    """A server at `dicomweb+https://HOST/PATH[?QUERY]`. `name` is its URL without the query; `warnings`: what
+    it said beside its answers to searches, such as that it left matches out, each once."""
 
     def __init__(self, url: str, settings: Settings) -> None:
         self._url, self.query = _checked(url)
         self.name = f"{PREFIX}{self._url}"
+        self.warnings: dict[str, None] = {}
         self._patience = settings.pacs_timeout
         self._pause = 1 / settings.dicomweb_rate
         self._next = 0.0
@@ -91,16 +94,23 @@ class DicomWeb:
             raise XraycamError(f"{self.name} is no DICOMweb server (HTTP 404): check the path in its URL")
         return status, found
 
-    def json(self, path: str, parameters: Mapping[str, Any] | list[tuple[str, str]]) -> list[dict[str, Any]]:
+    def json(self, path: str, parameters: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
         """The answer to a search (QIDO-RS), as DICOM JSON. Raises as `request` does, or for others."""
+        # Orthanc does not decode what need not be encoded in a query (RFC 3986): %2A finds nothing.
+        query = urlencode(parameters, safe=_UNENCODED, quote_via=quote)
         status, found = self.request(
-            "GET", path, _json, params=parameters, headers={"Accept": "application/dicom+json"}
+            "GET", path, self._searched, params=query, headers={"Accept": "application/dicom+json"}
         )
         if status == 204:
             return []
         if status != 200 or not isinstance(found, list):
             raise XraycamError(f"{self.name}/{path} answers a search with HTTP {status}; check the query")
         return found
+
+    def _searched(self, answer: requests.Response) -> Any:
+        said = "".join(letter for letter in answer.headers.get("Warning", "") if letter.isprintable())[:200]
+        self.warnings |= {said: None} if said else {}
+        return _json(answer)
 
     def _once(
         self, method: str, path: str, read: Callable[[requests.Response], Any], how: dict[str, Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import requests
 
 from producer.pacs.dicomweb import DicomWeb, body
 from producer.pacs.file_identity import identify
+from producer.pacs.query import check_query
 from producer.pacs.spool import SUFFIX, Spool
 from worker.counted_words import counted
 from worker.dicom_results.equipment import is_own
@@ -36,7 +37,8 @@ _UNFINISHED = ".unfinished"
 @dataclass
 class FetchCounts:
     """Instances of a search: `fetched`, or `kept` since they are as before; `found` by a search alone; `own`
-    ones left out, `removed` since the server has them no more, `failed` by cause."""
+    ones left out, `removed` since the server has them no more, `failed` by cause; `warnings` of
+    the server."""
 
     studies: int = 0
     found: int = 0
@@ -46,6 +48,7 @@ class FetchCounts:
     own: int = 0
     other_modality: int = 0
     failed: Counter[str] = field(default_factory=Counter)
+    warnings: Collection[str] = ()
 
     def line(self) -> str:
         """What a person is told."""
@@ -55,6 +58,7 @@ class FetchCounts:
         words += [f"{self.own} results of ours left out"] if self.own else []
         words += [f"{self.other_modality} series of other modalities"] if self.other_modality else []
         words += [f"{count} not fetched: {cause}" for cause, count in self.failed.items()]
+        words += [f"the server warns: {warning}" for warning in self.warnings]
         return ", ".join(words)
 
 
@@ -65,15 +69,16 @@ def fetch(
 
     The query is one for studies (QIDO-RS). An interrupted fetch resumes where it stopped; one that had ended
     asks for every image anew, for a PACS may have corrected it, and removes those that the PACS has no more.
-    Raises TargetAway, SpoolFull, and XraycamError for a query that finds nothing.
+    Raises TargetAway, SpoolFull, and XraycamError for a query that finds nothing, or see `check_query`.
     """
     server = DicomWeb(url, settings)
     try:
+        check_query(server.query)
         folder = hashlib.sha256(url.encode()).hexdigest()[:16]
         spool = Spool(settings.home / "spool" / "fetched", settings.spool_bytes)
         unfinished = spool.root / folder / _UNFINISHED
         resumes = unfinished.exists()
-        counts, named = FetchCounts(), set()
+        counts, named = FetchCounts(warnings=server.warnings), set()
         for study, series, instance in _found(server, counts):
             file = spool.file_of(f"{folder}/{spool.name_of(study)}", instance)
             named.add(file)
@@ -88,7 +93,8 @@ def fetch(
         if not counts.fetched + counts.kept:
             raise XraycamError(f"{server.name} gave no radiograph: {counts.line()}; check the query")
         for file in (spool.root / folder).rglob(f"*{SUFFIX}"):
-            if file not in named:
+            # Of a server that warns, nobody knows whether it has them no more.
+            if file not in named and not server.warnings:
                 file.unlink(missing_ok=True)
                 counts.removed += 1
         unfinished.unlink(missing_ok=True)  # the same search may have been fetched beside this one
@@ -101,7 +107,8 @@ def search(url: str, settings: Settings) -> FetchCounts:
     """How many studies and images `fetch` would ask for. Raises TargetAway, XraycamError."""
     server = DicomWeb(url, settings)
     try:
-        counts = FetchCounts()
+        check_query(server.query)
+        counts = FetchCounts(warnings=server.warnings)
         for _ in _found(server, counts):
             counts.found += 1
         return counts
@@ -129,16 +136,22 @@ def _found(server: DicomWeb, counts: FetchCounts) -> Iterator[tuple[str, str, st
 
 
 def _pages(server: DicomWeb, path: str, query: list[tuple[str, str]], key: str) -> Iterator[dict[str, Any]]:
-    """All matches of a search, page by page; each once, also where a server knows no pages."""
+    """All matches of a search, page by page; each once, also where a server knows no pages. Raises
+    XraycamError where one gives a single page alone: files of matches kept back would be taken for gone."""
     seen: set[str] = set()
-    asked = [pair for pair in query if pair[0] not in ("limit", "offset")]
     while True:
-        page = server.json(path, [*asked, ("limit", str(_PAGE)), ("offset", str(len(seen)))])
+        page = server.json(path, [*query, ("limit", str(_PAGE)), ("offset", str(len(seen)))])
         new = {_uid(match, key): match for match in page if _uid(match, key) not in seen}
         yield from new.values()
         seen |= set(new)
-        if not new:
-            return
+        if new:
+            continue
+        if len(page) == len(seen) == _PAGE:
+            raise XraycamError(
+                f"{server.name} gives {_PAGE} matches and the same ones again, so that nobody knows whether "
+                "there are more; narrow the query, such as by StudyDate"
+            )
+        return
 
 
 def _fetch(

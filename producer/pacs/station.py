@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from db import runs
-from db.runs import Run, stop_run
+from db.errors import RunNotFound
+from db.runs import HALTED, Run, get_run, stop_run
 from producer.enqueue import Request, enqueue
 from producer.interrupts import interrupt_once
 from producer.local_run import LocalWorkers, local_workers
@@ -32,11 +33,13 @@ _RESULTS = ExportOptions(frozenset({"capture", "report"}))
 
 @dataclass
 class _Explained:
-    """A study that is being explained, or waits to be sent until `not_before` (monotonic seconds)."""
+    """A study that is being explained, or waits to be sent until `not_before` (monotonic seconds).
+    `halted`: the state, already told, in which somebody else has put its run."""
 
     run: Run
     state: StudyState
     not_before: float = 0.0
+    halted: str | None = None
 
 
 class Station:
@@ -82,7 +85,9 @@ class Station:
         for folder, study in list(self._open.items()):
             if not folder.is_dir():
                 self._forget(folder, study)
-            elif time.monotonic() >= max(study.not_before, self._not_before) and self._is_complete(study.run):
+            elif time.monotonic() >= max(study.not_before, self._not_before) and self._has_ended(
+                folder, study
+            ):
                 self._finish(folder, study)
 
     def _look_at(self, folder: Path) -> None:
@@ -120,8 +125,26 @@ class Station:
         chunks = self._session.ledger.query(runs.progress, run.id).chunks
         publish_chunks(self._settings, self._session.ledger, run, chunks)
 
-    def _is_complete(self, run: Run) -> bool:
-        return self._session.ledger.query(runs.progress, run.id).is_complete
+    def _has_ended(self, folder: Path, study: _Explained) -> bool:
+        """Whether all images of a study have results. Tells where somebody cancelled or deleted its run,
+        which else would be waited for, or taken for one of no images, without a word."""
+        number = study.run.id
+        try:
+            state = self._session.ledger.query(get_run, number).state
+        except RunNotFound:
+            self._session.tell(f"run {number} was deleted: its study is explained again, {folder}")
+            del self._open[folder]
+            return False
+        found = self._session.ledger.query(runs.progress, number)
+        halted = state if state in HALTED and not found.is_complete else None
+        if halted is not None and halted != study.halted:
+            left = counted(found.pending, "image")
+            self._session.tell(
+                f"run {number} was {halted}: {left} of its study without a result; 'xraycam resume {number}' "
+                "does the rest, and only then it is done"
+            )
+        study.halted = halted
+        return found.is_complete
 
     def _finish(self, folder: Path, study: _Explained) -> None:
         found = self._session.ledger.query(runs.progress, study.run.id)

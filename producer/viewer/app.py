@@ -22,9 +22,9 @@ from starlette.staticfiles import StaticFiles
 
 from db.browse import find_result, result_mark
 from db.errors import LedgerError, RunNotFound
-from db.result_pages import PAGE, SORTS, PageQuery, read_page
+from db.result_pages import PAGE, SORTS, Key, PageQuery, read_page
 from db.reviews import ExplainedAgain, own_reviews, remove_review, save_review
-from db.runs import Run, get_run, list_runs, progress
+from db.runs import Run, get_run, list_runs, progress, shown_state
 from db.trainings import list_trainings
 from db.workers import list_workers
 from producer.run_findings import findings_of
@@ -127,9 +127,9 @@ class Viewer:
         for run in self._ledger.query(list_runs):
             found = self._ledger.query(progress, run.id)
             counts = {"images": found.images, "done": found.done, "failed": found.failed}
-            created = run.created_at.isoformat(timespec="seconds")
+            state, created = shown_state(run, found), run.created_at.isoformat(timespec="seconds")
             shown.append(
-                counts | {"id": run.id, "root": printable(run.asked), "state": run.state, "created": created}
+                counts | {"id": run.id, "root": printable(run.asked), "state": state, "created": created}
             )
         workers = [
             {"name": one.name, "device": one.device, "model": one.model_version, "live": one.is_live,
@@ -169,7 +169,7 @@ class Viewer:
             | ({"review": own[row["id"]]} if row["id"] in own else {})
             for row in found.rows
         ]
-        after_text = None if found.after is None else f"{found.after[0]!r},{found.after[1]}"
+        after_text = None if found.after is None else _after_text(found.after)
         return JSONResponse({"rows": rows, "after": after_text, "page": PAGE})
 
     def picture(self, request: Request) -> Response:
@@ -293,11 +293,16 @@ def _query(given: Any, reader: str) -> PageQuery:
     )
 
 
-def _after(given: str | None) -> tuple[float, int] | None:
+def _after(given: str | None) -> Key | None:
     if not given:
         return None
     value, _, image = given.partition(",")
-    key = (float(value), int(image))
-    if not math.isfinite(key[0]) or not 0 <= key[1] < 2**63:
+    key = (float(value) if value else None, int(image))
+    if not math.isfinite(key[0] or 0.0) or not 0 <= key[1] < 2**63:
         raise ValueError("no such place in the list")
     return key
+
+
+def _after_text(key: Key) -> str:
+    value, image = key
+    return f"{'' if value is None else repr(value)},{image}"

@@ -14,7 +14,7 @@ from db.errors import LedgerError
 from db.ledger import Ledger
 from db.models import get_model
 from db.results import count_findings, model_versions_of_run
-from db.runs import Run, progress
+from db.runs import Run, progress, shown_state
 from producer.attribution_report import attribution_report
 from producer.run_findings import findings_if_known, findings_of
 from producer.session import Session
@@ -44,7 +44,7 @@ def run_facts(session: Session, run: Run) -> dict[str, Any]:
             "id": run.id,
             "root": printable(run.asked),
             "output": printable(run.output),
-            "state": run.state,
+            "state": shown_state(run, found),
             "created": run.created_at.isoformat(timespec="seconds"),
         },
         "images": {"all": found.images, "done": found.done, "failed": found.failed, "pending": found.pending},
@@ -52,7 +52,7 @@ def run_facts(session: Session, run: Run) -> dict[str, Any]:
         "findings": list(findings),
         "findings_known": findings_if_known(session.ledger, session.settings, run) is not None,
         "counts": asdict(counts) | {"classes": having | none},
-        "command": command_of(run),
+        "command": command_of(run, str(session.settings.overlays)),
         "software": software_versions(),
         "models": [model_facts(session, name) for name in versions],
         "warnings": list(attribution_report(session, run)),
@@ -75,8 +75,9 @@ def classes_of(
     return list(names | dict.fromkeys(counts.classes))
 
 
-def command_of(run: Run) -> str:
-    """The command that asks for what the run was asked for, defaults left out."""
+def command_of(run: Run, usual_output: str | None = None) -> str:
+    """The command that asks for what the run was asked for, defaults left out, such as its overlays in
+    `usual_output`; elsewhere they are asked for, since another place is another run."""
     words = ["xraycam", "run", run.place]
     for glob in run.globs:
         words += ["--glob", glob]
@@ -97,6 +98,9 @@ def command_of(run: Run) -> str:
             words += [f"--{name.replace('_', '-')}", str(value)]
     if run.pinned_model is not None:
         words += ["--model", run.pinned_model]
+    output = run.output.rpartition("/")[0]  # below which it has a folder of its own
+    if usual_output is not None and output != usual_output:
+        words += ["--output", output]
     return printable(shlex.join(words))
 
 

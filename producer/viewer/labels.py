@@ -47,13 +47,12 @@ def export_labels(
     for reviews in by_image.values():
         labels = {one.label for one in reviews}
         named = labels - {None}
-        label = next(iter(named), None)
-        if label is not None and len(labels) == 1:
-            agreed.append((label, reviews))
-        elif len(named) > 1:
+        if len(named) > 1:
             left_out["readers name different classes"] += 1
-        else:  # one who disagrees and names none, or is unsure, agrees with no other
-            left_out["no class named, or unsure" + (", by one of the readers" if named else "")] += 1
+        elif None in labels:  # who is unsure, or says what it is not, does not agree with who names a class
+            left_out["a reader named no class, or is unsure"] += 1
+        else:
+            agreed.append((str(named.pop()), reviews))
     refuse_url(output)
     if output.suffix.lower() == ".csv":
         _write_csv(ensure_output_file(output), agreed)
@@ -76,10 +75,15 @@ def _write_csv(file: Path, agreed: list[tuple[str, list[Review]]]) -> None:
         writer = csv.writer(stream)
         writer.writerow(COLUMNS)
         for label, reviews in agreed:
-            readers = ";".join(one.reader for one in reviews)
-            notes = " | ".join(one.note for one in reviews if one.note)
+            readers = _no_formula(";".join(one.reader for one in reviews))
+            notes = _no_formula(" | ".join(one.note for one in reviews if one.note))
             when = max(one.updated_at for one in reviews).isoformat(timespec="seconds")
             writer.writerow([reviews[0].path, label, readers, reviews[0].predicted, notes, when])
+
+
+def _no_formula(text: str) -> str:
+    """`text` as a spreadsheet shows it: what readers wrote is not to be calculated by who opens the table."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def _write_folder(

@@ -9,7 +9,18 @@ from sqlalchemy import text
 
 from db.leases import reclaim_from_worker, release_lease, release_leases_of
 from db.ledger import Ledger
-from db.runs import CANCELLED, Progress, Run, open_progress, progress, set_state
+from db.runs import (
+    CANCELLED,
+    OPEN,
+    STOPPED,
+    Progress,
+    Run,
+    get_run,
+    open_progress,
+    progress,
+    set_state,
+    shown_state,
+)
 from tests.support.made_runs import finish, lease, some_files, take
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
@@ -67,3 +78,15 @@ def test_sql_to_scale_by_in_the_readme_counts_what_waits(ledger: Ledger, run_of_
     finish(ledger, lease(ledger, run_of_ten, 2))
     finish(ledger, lease(ledger, run_of_ten, 3))
     assert backlog() == 0
+
+
+def test_a_run_whose_last_chunk_ended_after_it_was_stopped_is_complete(ledger: Ledger) -> None:
+    run, _ = take(ledger, some_files(1))
+    held = lease(ledger, run, 1)
+    for state, shown in ((OPEN, "open"), (STOPPED, "stopped"), (CANCELLED, "cancelled")):
+        ledger.write(set_state, run.id, state)
+        assert shown_state(ledger.query(get_run, run.id), ledger.query(progress, run.id)) == shown
+    finish(ledger, held)
+    for state, shown in ((OPEN, "complete"), (STOPPED, "complete"), (CANCELLED, "cancelled")):
+        ledger.write(set_state, run.id, state)
+        assert shown_state(ledger.query(get_run, run.id), ledger.query(progress, run.id)) == shown

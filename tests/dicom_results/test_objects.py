@@ -365,3 +365,16 @@ def test_each_finding_that_is_seen_is_named_in_report_and_caption(tmp_path: Path
     assert Result.from_row(one).predicted == (("Bar", 0.91),)
     none = two | {"class": "no finding", "probability": None, "probabilities": {"Disc": 0.2, "Bar": 0.1}}
     assert Result.from_row(none).predicted == (("no finding", None),)
+
+
+def test_a_report_names_the_blank_maps_where_others_hold_evidence(tmp_path: Path) -> None:
+    source = source_of(tmp_path)
+    row = ROW | {"layer": "block_12_add,out_relu", "heatmap_max": {"block_12_add": 2.5, "out_relu": 0.0}}
+    result = Result.from_row(row)
+    assert "blank maps: out_relu" in result.caption()
+    report = objects(source, tmp_path, row, frozenset({"report"}))["report"].made.dataset
+    said = "".join(item.to_json() for item in report.ContentSequence)
+    assert "blank: out_relu" in said
+    assert "no positive evidence" not in said
+    whole = Result.from_row(row | {"blank": True, "heatmap_max": {"block_12_add": 0.0, "out_relu": 0.0}})
+    assert (whole.blank, whole.blank_maps) == (True, ())

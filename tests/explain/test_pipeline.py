@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import worker.explain.pipeline as pipeline_module
 from worker.errors import ModelError
 from worker.explain.explainer import Explainer
 from worker.explain.options import ExplainOptions
-from worker.explain.outcome import overlay_facts
+from worker.explain.outcome import explained, overlay_facts
 from worker.explain.overlay import recolour
 from worker.explain.pipeline import ImageResult, ImageTask, Pipeline
 from worker.images.limits import Limits
@@ -109,6 +110,23 @@ def test_target_class_is_the_one_explained(
         assert outcome.target_class == name
     with pytest.raises(ModelError, match="knows no class 'Pneumonia'; its classes are Normal"):
         list(pipeline.run(explainer, items, ExplainOptions(target="Pneumonia")))
+
+
+@pytest.mark.parametrize(("first", "second", "is_blank"), [(0, 0, True), (0, 2, False), (2, 0, False)])
+def test_an_image_is_blank_where_no_map_of_it_holds_anything(
+    image_file: Callable[..., Path],
+    model: tuple[ModelMetadata, Any],
+    first: float,
+    second: float,
+    is_blank: bool,
+) -> None:
+    explainer = Explainer(*model, ["block_7_project", "out_relu"])
+    radiograph = read_radiograph(image_file(), Limits())
+    found = explainer.explain(preprocess(radiograph, explainer.metadata.preprocessing)[np.newaxis])
+    maxima = {"block_7_project": np.float32([first]), "out_relu": np.float32([second])}
+    (task,) = items_of([image_file()], Path("out"))
+    outcome = explained(task, radiograph, replace(found, maxima=maxima), 0, explainer, None, None)
+    assert outcome.blank == is_blank
 
 
 def test_kept_heatmaps_draw_the_same_overlay(

@@ -75,3 +75,13 @@ def test_a_setting_is_given_by_name_or_else_by_its_variable(
     read = Settings()
     assert (read.batch_size, read.threads, read.output, read.chunk_size) == (8, 3, None, 128)
     assert Settings(batch_size=4).batch_size == 4
+
+
+@pytest.mark.parametrize("name", ["XRAYCAM_TREADS", "xraycam_treads", "Xraycam_Treads"])
+def test_a_setting_that_there_is_not_is_refused_in_whatever_case(
+    monkeypatch: pytest.MonkeyPatch, home: object, name: str
+) -> None:
+    monkeypatch.setenv(name, "3")
+    load_settings.cache_clear()
+    with pytest.raises(SettingsError, match=f"no setting {name}; did you mean XRAYCAM_THREADS"):
+        load_settings()

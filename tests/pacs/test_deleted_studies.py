@@ -1,4 +1,4 @@
-"""People delete folders of studies, as the message of a full spool tells them to."""
+"""People delete folders of studies, as the message of a full spool tells them to; and cancel runs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from db.deletion import delete_run
 from db.ledger import Ledger
-from db.runs import OPEN, STOPPED, Run, get_run
+from db.runs import CANCELLED, OPEN, STOPPED, Run, get_run, set_state
 from producer.enqueue import Request
-from producer.pacs.receiver import Receiver, state_of
+from producer.pacs.receiver import Receiver, is_done, state_of
 from producer.pacs.spool import Spool, SpoolFull
 from producer.pacs.station import Station, _Explained
 from producer.session import Session
@@ -80,6 +81,36 @@ def test_study_that_is_deleted_at_its_end_is_not_said_to_be_done(ledger: Ledger)
     station._finish(station.folder, station.study)
     assert "1 done, 0 failed: its study was deleted" in station.told.getvalue()
     assert not station.has_open_studies
+
+
+@pytest.mark.usefixtures("home")
+def test_study_whose_run_was_cancelled_elsewhere_is_told_of_once_and_done_when_resumed(
+    ledger: Ledger,
+) -> None:
+    station = OneStudy(ledger)
+    for _ in range(2):
+        ledger.write(set_state, station.run.id, CANCELLED)
+        station._tick(None)
+        station._tick(None)
+        ledger.write(set_state, station.run.id, OPEN)
+        station._tick(None)
+    said = f"run {station.run.id} was cancelled: 1 image of its study without a result; 'xraycam resume"
+    assert station.told.getvalue().count(said) == station.told.getvalue().count("\n") == 2
+    finish(ledger, lease(ledger, station.run, 1))
+    station._tick(None)
+    assert "1 done, 0 failed" in station.told.getvalue()
+    assert not station.has_open_studies
+
+
+@pytest.mark.usefixtures("home")
+def test_study_whose_run_was_deleted_is_not_taken_for_done(ledger: Ledger) -> None:
+    station = OneStudy(ledger)
+    ledger.write(delete_run, station.run.id)
+    station._tick(None)
+    assert "was deleted: its study is explained again" in station.told.getvalue()
+    assert " done" not in station.told.getvalue()
+    assert not station.has_open_studies
+    assert not is_done(station.folder, state_of(station.folder))
 
 
 def test_full_spool_takes_more_when_folders_are_deleted(tmp_path: Path) -> None:

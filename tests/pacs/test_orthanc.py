@@ -71,6 +71,16 @@ def test_studies_of_a_pacs_are_explained_and_results_come_back_once(
     assert_nameless(installation, done.stdout + done.stderr + again.stdout + again.stderr)
 
 
+@pytest.mark.parametrize("query", ["PatientID=GEHEIM*", "PatientID=GEHEIM-000?", "ModalitiesInStudy=CR,DX"])
+def test_wildcards_and_lists_of_a_query_are_understood(
+    installation: Installation, orthanc: Orthanc, tmp_path: Path, query: str
+) -> None:
+    for content in studies(tmp_path / "drawn", 2):
+        orthanc.add(content)
+    asked = installation.xraycam("run", f"{orthanc.url}?{query}", "--dry-run")
+    assert "would fetch 2 images of 2 studies" in asked.stdout
+
+
 def test_what_a_pacs_has_corrected_or_removed_is_fetched_anew_or_gone(
     installation: Installation, orthanc: Orthanc, tmp_path: Path
 ) -> None:

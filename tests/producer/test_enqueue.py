@@ -285,10 +285,14 @@ def test_a_run_of_a_part_is_told_as_such(
     options = ExplainOptions(
         caption=False, heatmaps=True, accept=("lateral",), layers=("out_relu",), overlay_side="full"
     )
-    run = enqueue(ledger, settings, Request(archive, options, "small", globs=("x3*", "x1*"))).run
-    _, name, *words = shlex.split(command_of(run))
-    asked = request_from(run_command.make_context(name, words).params)
-    assert enqueue(ledger, settings, asked).run.id == run.id
+    elsewhere = archive.parent / "else where"
+    for output in (None, elsewhere):
+        request = Request(archive, options, "small", globs=("x3*", "x1*"), output=output)
+        run = enqueue(ledger, settings, request).run
+        _, name, *words = shlex.split(command_of(run, str(settings.overlays)))
+        asked = request_from(run_command.make_context(name, words).params)
+        assert enqueue(ledger, settings, asked).run.id == run.id
+    assert Path(run.output).parent == elsewhere
     said = CliRunner(env={"COLUMNS": "400"}).invoke(cli, ["runs"], catch_exceptions=False)
     assert f"{archive} (x1*)" in said.stdout
     assert str(file) in said.stdout

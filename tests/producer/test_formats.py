@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Sequence
 
 import pytest
@@ -10,7 +11,7 @@ from rich.console import Console
 
 from db.ledger import Ledger
 from db.results import Filter
-from producer.formats import print_table
+from producer.formats import print_table, write_csv, write_jsonl
 from tests.support.made_runs import finish, lease, some_files, take
 
 
@@ -38,3 +39,21 @@ def printed(ledger: Ledger, score: float, columns: Sequence[str] | None) -> str:
     stream = io.StringIO()
     print_table(ledger, Filter(run=run.id), run, Console(file=stream, width=200), columns)
     return stream.getvalue()
+
+
+@pytest.mark.parametrize("columns", [None, ["path", "odd"]])
+def test_an_image_that_was_not_checked_does_not_read_as_one_with_nothing_odd(
+    ledger: Ledger, columns: Sequence[str] | None
+) -> None:
+    run, _ = take(ledger, some_files(3), chunk_size=1)
+    for number, row in enumerate(({"odd": ""}, {"odd": None}, {"status": "failed"}), start=1):
+        finish(ledger, lease(ledger, run, number), **row)
+    wanted, stream = Filter(run=run.id), io.StringIO()
+    print_table(ledger, wanted, run, Console(file=stream, width=200), columns)
+    assert ["not checked" in line for line in stream.getvalue().splitlines()[-3:]] == [False, True, False]
+    table = io.StringIO(newline="")
+    write_csv(ledger, wanted, table, ["status", "odd"])
+    assert table.getvalue().split() == ["status,odd", "done,", "done,not", "checked", "failed,"]
+    lines = io.StringIO()
+    write_jsonl(ledger, wanted, lines, ["odd"])
+    assert [json.loads(line)["odd"] for line in lines.getvalue().splitlines()] == ["", None, None]

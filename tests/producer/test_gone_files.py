@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import zipfile
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 from db.gone_files import IdSet, count_gone
 from db.ledger import Ledger
@@ -18,6 +20,9 @@ from db.results import Filter, read_predictions
 from db.runs import list_runs
 from producer.cli import cli
 from producer.enqueue import Request, enqueue, preview
+from producer.run_summary import summarize
+from producer.session import Session
+from tests.support.made_runs import finish, lease
 from worker.settings import Settings, load_settings
 
 
@@ -162,6 +167,32 @@ def test_dry_run_says_what_the_same_command_does_and_leaves_nothing(
     assert gone(ours) == []
     done = enqueue(ours, settings, Request(archive))
     assert (done.ingested.new, done.ingested.pending, done.ingested.changed, done.gone) == (1, 7, 1, 1)
+
+
+@pytest.mark.parametrize("per", ["study", "patient"])
+def test_rows_by_study_say_that_they_count_deleted_files(
+    ours: Ledger, settings: Settings, archive: Path, per: str
+) -> None:
+    enqueue(ours, settings, Request(archive))
+    (archive / "ward1" / "x1.png").unlink()
+    enqueue(ours, settings, Request(archive))
+    said = CliRunner().invoke(cli, ["results", "--per", per, "--format", "csv"], catch_exceptions=False)
+    assert f"1 image of run 1 is no longer in {archive}: the rows by {per} count it still" in said.stderr
+
+
+def test_a_summary_counts_decisions_and_oddness_of_the_files_that_are_there(
+    ours: Ledger, settings: Settings, archive: Path
+) -> None:
+    run = enqueue(ours, settings, Request(archive)).run
+    finish(ours, lease(ours, run, 1), decision="refer", odd="inverted", **{"class": "Tuberculosis"})
+    (archive / "ward1" / "x1.png").unlink()
+    enqueue(ours, settings, Request(archive))
+    shown = Console(file=StringIO(), width=200)
+    summarize(Session(settings, ours, shown, Console(file=StringIO())), run)
+    assert isinstance(shown.file, StringIO)
+    lines = [" ".join(line.split()) for line in shown.file.getvalue().splitlines()]
+    assert {"Tuberculosis 8", "odd: inverted 8", "refer: 8 images"} <= set(lines)
+    assert "file deleted since (gone_at is set) 1" in lines
 
 
 def test_dry_run_makes_no_output_folder(ours: Ledger, archive: Path, tmp_path: Path) -> None:

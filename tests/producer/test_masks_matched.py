@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 from rich.console import Console
 
 from db.ledger import Ledger
+from db.migrate import migrate
 from db.models import Model
+from db.results import Filter, read_predictions
 from db.runs import Progress, list_runs
+from producer.cli import cli
 from producer.commands.results import recolour_run
 from producer.enqueue import Request, enqueue, preview
 from producer.stall_notice import StallNotice, why_not_moving
 from producer.viewer.facts import command_of
+from tests.support.made_runs import finish, lease
 from worker.errors import XraycamError
 from worker.explain.job import ExplainerFacts, Job
 from worker.explain.options import ExplainOptions
+from worker.images.masks import load_masks
 from worker.queue.broker import broker_error
 from worker.settings import Settings, load_settings
 
@@ -97,6 +104,45 @@ def test_a_worker_that_stays_knows_masks_added_in_a_sub_folder(
     assert not seen_by_worker()
     Image.new("L", (64, 64), 255).save(tmp_path / "masks" / "ward" / "b.png")
     assert seen_by_worker()
+
+
+@pytest.mark.parametrize("command", ["resume", "retry"])
+def test_a_run_is_not_continued_with_other_masks_than_it_began_with(
+    home: Path,
+    tmp_path: Path,
+    model_store: Callable[[Ledger, Path], Model],
+    settings: Settings,
+    command: str,
+) -> None:
+    ours = Ledger(settings.database)
+    migrate(ours)
+    model_store(ours, home)
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        Image.new("L", (64, 64), 255).save(tmp_path / folder / "a.png")
+    masked = ExplainOptions(masks=str(tmp_path / "masks"))
+    run = enqueue(ours, settings, Request(tmp_path / "images", masked)).run
+    finish(ours, lease(ours, run, 1), status="failed", reason="missing")
+    Image.new("L", (64, 64), 1).save(tmp_path / "masks" / "a.png")
+    said = CliRunner().invoke(cli, [command, str(run.id)])
+    assert isinstance(said.exception, XraycamError)
+    assert "are others than those the run began with" in str(said.exception)
+    assert next(read_predictions(ours, Filter(run=run.id)))["status"] == "failed"
+
+
+def test_a_worker_refuses_outlines_that_are_not_those_of_the_run(tmp_path: Path) -> None:
+    def outlines(right: int) -> ExplainOptions:
+        points = [[0, 0], [right, 0], [right, 9]]
+        (tmp_path / "marked.json").write_text(json.dumps({"a.png": {"regions": [{"points": points}]}}))
+        file = tmp_path / "marked.json"
+        return ExplainOptions(masks=str(file), masks_digest=load_masks(file).digest)
+
+    facts = ExplainerFacts(metadata=None, panels=(), every_class=False)
+    begun = outlines(9)
+    assert Job(facts, begun).marked is not None
+    assert Job(facts, outlines(8)).marked is not None
+    with pytest.raises(XraycamError, match="others than those the run began with"):
+        _ = Job(facts, begun).marked
 
 
 def test_outlines_of_other_masks_are_not_drawn_into_a_run_s_overlays(

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
+from db.ingest import ScannedFile
 from db.ledger import Ledger
 from db.migrate import migrate
 from db.schema import results
 from producer.session import Session, open_session
 from producer.viewer.report import ReportOptions, write_report
+from tests.support.made_runs import finish, lease, take
 from tests.support.servers import PATIENCE
 from tests.viewer.pages import browser_page, ids, made_run
 from worker.errors import XraycamError
@@ -199,3 +201,34 @@ def test_a_limited_report_has_failures_and_the_least_certain_and_says_what_is_le
     opened(page, made.index)
     assert sorted(names(page)) == ["ward/x4.png", "ward/x5.png", "ward/x6.png", "ward/x7.png"]
     assert page.inner_text("#notice").startswith("6 of 10 results are not in this report")
+
+
+def test_two_runs_are_not_said_to_disagree_about_a_file_that_was_replaced_between_them(
+    session: Session, tmp_path: Path, page: Any
+) -> None:
+    first = made_run(session.ledger, tmp_path)
+    files = [ScannedFile(name, 10, 1000) for name in ("ward/x0.png", "ward/x1.png", "ward/x2.png")]
+    second, _ = take(session.ledger, files, root=first.root, output=str(tmp_path / "again"), chunk_size=3)
+    known = ids(session.ledger, first) | {
+        f"2 {path}": key for path, key in ids(session.ledger, second).items()
+    }
+    finish(
+        session.ledger,
+        lease(session.ledger, second, 1),
+        overlay="",
+        model_version="first",
+        **{"class": "Tuberculosis"},
+    )
+    of_file = {"ward/x0.png": "a", "2 ward/x0.png": "b", "ward/x1.png": "a", "2 ward/x1.png": "a"}
+    with session.ledger.engine.begin() as connection:
+        for path, sha256 in of_file.items():
+            connection.execute(update(results).where(results.c.image_id == known[path]).values(sha256=sha256))
+    made = write_report(session, first, tmp_path / "report", ReportOptions(other=second))
+    opened(page, made.index)
+    page.select_option("#filter-compare", "changed")
+    assert names(page) == ["ward/x0.png"]
+    assert "the file changed between the runs" in page.inner_text("#detail")
+    page.select_option("#filter-compare", "differ")
+    assert names(page) == ["ward/x1.png", "ward/x2.png"]
+    page.select_option("#filter-compare", "agree")
+    assert names(page) == []

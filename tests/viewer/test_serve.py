@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import time
@@ -21,7 +22,7 @@ from db.ledger import Ledger
 from db.migrate import migrate
 from db.result_pages import PageQuery, read_page
 from db.reviews import ExplainedAgain, Review, own_reviews, read_reviews, save_review
-from db.runs import Run
+from db.runs import STOPPED, Run, set_state
 from producer.agreement import agreement_lines
 from producer.session import Session
 from producer.viewer.labels import export_labels
@@ -121,6 +122,12 @@ def test_nobody_is_answered_without_a_token_or_under_another_name(served: Served
     assert served.ask("/api/overview", Cookie=f"xraycam-{served.port}=wrong")[0] == 401
     assert served.ask("/api/overview", Cookie=cookie)[0] == 200
     assert served.ask("/api/overview", Cookie=cookie, Host=f"evil.example:{served.port}")[0] == 421
+
+
+def test_a_run_that_was_stopped_after_its_last_image_is_shown_as_complete(served: Served) -> None:
+    served.installation.ledger.write(set_state, served.run.id, STOPPED)
+    status, text = served.ask("/api/overview", Cookie=served.cookie("first"))
+    assert (status, [run["state"] for run in json.loads(text)["runs"]]) == (200, ["complete"])
 
 
 def test_a_change_needs_the_token_of_the_page_and_its_origin(served: Served) -> None:
@@ -245,19 +252,43 @@ def test_labels_on_which_readers_agree_become_a_folder(served: Served, tmp_path:
     assert "model against first, Normal: sensitivity 1.00 (1 of 1), specificity 0.50 (1 of 2)" in said
 
 
-@pytest.mark.parametrize(("verdict", "name"), [("disagree", None), ("unsure", None), ("unsure", "Normal")])
-def test_one_who_disagrees_without_a_class_or_is_unsure_agrees_with_nobody(
-    verdict: str, name: str | None, ledger: Ledger, tmp_path: Path
+def test_who_says_what_it_is_not_counts_against_the_model_and_agrees_with_nobody(
+    ledger: Ledger, tmp_path: Path
 ) -> None:
     run = made_run(ledger, tmp_path)
-    session, image = session_of(ledger), ids(ledger, run)["ward/x0.png"]
-    ledger.write(save_review, run.id, image, "first", "agree", None, None)
-    ledger.write(save_review, run.id, image, "second", verdict, name, None)
+    session, known = session_of(ledger), ids(ledger, run)
+    for path, reader, verdict in (
+        ("ward/x0.png", "first", "agree"), ("ward/x0.png", "second", "disagree"),
+        ("ward/x1.png", "first", "agree"), ("ward/x1.png", "second", "unsure"),
+        ("ward/x2.png", "first", "agree"), ("ward/x2.png", "second", "agree"),
+        ("ward/x3.png", "first", "disagree"),
+    ):  # fmt: skip
+        ledger.write(save_review, run.id, known[path], reader, verdict, None, None)
+    said = list(agreement_lines(session, run))
+    assert "model against first, Normal: sensitivity 1.00 (3 of 3), specificity 0.00 (0 of 1)" in said
+    assert "model against second, Normal: sensitivity 1.00 (1 of 1), specificity 0.00 (0 of 1)" in said
+    assert "2 reviews against the model, without a class: left out of sensitivity, which may be lower" in said
+    assert "left out: 1 review (unsure)" in said
     assert list(export_labels(session, run, tmp_path / "labels.csv"))[:-1] == [
-        "left out: 1 (no class named, or unsure, by one of the readers)"
-    ]
-    assert "left out: 1 review (no class named, or unsure)" in list(agreement_lines(session, run))
-    assert list(export_labels(session, run, tmp_path / "own.csv", reader="first"))[:-1] == ["Normal: 1"]
+        "Normal: 1", "left out: 3 (a reader named no class, or is unsure)",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("note", ['=HYPERLINK("http://x")', "+1", "-1", "@SUM(A1)", "\t=1"])
+def test_a_note_is_no_formula_in_the_table_of_labels(ledger: Ledger, tmp_path: Path, note: str) -> None:
+    run = made_run(ledger, tmp_path)
+    ledger.write(save_review, run.id, ids(ledger, run)["ward/x0.png"], "first", "agree", None, note)
+    list(export_labels(session_of(ledger), run, tmp_path / "labels.csv"))
+    with (tmp_path / "labels.csv").open(newline="") as stream:
+        (row,) = csv.DictReader(stream)
+    assert row["notes"] == f"'{note}"
+
+
+def test_a_run_that_readers_only_deny_has_a_specificity(ledger: Ledger, tmp_path: Path) -> None:
+    run = made_run(ledger, tmp_path)
+    ledger.write(save_review, run.id, ids(ledger, run)["ward/x0.png"], "first", "disagree", None, None)
+    said = list(agreement_lines(session_of(ledger), run))
+    assert said[0] == "model against first, Normal: specificity 0.00 (0 of 1)"
 
 
 def test_a_review_of_a_file_that_was_replaced_is_left_out_and_said(ledger: Ledger, tmp_path: Path) -> None:

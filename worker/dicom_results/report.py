@@ -151,6 +151,7 @@ def _evaluations(result: Result) -> list[Any]:
         said += [("odd", "Odd about the image", word) for word in (result.odd or ("nothing",))]
     if result.blank:
         said.append(("map", "Class activation map", "blank: no positive evidence for the class"))
+    said += [("map", "Class activation map", f"blank: {name}") for name in result.blank_maps]
     return [
         QualitativeEvaluation(name=Code(value, SCHEME, meaning), value=_own_code(answer, answer))
         for value, meaning, answer in said

@@ -63,22 +63,33 @@ class Result:
         seen = findings_seen(self.probabilities, self.findings)
         return tuple(seen) if len(seen) > 1 else ((self.class_name, self.probability),)
 
+    @property
+    def blank_maps(self) -> tuple[str, ...]:
+        """Of several maps those that hold no positive evidence, where others do."""
+        names = [name for name, maximum in self.maxima.items() if maximum <= 0]
+        return () if self.blank or len(names) == len(self.maxima) else tuple(names)
+
     def statement(self) -> dict[str, Any]:
         """All that a report says, as plain JSON values: equal statements make equal reports."""
         several = {"findings": [name for name, _ in self.predicted]} if len(self.predicted) > 1 else {}
-        return several | {
-            "class": self.class_name,
-            "probability": rounded(self.probability),
-            "probabilities": {name: rounded(value) for name, value in self.probabilities.items()},
-            "score": rounded(self.score),
-            "threshold": rounded(self.threshold),
-            "decision": self.decision,
-            "odd": None if self.odd is None else list(self.odd),
-            "target": self.target_class,
-            "layer": self.layer,
-            "method": self.method,
-            "blank": self.blank,
-        }
+        blank = {"blank maps": list(self.blank_maps)} if self.blank_maps else {}
+        return (
+            several
+            | blank
+            | {
+                "class": self.class_name,
+                "probability": rounded(self.probability),
+                "probabilities": {name: rounded(value) for name, value in self.probabilities.items()},
+                "score": rounded(self.score),
+                "threshold": rounded(self.threshold),
+                "decision": self.decision,
+                "odd": None if self.odd is None else list(self.odd),
+                "target": self.target_class,
+                "layer": self.layer,
+                "method": self.method,
+                "blank": self.blank,
+            }
+        )
 
     def caption(self) -> list[str]:
         """The lines that stand below the picture of a secondary capture; they name nobody."""
@@ -100,6 +111,8 @@ class Result:
             lines.append(f"odd about this image: {', '.join(self.odd)}")
         if self.blank:
             lines.append("blank map: no positive evidence for the class was found")
+        elif self.blank_maps:
+            lines.append(f"blank maps: {', '.join(self.blank_maps)}")
         lines.append(
             f"{self.method} at {self.layer}, map of {self.target_class}; model {self.model_version}, "
             f"{MANUFACTURER} {software_version()}"

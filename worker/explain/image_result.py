@@ -35,8 +35,8 @@ class ImageResult:
     that of the model's positive class, None for a model without one.
     `brightness` and `contrast`: see `input_statistics`. `logit` is of `target_class`.
     With every class explained, `target_class` names them all and `logit` is that of the predicted one.
-    `heatmap_max` holds by the explainer's names the heatmap's maximum before scaling. `blank` says that one
-    of them is 0, and `heat` where the heat of the first map lies, None if that is blank; with every class
+    `heatmap_max` holds by the explainer's names the heatmap's maximum before scaling. `blank` says that all
+    of them are 0, and `heat` where the heat of the first map lies, None if that is blank; with every class
     explained, both of the maps of the predicted one. `odd`: what the version's check finds, words separated
     by commas, empty for nothing; None where the image was not checked.
     """

@@ -88,7 +88,7 @@ def explained(
         target_class=",".join(classes) if explainer.every_class else classes[target_class],
         logit=float(explanation.scores[index, target_class]),
         heatmap_max=maxima,
-        blank=any(maxima[panel.name] <= 0 for panel in _primary_panels(explainer, target_class)),
+        blank=all(maxima[panel.name] <= 0 for panel in _primary_panels(explainer, target_class)),
         heat=heat,
         odd=None if explanation.odd is None else explanation.odd[index],
         overlay=task.overlay,

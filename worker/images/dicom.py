@@ -55,6 +55,7 @@ class DicomFacts:
     burned_in_annotation: str
     notes: tuple[str, ...] = ()
     patient_id: str | None = field(default=None, repr=False)
+    patient_issuer: str | None = field(default=None, repr=False)
     study_uid: str | None = field(default=None, repr=False)
     series_uid: str | None = field(default=None, repr=False)
     instance_uid: str | None = field(default=None, repr=False)
@@ -163,6 +164,7 @@ def _facts(
         burned_in_annotation={"YES": "yes", "NO": "no"}.get(burned_in, "unknown"),
         notes=notes,
         patient_id=elements.identifier("PatientID"),
+        patient_issuer=elements.identifier("IssuerOfPatientID"),
         study_uid=elements.text("StudyInstanceUID") or None,
         series_uid=elements.text("SeriesInstanceUID") or None,
         instance_uid=elements.text("SOPInstanceUID") or None,

@@ -168,7 +168,8 @@ class MaskMatches:
 
 def load_masks(source: Path, digest: str | None = None) -> AnnotationMasks:
     """`AnnotationMasks(source)`, read once for a `digest`, that of the run: the time of a folder says nothing
-    of its sub-folders. Without one it is read anew. Raises XraycamError."""
+    of its sub-folders. Without one it is read anew. Raises XraycamError, also for a JSON file of another
+    digest; the masks of a folder are not all read for that, for longer than a worker may be silent."""
     try:
         modified_ns = source.stat().st_mtime_ns
         return AnnotationMasks(source) if digest is None else _kept(source, modified_ns, digest)
@@ -180,7 +181,19 @@ def load_masks(source: Path, digest: str | None = None) -> AnnotationMasks:
 
 @lru_cache(maxsize=4)
 def _kept(source: Path, modified_ns: int, digest: str) -> AnnotationMasks:
-    return AnnotationMasks(source)
+    found = AnnotationMasks(source)
+    if source.is_file():
+        require_masks_of_run(found, digest)
+    return found
+
+
+def require_masks_of_run(masks: AnnotationMasks, digest: str | None) -> None:
+    """Raises XraycamError where `masks` are not those of `digest`, with which a run began."""
+    if masks.digest != digest:
+        raise XraycamError(
+            f"the masks in {printable(masks.source)} are others than those the run began with; run "
+            "the folder again, which is then another run"
+        )
 
 
 def _read(file: Path) -> dict[str, _Outlines]:

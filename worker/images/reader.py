@@ -16,6 +16,7 @@ from worker.file_names import printable
 from worker.images.archive import archive_kind, list_members, read_member, split_member_path
 from worker.images.dicom import DicomFacts, decode_dicom, is_dicom
 from worker.images.limits import Limits
+from worker.images.our_overlays import is_overlay
 from worker.images.raster import decode_raster
 from worker.remote.folder import RemotePath
 from worker.safe_files import open_beneath, raise_if_source_unavailable
@@ -62,6 +63,10 @@ def read_radiograph(
     if is_dicom(content):
         decoded = decode_dicom(content, shown, limits, accept)
         return Radiograph(decoded.pixels, *decoded.size, hashlib.sha256(content).hexdigest(), decoded.facts)
+    if is_overlay(content):
+        raise ImageError(
+            "not-radiograph", f"{shown} is an overlay of xraycam; explain the image that it was drawn of"
+        )
     pixels = decode_raster(content, shown, limits, accept)
     return Radiograph(pixels, pixels.width, pixels.height, hashlib.sha256(content).hexdigest())
 

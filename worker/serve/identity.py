@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import os
 import re
 import secrets
@@ -63,14 +64,19 @@ def fingerprint(key: bytes) -> str:
     return hmac.new(key, b"fingerprint", hashlib.sha256).hexdigest()[:8]
 
 
+def _issued(patient_id: str | None, issuer: str | None) -> str | None:
+    return patient_id if None in (patient_id, issuer) else json.dumps([issuer, patient_id])
+
+
 def identity_columns(facts: DicomFacts, key: bytes, *, keep_age_sex: bool = False) -> dict[str, Any]:
     """The columns `patient`, `study`, `series`, `instance` and `header` of a result.
 
     Each of the first four is HMAC-SHA256 of the identifier and of what it is, in 32 hexadecimal digits, or
-    None where the file has none. Age and sex are in `header` with `keep_age_sex` alone.
+    None where the file has none; of a patient that is the ID together with who issued it, where that is said,
+    since two hospitals give one ID to two people. Age and sex are in `header` with `keep_age_sex` alone.
     """
     identifiers = {
-        "patient": facts.patient_id,
+        "patient": _issued(facts.patient_id, facts.patient_issuer),
         "study": facts.study_uid,
         "series": facts.series_uid,
         "instance": facts.instance_uid,

@@ -96,14 +96,18 @@
     if (query.odd && query.odd !== "*" && !(row.odd && row.odd.includes(query.odd))) return false;
     if (query.corner && !(row.corner >= Number(query.corner))) return false;
     if (query.compare === "differ" && !xraycam.disagree(row)) return false;
-    if (query.compare === "agree" && (xraycam.disagree(row) || !row.other)) return false;
+    if (query.compare === "agree" && (xraycam.disagree(row) || !row.other || xraycam.changed(row))) return false;
+    if (query.compare === "changed" && !xraycam.changed(row)) return false;
     return true;
   };
+
+  // Whether the file was another when the other run explained it: what the two say is then no disagreement.
+  xraycam.changed = (row) => Boolean(row.other && row.sha256 && row.other.sha256 && row.sha256 !== row.other.sha256);
 
   // Whether two runs say something else of one image: class, decision, or that it failed.
   xraycam.disagree = function (row) {
     const other = row.other;
-    if (!other) return false;
+    if (!other || xraycam.changed(row)) return false;
     return row.status !== other.status || xraycam.predicted(row) !== xraycam.predicted(other) || row.decision !== other.decision;
   };
 
@@ -120,7 +124,7 @@
 
   function difference(row) {
     const other = row.other;
-    if (!other) return undefined;
+    if (!other || xraycam.changed(row)) return undefined;
     if (row.score !== undefined && other.score !== undefined) return Math.abs(row.score - other.score);
     const ours = row.probabilities || {};
     const theirs = other.probabilities || {};

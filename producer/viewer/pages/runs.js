@@ -11,7 +11,7 @@
       if (!answer.ok) throw new Error(await answer.text());
       const found = await answer.json();
       put("runs", "Runs", ["run", "folder", "state", "images", "explained", "failed", "opened"], found.runs.map((run) => [
-        make("a", { href: `/run/${run.id}/` }, `Run ${run.id}`), run.root, run.done + run.failed >= run.images && run.state === "open" ? "complete" : run.state,
+        make("a", { href: `/run/${run.id}/` }, `Run ${run.id}`), run.root, run.state,
         xraycam.number(run.images), xraycam.number(run.done), xraycam.number(run.failed), run.created,
       ]), "No run yet: xraycam run FOLDER");
       put("workers", "Workers", ["worker", "device", "model", "activity", "error"], found.workers.map((one) => [

@@ -44,8 +44,9 @@
     }
 
     choices(facts) {
+      const changed = this.rows.some(xraycam.changed) ? [["changed", "File changed between them"]] : [];
       return facts.other
-        ? [["compare", "Compared", [["", "Both runs"], ["differ", "Runs disagree"], ["agree", "Runs agree"]]]]
+        ? [["compare", "Compared", [["", "Both runs"], ["differ", "Runs disagree"], ["agree", "Runs agree"], ...changed]]]
         : [];
     }
 
@@ -67,7 +68,8 @@
     }
 
     missing(row) {
-      return [row.note, ...(row.without || [])].filter(Boolean).join("; ");
+      const changed = xraycam.changed(row) && "the file changed between the runs: their results are of two pictures";
+      return [row.note, changed, ...(row.without || [])].filter(Boolean).join("; ");
     }
   }
 

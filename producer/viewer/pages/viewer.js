@@ -101,6 +101,7 @@
       for (const word of row.odd || []) badges.push(make("span", { class: "badge odd" }, xraycam.words(word)));
       if (row.blank) badges.push(make("span", { class: "badge" }, "blank map"));
       if (row.corner >= 0.45) badges.push(make("span", { class: "badge odd" }, `corners ${xraycam.percent(row.corner)}`));
+      if (xraycam.changed(row)) badges.push(make("span", { class: "badge odd" }, "file changed"));
       if (xraycam.disagree(row)) badges.push(make("span", { class: "badge odd" }, "runs disagree"));
       const verdict = row.review && (row.review.outdated ? "outdated" : row.review.verdict);
       if (verdict) badges.push(make("span", { class: `badge review ${verdict}` }, verdict === "outdated" ? "review outdated" : verdict));
