@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -34,8 +35,11 @@ xraycam.main()
 def test_what_is_registered_is_put_away_and_the_interpreter_is_not_taken_apart(
     ends: str, status: int
 ) -> None:
+    # With it the command starts itself again, which has no file here.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
-        [sys.executable, "-c", BEFORE.format(ends)], capture_output=True, text=True, check=False
-    )
+        [sys.executable, "-c", BEFORE.format(ends)],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert (done.returncode, done.stdout) == (status, "put away\n")
     assert ("ZeroDivisionError" in done.stderr) is (ends == "1 / 0")
