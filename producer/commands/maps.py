@@ -137,7 +137,7 @@ def _rank(
         place = output or session.settings.home / "rankings" / f"{metadata.version}-on-{folder.name}"
         with output_dir(place) as target:
             limits = limits_of(session.settings)
-            session.tell(f"reading {counted(images, 'image')} of {folder}")
+            session.tell(f"reading up to {counted(images, 'image')} of {folder}")
             sample = draw_sample(folder, metadata, images, limits=limits, on_message=session.tell)
             sample.require(LEAST_IMAGES, folder)
             marked = None
