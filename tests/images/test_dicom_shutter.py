@@ -66,6 +66,7 @@ def test_what_is_hidden_is_not_in_the_range() -> None:
         {"ShutterRightVerticalEdge": 12},
         {"ShutterRightVerticalEdge": None},
         {"ShutterShape": "BITMAP"},
+        {"ShutterShape": "CIRCULAR", "CenterOfCircularShutter": [1, 1], "RadiusOfCircularShutter": "1e300"},
         {"ShutterShape": ["RECTANGULAR", "CIRCULAR"]},
     ],
 )
@@ -74,3 +75,24 @@ def test_a_shutter_that_cannot_be_meant_is_left_out_and_told(wrong: dict[str, An
     found, notes = shown(**{**RECTANGLE, **wrong})
     np.testing.assert_array_equal(found, whole)
     assert any("display shutter" in note and "left out" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    "far",
+    [
+        {"ShutterRightVerticalEdge": 2**31 - 1, "ShutterLowerHorizontalEdge": 2**31 - 1},
+        {"ShutterShape": "CIRCULAR", "CenterOfCircularShutter": [0, 0], "RadiusOfCircularShutter": 2**31 - 1},
+        {"ShutterShape": ["RECTANGULAR"] * 5000},
+    ],
+)
+def test_a_shutter_that_reaches_far_takes_no_longer(far: dict[str, Any]) -> None:
+    """Pillow draws a circle of a million pixels across for half a minute."""
+    _, notes = shown(**{**RECTANGLE, **far})
+    assert not any("left out" in note for note in notes)
+
+
+def test_a_polygon_of_too_many_vertices_is_left_out_and_told() -> None:
+    corners = [value for number in range(2000) for value in (number % 90 + 1, number % 70 + 1)]
+    found, notes = shown(ShutterShape="POLYGONAL", VerticesOfThePolygonalShutter=corners)
+    np.testing.assert_array_equal(found, shown()[0])
+    assert any("display shutter cannot be read" in note for note in notes)
