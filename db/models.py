@@ -113,12 +113,11 @@ def _model(row: Row[Any]) -> Model:
     )
 
 
-def rollback_model(connection: Connection) -> tuple[str, str]:
-    """Make the version current that was so before; returns what was and what is now.
+def last_two_promoted(connection: Connection) -> tuple[str, str]:
+    """The current version, and that which was so before.
 
     Raises ModelNotFound when no other version was ever promoted.
     """
-
     promoted = list(
         connection.execute(
             select(models.c.version)
@@ -129,6 +128,13 @@ def rollback_model(connection: Connection) -> tuple[str, str]:
     )
     if len(promoted) < 2:
         raise ModelNotFound("no other model was current before; 'xraycam models promote VERSION' chooses one")
-    # By name: done twice, it must not go back two versions.
-    connection.execute(update(models).where(models.c.version == promoted[0]).values(promoted_at=None))
     return promoted[0], promoted[1]
+
+
+def rollback_model(connection: Connection) -> tuple[str, str]:
+    """Make the version current that was so before; returns what was and what is now. Raises ModelNotFound as
+    `last_two_promoted` does."""
+    current, before = last_two_promoted(connection)
+    # By name: done twice, it must not go back two versions.
+    connection.execute(update(models).where(models.c.version == current).values(promoted_at=None))
+    return current, before

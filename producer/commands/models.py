@@ -78,11 +78,14 @@ def promote(version: str) -> None:
 @models_command.command("rollback")
 def rollback() -> None:
     """Make the version current that was so before this one."""
-    from db.models import get_model, rollback_model
+    from db.models import get_model, last_two_promoted, rollback_model
     from producer.session import open_session
+    from worker.model.store import store_of
     from worker.queue.reload import broadcast_reload
 
     session = open_session()
+    model = session.ledger.query(get_model, session.ledger.query(last_two_promoted)[1])
+    store_of(session.settings).fetch(model.version, model.digest)  # refuses a damaged one
     before, current = session.ledger.write(rollback_model)
     broadcast_reload(session.settings)
     click.echo(f"current is {current}, no longer {before}")
