@@ -89,6 +89,17 @@ def test_several_pictures_are_refused_or_the_first_is_read_on_demand(form: str) 
     assert_is_phantom(np.asarray(accepted))
 
 
+def test_pages_are_counted_within_the_limits_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever allows larger files than usual has their pages counted, too."""
+    stream = io.BytesIO()
+    pages = [Image.fromarray(np.arange(1024, dtype=np.uint8).reshape(32, 32) + n) for n in range(2)]
+    pages[0].save(stream, "TIFF", save_all=True, append_images=pages[1:])
+    monkeypatch.setattr("worker.images.tiff.MAX_BYTES_PER_PIXEL", 1e-6)  # 100 bytes by the usual limit
+    with pytest.raises(ImageError) as caught:
+        decode_raster(stream.getvalue(), "x", Limits(max_pixels=10**12))
+    assert caught.value.reason == "multi-frame"
+
+
 def hiding(gray: Values, channels: int) -> Values:
     """`gray`, in so many channels, with the lower half white and hidden behind an alpha channel."""
     full = np.iinfo(gray.dtype).max

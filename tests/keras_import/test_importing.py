@@ -16,6 +16,7 @@ from worker.explain.explainer import Explainer
 from worker.explain.forward import scale
 from worker.keras_import.preprocessing import SCALES, preprocessing_from
 from worker.model.importing import import_keras
+from worker.model.metadata import ModelMetadata
 from worker.model.network import load_model
 
 pytestmark = pytest.mark.slow
@@ -124,6 +125,19 @@ def _classifier(head: Any) -> Any:
     return keras.Model(source, head(x))
 
 
+def _imported(model: Any, folder: Path, output: Any = None) -> ModelMetadata:
+    """What an import of `model`, of two classes, wrote to `folder / "m"`."""
+    model.save(folder / "m.keras")
+    return import_keras(
+        folder / "m.keras",
+        folder / "m",
+        version="m",
+        classes=CLASSES[:2],
+        preprocessing=preprocessing_from("scale=0-1"),
+        output=output,
+    )
+
+
 @pytest.mark.parametrize("output", [None, "softmax", "sigmoid"])
 @pytest.mark.parametrize(
     "head",
@@ -140,16 +154,8 @@ def _classifier(head: Any) -> Any:
 )
 def test_probabilities_are_not_taken_for_scores(head: Any, output: Any, tmp_path: Path) -> None:
     """A sigmoid of a sigmoid is a probability of nothing: it lies between 0.5 and 0.73."""
-    _classifier(head).save(tmp_path / "m.keras")
     with pytest.raises(ModelError, match="changes the probabilities of"):
-        import_keras(
-            tmp_path / "m.keras",
-            tmp_path / "m",
-            version="m",
-            classes=CLASSES[:2],
-            preprocessing=preprocessing_from("scale=0-1"),
-            output=output,
-        )
+        _imported(_classifier(head), tmp_path, output=output)
 
 
 @pytest.mark.parametrize(
@@ -163,15 +169,7 @@ def test_probabilities_are_not_taken_for_scores(head: Any, output: Any, tmp_path
 )
 def test_scores_may_come_of_a_sigmoid_inside(head: Any, tmp_path: Path) -> None:
     model = _classifier(head)
-    model.save(tmp_path / "m.keras")
-    metadata = import_keras(
-        tmp_path / "m.keras",
-        tmp_path / "m",
-        version="m",
-        classes=CLASSES[:2],
-        preprocessing=preprocessing_from("scale=0-1"),
-        output="softmax",
-    )
+    metadata = _imported(model, tmp_path, output="softmax")
     _, network = load_model(tmp_path / "m")
     wanted = model.predict(scale(images(32), metadata.preprocessing).numpy(), verbose=0)
     np.testing.assert_allclose(Explainer(metadata, network).explain(images(32)).scores, wanted, atol=1e-5)
@@ -181,15 +179,8 @@ def test_a_layer_used_twice_is_named(tmp_path: Path) -> None:
     source = keras.Input((32, 32, 3))
     twice = keras.layers.Conv2D(3, 3, padding="same", name="twice")
     x = keras.layers.GlobalAveragePooling2D()(twice(twice(source)))
-    keras.Model(source, keras.layers.Dense(2, activation="softmax")(x)).save(tmp_path / "t.keras")
     with pytest.raises(ModelError, match="layer twice is used 2 times"):
-        import_keras(
-            tmp_path / "t.keras",
-            tmp_path / "m",
-            version="m",
-            classes=CLASSES[:2],
-            preprocessing=preprocessing_from("scale=0-1"),
-        )
+        _imported(keras.Model(source, keras.layers.Dense(2, activation="softmax")(x)), tmp_path)
 
 
 def test_classes_of_a_sigmoid_exclude_each_other_where_one_is_of_no_finding(

@@ -54,7 +54,7 @@ def decode_raster(
     `multi-frame`.
     """
     try:
-        if "multi-frame" not in accept and _has_several(content):
+        if "multi-frame" not in accept and _has_several(content, limits):
             raise ImageError(
                 "multi-frame",
                 f"{shown} holds several pages or frames; export the one to be explained, or accept "
@@ -69,13 +69,13 @@ def decode_raster(
     return image
 
 
-def _has_several(content: bytes) -> bool:
+def _has_several(content: bytes, limits: Limits) -> bool:
     """Whether a file holds pictures of which only one would be explained. What is damaged is told later."""
-    with suppress(Exception):
+    with suppress(Exception):  # of damage, many kinds
         if content.startswith(headers.PNG):
             return headers.png_frames(content) > 1
         if content.startswith(headers.TIFF):
-            return open_tiff(content, "", Limits()).has_others
+            return open_tiff(content, "", limits).has_others
         if content.startswith((b"GIF8", b"RIFF")):
             with Image.open(io.BytesIO(content), formats=("GIF", "WEBP")) as image:
                 return bool(getattr(image, "is_animated", False))

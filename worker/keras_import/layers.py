@@ -27,7 +27,7 @@ class LayerScale(keras.layers.Layer):
 
 class Normalization(keras.layers.Normalization):
     """Keras's own works with copies of its mean and variance, taken when it is built or loads its weights by
-    itself: given weights otherwise it goes on with 0 and 1. This takes those it has when it is called."""
+    itself: given weights otherwise it keeps 0 and 1. This takes those it has when it is called."""
 
     def call(self, tensor: Any) -> Any:
         self.finalize_state()

@@ -58,6 +58,6 @@ def remove_prior_shift(network: Any, truth: NDArray[Any]) -> None:
 
     Without that, the probability of a rare finding or class would be that among images of which as many have
     it as not (King and Zeng 2001, Political Analysis 9), and a temperature, which moves all probabilities
-    towards the same, cannot mend it."""
+    towards the same, cannot correct it."""
     bias = network.get_layer(SCORE_LAYER).bias
     bias.assign(bias.numpy() - prior_shift(truth, bias.shape[0]))
