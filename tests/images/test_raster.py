@@ -89,6 +89,14 @@ def test_several_pictures_are_refused_or_the_first_is_read_on_demand(form: str) 
     assert_is_phantom(np.asarray(accepted))
 
 
+@pytest.mark.parametrize(("kind", "white", "values"), [("5", 255, 1024), ("6", 255, 3072), ("5", 4095, 2048)])
+def test_pictures_behind_the_first_of_a_pgm_are_not_left_out(kind: str, white: int, values: int) -> None:
+    one = f"P{kind}\n32 32\n{white}\n".encode() + (bytes(range(0, 256, 32)) * values)[:values]
+    decode_raster(one + b"\n", "x", Limits())
+    for between in (b"", b"\n"):
+        assert refused(one + between + one).reason == "multi-frame"
+
+
 def test_pages_are_counted_within_the_limits_given(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever allows larger files than usual has their pages counted, too."""
     stream = io.BytesIO()

@@ -1,4 +1,4 @@
-"""PGM and PPM of more than 8 bits, of which Pillow keeps 8 in colour."""
+"""PGM and PPM of more than 8 bits, of which Pillow keeps 8 in colour; and of several pictures."""
 
 from __future__ import annotations
 
@@ -34,6 +34,16 @@ def deep_pnm(content: bytes) -> DeepPnm | None:
     return DeepPnm(
         int(found[2]), int(found[3]), int(found[4]), 3 if kind in (3, 6) else 1, kind in (2, 3), found.end()
     )
+
+
+def pnm_has_others(content: bytes) -> bool:
+    """Whether another picture follows the first of a binary PGM or PPM, of any depth, as Netpbm allows."""
+    found = _HEADER.match(content[:4096])
+    if found is None or found[1] not in (b"5", b"6"):
+        return False
+    values = int(found[2]) * int(found[3]) * (3 if found[1] == b"6" else 1)
+    end = found.end() + values * (1 if int(found[4]) < 256 else 2)
+    return re.match(rb"\s*P[1-7]\s", content[end : end + 64]) is not None
 
 
 def decode_pnm(content: bytes, header: DeepPnm) -> Values:

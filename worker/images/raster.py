@@ -15,7 +15,7 @@ from worker.images import headers
 from worker.images.depth import Values, gray_image, luma, require_contrast, seen
 from worker.images.headers import PngHeader, StreamHeader
 from worker.images.limits import Limits, pixel_budget
-from worker.images.pnm import decode_pnm, deep_pnm
+from worker.images.pnm import decode_pnm, deep_pnm, pnm_has_others
 from worker.images.tiff import MAX_BYTES_PER_PIXEL, CutShort, open_tiff, plain, turned
 
 # Pillow's own limit is one number for the whole process and only warns at first; `Limits` is checked
@@ -76,6 +76,8 @@ def _has_several(content: bytes, limits: Limits) -> bool:
             return headers.png_frames(content) > 1
         if content.startswith(headers.TIFF):
             return open_tiff(content, "", limits).has_others
+        if content.startswith((b"P5", b"P6")):
+            return pnm_has_others(content)
         if content.startswith((b"GIF8", b"RIFF")):
             with Image.open(io.BytesIO(content), formats=("GIF", "WEBP")) as image:
                 return bool(getattr(image, "is_animated", False))
